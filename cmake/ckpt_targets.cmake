@@ -1,0 +1,37 @@
+# ckpt_library(NAME DIR [SOURCES ...] [DEPS ...])
+#   A static library ckpt_NAME from DIR. Its headers are included as "NAME/header.h", by it and by targets
+#   that link it, through a folder of links in the build tree: a target sees only what it links.
+# ckpt_flags(TARGET)
+#   Warnings, sanitizers and the floating-point rules of this project.
+
+function(ckpt_flags target)
+  target_compile_definitions(${target} PRIVATE _GNU_SOURCE CKPT_VERSION="${PROJECT_VERSION}")
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-Wall -Wextra -Wconversion -Wshadow
+    -Wstrict-prototypes -Wno-sign-conversion
+    # The same source gives the same bits from gcc and clang: contraction only where fma is written.
+    -ffp-contract=off -fno-math-errno -fno-trapping-math>)
+  if(CKPT_WERROR)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-Werror>)
+  endif()
+  if(CKPT_SANITIZE)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fsanitize=${CKPT_SANITIZE}
+      -fno-sanitize-recover=all -fno-omit-frame-pointer>)
+    target_link_options(${target} PRIVATE -fsanitize=${CKPT_SANITIZE})
+  endif()
+endfunction()
+
+function(ckpt_library name)
+  cmake_parse_arguments(arg "" "DIR" "SOURCES;DEPS" ${ARGN})
+  if(NOT arg_DIR)
+    set(arg_DIR ${CMAKE_CURRENT_SOURCE_DIR})
+  endif()
+  set(root ${PROJECT_BINARY_DIR}/include/${name})
+  file(MAKE_DIRECTORY ${root})
+  file(CREATE_LINK ${arg_DIR} ${root}/${name} SYMBOLIC)
+  add_library(ckpt_${name} STATIC ${arg_SOURCES})
+  target_include_directories(ckpt_${name} PUBLIC ${root})
+  foreach(dep ${arg_DEPS})
+    target_link_libraries(ckpt_${name} PUBLIC ${dep})
+  endforeach()
+  ckpt_flags(ckpt_${name})
+endfunction()

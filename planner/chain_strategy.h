@@ -1,0 +1,36 @@
+/* The strategies `budget` and `min`: chain tables over the stages of a training graph (design section 5).
+ *
+ *     ckpt_chain_strategy *chain;
+ *     ckpt_chain_strategy_open(&graph, 256, &chain, &err);
+ *     uint64_t least = ckpt_chain_strategy_minimum(chain);
+ *     ckpt_chain_strategy_solve(chain, bytes, &pool, &schedule, &solution, &err);
+ *     ckpt_chain_strategy_close(chain);
+ */
+#ifndef CKPT_CHAIN_STRATEGY_H
+#define CKPT_CHAIN_STRATEGY_H
+
+#include "planner/schedule.h"
+
+typedef struct ckpt_chain_strategy ckpt_chain_strategy;
+
+typedef struct ckpt_chain_solution {
+    uint64_t recompute_flops;
+    uint64_t needed_bytes; /* the smallest step region, by live bytes, at which the same cost is reached: the
+                              schedule is the one of that size, so that a smaller budget never gets a larger peak */
+    ckpt_plan_bound bound;
+} ckpt_chain_solution;
+
+/* Cuts the forward graph into stages and costs each. The graph must outlive the result. */
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes,
+                                     ckpt_chain_strategy **chain, ckpt_error *err);
+
+/* The smallest step region (live bytes) for which a schedule exists. */
+uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
+
+/* Least recomputation with at most `step_bytes` live at any step. CKPT_INFEASIBLE below the minimum. */
+ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                      ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err);
+
+void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);
+
+#endif

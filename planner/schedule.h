@@ -1,0 +1,28 @@
+/* Schedules: which forward nodes run again, and when.
+ *
+ * A strategy is a function from training graph and options to a schedule, nothing else. Most strategies only
+ * choose which forward tensors are kept; ckpt_schedule_from_kept turns that choice into a schedule:
+ *
+ *     bool *kept = ...;                                  // by tensor id
+ *     ckpt_schedule_from_kept(&graph, kept, &pool, &schedule, &err);
+ *
+ * `budget` and `min` come from tables over stages instead (chain_strategy.h).
+ */
+#ifndef CKPT_SCHEDULE_H
+#define CKPT_SCHEDULE_H
+
+#include "planner/plan.h"
+
+/* The training graph's nodes in order; before each backward node, whatever forward tensor it reads that was
+ * neither kept nor made again since is recomputed from the nearest tensors at hand, and stays until its last
+ * read. Tensors that no backward node reads need not be kept and are not recomputed for their own sake; so a
+ * segment's last layer is not recomputed when its output is a kept checkpoint. Nodes with an effect and the
+ * loss never run twice, nor does a node whose parameter has been updated: what only they could make is kept.
+ * Each forward node runs at most twice. Memory comes from `pool`. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_schedule_from_kept(const ckpt_graph *graph, const bool *kept, ckpt_pool *pool,
+                                    ckpt_schedule *schedule, ckpt_error *err);
+
+/* Appends one node. */
+ckpt_status ckpt_schedule_append(ckpt_pool *pool, ckpt_schedule *schedule, int node, ckpt_error *err);
+
+#endif

@@ -1,0 +1,79 @@
+/* The interface between the executor and a device: about eight functions and one kernel column of the op table.
+ *
+ *     const ckpt_backend *backend = ckpt_backend_cpu();
+ *     backend->open(&options, &device, &err);
+ *     backend->allocate(device, plan_bytes, &arena, &err);
+ *     backend->bind(device, &bind, &launch, &err);      // once per plan step, at start
+ *     backend->run(device, launch, n, &scalars, &err);  // every step; allocates nothing
+ *
+ * The rest of the program does not know which backend runs. A backend that is not built in is a file whose
+ * ckpt_backend_NAME returns NULL.
+ */
+#ifndef CKPT_BACKEND_H
+#define CKPT_BACKEND_H
+
+#include "base/pool.h"
+#include "base/status.h"
+#include "graph/graph.h"
+#include "planner/plan.h"
+
+/* What changes from step to step. Masks depend on it and on nothing else (design section 6). */
+typedef struct ckpt_scalars {
+    uint64_t seed;
+    uint32_t step;          /* counts training steps from 0 */
+    float learning_rate;
+    int64_t first_sample;   /* of this micro-batch in the batch: shifts the element index of dropout masks */
+    int64_t valid_samples;  /* samples of this micro-batch that count; rows beyond are padding */
+    int64_t total_samples;  /* samples that count in the whole batch: the mean's denominator */
+} ckpt_scalars;
+
+/* A node bound to its addresses. */
+typedef struct ckpt_bind {
+    const ckpt_graph *graph;
+    const ckpt_node *node;
+    void *in[CKPT_MAX_IN]; /* device addresses; NULL where absent */
+    void *out[CKPT_MAX_OUT];
+    void *workspace;
+    uint64_t workspace_bytes;
+    uint32_t stream_salt; /* 0; with --preserve-rng off not 0 for a recomputation: added to the random stream */
+    ckpt_pool *pool;      /* for what the kernel keeps until the device is closed */
+} ckpt_bind;
+
+typedef struct ckpt_launch {
+    void (*run)(const void *self, const ckpt_scalars *scalars);
+    const void *self; /* in the pool of ckpt_bind */
+} ckpt_launch;
+
+typedef ckpt_status (*ckpt_bind_kernel)(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+
+typedef struct ckpt_device ckpt_device;
+
+typedef struct ckpt_device_options {
+    int index;   /* which of several devices */
+    int threads; /* CPU: 0 means as many as OpenMP offers */
+    bool poison; /* fill fresh memory with NaN */
+} ckpt_device_options;
+
+typedef struct ckpt_backend {
+    const char *name;
+    const ckpt_traits *traits;
+    ckpt_status (*open)(const ckpt_device_options *options, ckpt_device **device, ckpt_error *err);
+    void (*close)(ckpt_device *device); /* frees what is still allocated */
+    ckpt_status (*allocate)(ckpt_device *device, uint64_t bytes, void **address, ckpt_error *err); /* CKPT_NOMEM */
+    void (*release)(ckpt_device *device, void *address);
+    uint64_t (*peak_bytes)(const ckpt_device *device); /* the most that was allocated at once since open */
+    ckpt_status (*bind)(ckpt_device *device, const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+    ckpt_status (*run)(ckpt_device *device, const ckpt_launch *launches, int count, const ckpt_scalars *scalars,
+                       ckpt_error *err);
+    ckpt_status (*upload)(ckpt_device *device, void *to, const void *from_host, uint64_t bytes, ckpt_error *err);
+    ckpt_status (*download)(ckpt_device *device, void *to_host, const void *from, uint64_t bytes, ckpt_error *err);
+} ckpt_backend;
+
+const ckpt_backend *ckpt_backend_cpu(void);
+const ckpt_backend *ckpt_backend_cuda(void);
+
+/* "Does this backend have a kernel for the op?" for refusals before anything is allocated. */
+bool ckpt_cpu_supports(ckpt_op op);
+bool ckpt_cuda_supports(ckpt_op op);
+
+#endif

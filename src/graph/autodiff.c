@@ -1,0 +1,287 @@
+#include "graph/autodiff.h"
+
+#include <string.h>
+
+#include "graph/op.h"
+
+static const struct {
+    const char *name;
+    ckpt_op update;
+    int states;
+} optimizers[CKPT_OPTIMIZER_COUNT] = {
+#define X(ID, id_name, op, id_states) {id_name, CKPT_OP_##op, id_states},
+    CKPT_OPTIMIZER_LIST(X)
+#undef X
+};
+
+bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer) {
+    for (int i = 0; i < CKPT_OPTIMIZER_COUNT; i++)
+        if (strcmp(name, optimizers[i].name) == 0) {
+            *optimizer = (ckpt_optimizer)i;
+            return true;
+        }
+    return false;
+}
+
+const char *ckpt_optimizer_name(ckpt_optimizer optimizer) { return optimizers[optimizer].name; }
+
+void ckpt_training_defaults(ckpt_training_options *options) {
+    options->beta1 = 0.9f;
+    options->beta2 = 0.999f;
+    options->epsilon = 1e-8f;
+    options->momentum = 0.9f;
+    options->weight_decay = options->optimizer == CKPT_OPTIMIZER_ADAMW ? 0.01f : 0;
+}
+
+int ckpt_gradient_tensor(ckpt_autodiff *ad, int like, ckpt_error *err) {
+    const ckpt_tensor t = ad->graph->tensor[like];
+    char name[256];
+    size_t room = sizeof name - 3;
+    memcpy(name, "d_", 2);
+    size_t length = strnlen(t.name, room);
+    memcpy(name + 2, t.name, length);
+    name[2 + length] = 0;
+    return ckpt_graph_add_tensor(ad->graph, name, t.dtype, CKPT_ROLE_STEP, t.rank, t.dim, err);
+}
+
+ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *attr, int in_count, const int *in,
+                               int out, ckpt_error *err) {
+    int node = ckpt_graph_add_node(ad->graph, op, CKPT_BACKWARD, ad->name, in_count, in, 1, &out, err);
+    if (node < 0) return CKPT_NOMEM;
+    ad->graph->node[node].attr = *attr;
+    ad->graph->node[node].layer = ad->layer;
+    return CKPT_OK;
+}
+
+/* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are
+ * not accumulated. */
+static int gradsum(ckpt_autodiff *ad, int tensor) {
+    if (!ad->options->accumulate || ad->graph->tensor[tensor].role != CKPT_ROLE_PARAM) return -1;
+    for (int t = tensor + 1; t < ad->graph->tensor_count; t++)
+        if (ad->graph->tensor[t].role == CKPT_ROLE_GRADSUM && ad->graph->tensor[t].owner == tensor) return t;
+    return -1;
+}
+
+int ckpt_gradient_sum(ckpt_autodiff *ad, int tensor, bool *persistent) {
+    int sum = gradsum(ad, tensor);
+    *persistent = sum >= 0;
+    return sum >= 0 ? sum : ad->gradient[tensor];
+}
+
+static ckpt_status add(ckpt_autodiff *ad, int a, int b, int out, ckpt_error *err) {
+    const ckpt_attr attr = {.binary = {.kind = CKPT_BINARY_ADD, .rank = 1, .dim = {ad->graph->tensor[a].count},
+                                       .stride_a = {1}, .stride_b = {1}}};
+    const int in[2] = {a, b};
+    return ckpt_gradient_node(ad, CKPT_OP_BINARY, &attr, 2, in, out, err);
+}
+
+ckpt_status ckpt_gradient_replace(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err) {
+    (void)err;
+    ad->gradient[tensor] = gradient;
+    ad->pending[tensor]--;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err) {
+    bool persistent;
+    int sum = ckpt_gradient_sum(ad, tensor, &persistent), result = gradient;
+    if (sum >= 0) {
+        result = persistent ? sum : ckpt_gradient_tensor(ad, tensor, err);
+        if (result < 0) return CKPT_NOMEM;
+        CKPT_TRY(add(ad, sum, gradient, result, err));
+    }
+    return ckpt_gradient_replace(ad, tensor, result, err);
+}
+
+/* Drops forward nodes that the loss does not need. */
+static ckpt_status prune(ckpt_graph *graph, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bool *keep = ckpt_pool_array(&scratch, graph->node_count, bool);
+    bool *needed = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    if (!keep || !needed) {
+        ckpt_pool_free(&scratch);
+        return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    }
+    for (int n = graph->node_count - 1; n >= 0; n--) {
+        const ckpt_node *node = &graph->node[n];
+        keep[n] = ckpt_node_has_effect(graph, n);
+        for (int i = 0; i < node->out_count; i++) keep[n] |= node->out[i] >= 0 && needed[node->out[i]];
+        for (int i = 0; keep[n] && i < node->in_count; i++)
+            if (node->in[i] >= 0) needed[node->in[i]] = true;
+    }
+    ckpt_graph_filter(graph, keep);
+    ckpt_pool_free(&scratch);
+    return CKPT_OK;
+}
+
+static bool differentiable(const ckpt_tensor *tensor) {
+    return tensor->dtype == CKPT_F32 || tensor->dtype == CKPT_F64 || tensor->dtype == CKPT_F16 ||
+           tensor->dtype == CKPT_BF16;
+}
+
+/* Which tensors a gradient is wanted for: those on a differentiable way from a parameter. */
+static void find_wanted(ckpt_autodiff *ad) {
+    const ckpt_graph *g = ad->graph;
+    for (int t = 0; t < g->tensor_count; t++) ad->wanted[t] = g->tensor[t].role == CKPT_ROLE_PARAM;
+    for (int n = 0; n < g->forward_count; n++) {
+        const ckpt_node *node = &g->node[n];
+        bool any = false;
+        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && ad->wanted[node->in[i]];
+        if (any && ckpt_op_info(node->op)->gradient && differentiable(&g->tensor[node->out[0]]))
+            ad->wanted[node->out[0]] = true;
+    }
+}
+
+/* How many contributions each of them will get: one for each read by a node that the loss's gradient reaches. */
+static void count_pending(ckpt_autodiff *ad, int prediction, bool *reached) {
+    const ckpt_graph *g = ad->graph;
+    reached[prediction] = true;
+    for (int n = g->forward_count - 1; n >= 0; n--) {
+        const ckpt_node *node = &g->node[n];
+        if (!ckpt_op_info(node->op)->gradient || !reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
+        for (int i = 0; i < node->in_count; i++)
+            if (node->in[i] >= 0 && ad->wanted[node->in[i]]) {
+                reached[node->in[i]] = true;
+                ad->pending[node->in[i]]++;
+            }
+    }
+}
+
+static ckpt_status emit_update(ckpt_autodiff *ad, int param, ckpt_error *err) {
+    ckpt_graph *g = ad->graph;
+    const ckpt_training_options *o = ad->options;
+    int in[4] = {param, ad->gradient[param]}, out[3] = {param};
+    const int states = optimizers[o->optimizer].states;
+    for (int i = 0; i < states; i++) {
+        const ckpt_tensor w = g->tensor[param];
+        int state = ckpt_graph_add_tensor(g, w.name, CKPT_F32, CKPT_ROLE_STATE, w.rank, w.dim, err);
+        if (state < 0) return CKPT_NOMEM;
+        g->tensor[state].owner = param;
+        in[2 + i] = out[1 + i] = state;
+    }
+    int node = ckpt_graph_add_node(g, optimizers[o->optimizer].update, CKPT_UPDATE, g->tensor[param].name, 2 + states, in,
+                                   1 + states, out, err);
+    if (node < 0) return CKPT_NOMEM;
+    g->node[node].layer = ad->layer;
+    if (o->accumulate) g->node[node].when = CKPT_LAST_MICRO;
+    ckpt_attr *attr = &g->node[node].attr;
+    attr->update.beta1 = o->beta1;
+    attr->update.beta2 = o->beta2;
+    attr->update.epsilon = o->epsilon;
+    attr->update.weight_decay = o->weight_decay;
+    attr->update.momentum = o->momentum;
+    ad->gradient[param] = -1;
+    ad->wanted[param] = false; /* done: whoever asks again has found a bug */
+    return CKPT_OK;
+}
+
+/* Updates every parameter of `n` whose last contribution has come. */
+static ckpt_status emit_updates(ckpt_autodiff *ad, const ckpt_node *n, ckpt_error *err) {
+    for (int i = 0; i < n->in_count; i++) {
+        const int t = n->in[i];
+        if (t >= 0 && ad->graph->tensor[t].role == CKPT_ROLE_PARAM && ad->wanted[t] && ad->pending[t] == 0 &&
+            ad->gradient[t] >= 0)
+            CKPT_TRY(emit_update(ad, t, err));
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status emit_loss_gradient(ckpt_autodiff *ad, int loss, ckpt_error *err) {
+    const ckpt_node n = ad->graph->node[loss];
+    const int prediction = n.in[0];
+    ad->layer = -1;
+    ad->name = n.name;
+    int gradient = ckpt_gradient_tensor(ad, prediction, err);
+    if (gradient < 0) return CKPT_NOMEM;
+    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LOSS_GRAD, &n.attr, 2, n.in, gradient, err));
+    ad->gradient[prediction] = gradient;
+    return CKPT_OK;
+}
+
+/* With accumulation: a sum for every parameter that the loss depends on, cleared before the first micro-batch. */
+static ckpt_status add_gradsums(ckpt_autodiff *ad, ckpt_error *err) {
+    ckpt_graph *g = ad->graph;
+    const int count = g->tensor_count;
+    for (int p = 0; p < count; p++) {
+        if (!ad->pending[p] || g->tensor[p].role != CKPT_ROLE_PARAM) continue;
+        const ckpt_tensor w = g->tensor[p];
+        int sum = ckpt_graph_add_tensor(g, w.name, CKPT_F32, CKPT_ROLE_GRADSUM, w.rank, w.dim, err);
+        if (sum < 0) return CKPT_NOMEM;
+        g->tensor[sum].owner = p;
+        int zero = ckpt_graph_add_node(g, CKPT_OP_ZERO, CKPT_BACKWARD, w.name, 0, NULL, 1, &sum, err);
+        if (zero < 0) return CKPT_NOMEM;
+        g->node[zero].when = CKPT_FIRST_MICRO;
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status emit_all(ckpt_autodiff *ad, int loss, ckpt_error *err) {
+    ckpt_graph *g = ad->graph;
+    if (ad->options->accumulate) CKPT_TRY(add_gradsums(ad, err));
+    CKPT_TRY(emit_loss_gradient(ad, loss, err));
+    for (int f = g->forward_count - 1; f >= 0; f--) {
+        const ckpt_node n = g->node[f];
+        ckpt_status (*rule)(ckpt_autodiff *, int, ckpt_error *) = ckpt_op_info(n.op)->gradient;
+        if (!rule || n.out[0] < 0 || ad->gradient[n.out[0]] < 0 || !ad->wanted[n.out[0]]) continue;
+        ad->layer = n.layer;
+        ad->name = n.name;
+        CKPT_TRY(rule(ad, f, err));
+        CKPT_TRY(emit_updates(ad, &n, err));
+    }
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *options, ckpt_error *err) {
+    CKPT_TRY(prune(graph, err));
+    CKPT_TRY(ckpt_graph_find_layers(graph, err));
+    int loss = -1;
+    for (int n = 0; n < graph->forward_count; n++)
+        if (graph->node[n].op == CKPT_OP_LOSS) loss = n;
+    if (loss < 0) return ckpt_fail(err, CKPT_MODEL, "the model has no output that a loss could be computed from");
+    /* Ids of tensors made meanwhile are never looked up in these tables but as gradients: room for the present ones. */
+    ckpt_pool scratch = {0};
+    ckpt_autodiff ad = {.graph = graph, .options = options,
+                        .gradient = ckpt_pool_array(&scratch, graph->tensor_count, int),
+                        .wanted = ckpt_pool_array(&scratch, graph->tensor_count, bool),
+                        .pending = ckpt_pool_array(&scratch, graph->tensor_count, int)};
+    ckpt_status status = CKPT_OK;
+    bool *reached = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    if (!ad.gradient || !ad.wanted || !ad.pending || !reached) {
+        status = ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    } else {
+        memset(ad.gradient, -1, sizeof *ad.gradient * (size_t)graph->tensor_count);
+        find_wanted(&ad);
+        count_pending(&ad, graph->node[loss].in[0], reached);
+        if (!ad.wanted[graph->node[loss].in[0]])
+            status = ckpt_fail(err, CKPT_MODEL, "the model has no trainable parameter: no float weight of a linear, "
+                                                "normalization, scale or bias lies on the way to its output");
+        else
+            status = emit_all(&ad, loss, err);
+    }
+    ckpt_pool_free(&scratch);
+    if (status == CKPT_OK) ckpt_graph_compute_hash(graph);
+    return status;
+}
+
+/* The epilogue of a node that may drop, or NULL. */
+static ckpt_epilogue *epilogue_of(ckpt_node *node) {
+    if (node->op == CKPT_OP_LINEAR) return &node->attr.linear.epilogue;
+    if (node->op == CKPT_OP_ACT || node->op == CKPT_OP_KEEP_MASK) return &node->attr.act;
+    return NULL;
+}
+
+ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evaluation, ckpt_error *err) {
+    CKPT_TRY(ckpt_graph_copy(graph, evaluation, err));
+    ckpt_status status = prune(evaluation, err);
+    for (int n = 0; n < evaluation->node_count; n++) {
+        ckpt_epilogue *epilogue = epilogue_of(&evaluation->node[n]);
+        if (epilogue) epilogue->drop = 0;
+    }
+    if (status == CKPT_OK) status = ckpt_graph_find_layers(evaluation, err);
+    if (status != CKPT_OK) {
+        ckpt_graph_free(evaluation);
+        return status;
+    }
+    ckpt_graph_compute_hash(evaluation);
+    return CKPT_OK;
+}

@@ -1,0 +1,74 @@
+/* From the forward pass with its loss to the training graph: gradient and update nodes, ordinary nodes all.
+ *
+ *     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAM};
+ *     ckpt_training_defaults(&training);
+ *     ckpt_autodiff_run(&graph, &training, &err);
+ *
+ * Gradients run in the reverse order of the forward nodes. A parameter's update follows its last gradient
+ * contribution at once, so weight gradients are transient; with `accumulate` they are summed into persistent
+ * GRADSUM tensors instead, and the updates run after the last micro-batch.
+ */
+#ifndef CKPT_AUTODIFF_H
+#define CKPT_AUTODIFF_H
+
+#include "graph/graph.h"
+
+/* X(ID, name, update op, state tensors) */
+#define CKPT_OPTIMIZER_LIST(X)                                                                               \
+    X(SGD, "sgd", SGD, 0)                                                                                    \
+    X(MOMENTUM, "momentum", MOMENTUM, 1)                                                                     \
+    X(ADAM, "adam", ADAM, 2)                                                                                 \
+    X(ADAMW, "adamw", ADAMW, 2)
+typedef enum ckpt_optimizer {
+#define X(ID, name, op, states) CKPT_OPTIMIZER_##ID,
+    CKPT_OPTIMIZER_LIST(X)
+#undef X
+    CKPT_OPTIMIZER_COUNT
+} ckpt_optimizer;
+
+typedef struct ckpt_training_options {
+    ckpt_optimizer optimizer;
+    float beta1, beta2, epsilon, weight_decay, momentum;
+    bool accumulate; /* several micro-batches a step */
+} ckpt_training_options;
+
+bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
+const char *ckpt_optimizer_name(ckpt_optimizer optimizer);
+
+/* PyTorch's defaults for the chosen optimizer: betas .9 and .999, epsilon 1e-8, momentum .9, decay .01 for AdamW. */
+void ckpt_training_defaults(ckpt_training_options *options);
+
+/* Appends everything behind the loss. First removes forward nodes that the loss does not depend on. A graph
+ * without a trainable parameter on the way to the loss is CKPT_MODEL. */
+ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *options, ckpt_error *err);
+
+/* A copy of a forward graph with its loss as validation runs it: no dropout, nothing behind the loss. Tensor ids
+ * stay, so both graphs can share the memory of what outlives a step. */
+ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evaluation, ckpt_error *err);
+
+/* Below: for the gradient rules in op_*.c. */
+
+typedef struct ckpt_autodiff {
+    ckpt_graph *graph;
+    const ckpt_training_options *options;
+    int *gradient; /* tensor -> gradient tensor so far, or -1 */
+    bool *wanted;  /* tensor -> whether the loss's gradient flows through it to a parameter */
+    int *pending;  /* parameter -> contributions still to come */
+    int layer;     /* of the forward node at work */
+    const char *name;
+} ckpt_autodiff;
+
+/* A new STEP tensor of the shape and type of `like`, and a backward node. Both -1 on failure. */
+int ckpt_gradient_tensor(ckpt_autodiff *ad, int like, ckpt_error *err);
+ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *attr, int in_count, const int *in,
+                               int out, ckpt_error *err);
+
+/* Hands `gradient` to `tensor` as one contribution; sums it with what came before. */
+ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err);
+
+/* For nodes that can add to a sum while they compute: the tensor to add to (and, when it is persistent, to write),
+ * or -1. The node's output must then be given with ckpt_gradient_replace. */
+int ckpt_gradient_sum(ckpt_autodiff *ad, int tensor, bool *persistent);
+ckpt_status ckpt_gradient_replace(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err);
+
+#endif

@@ -1,0 +1,69 @@
+/* Building forward nodes: one function an op, which is the op's shape rule.
+ *
+ * Tensors lie dense in row-major order, so reshaping is only another way to see one: a ckpt_view is a tensor
+ * with a shape of the moment, and Reshape, Flatten, Squeeze, Unsqueeze and Identity make no node at all.
+ *
+ *     ckpt_view y;
+ *     ckpt_build_linear(&graph, "fc1", &x, w, b, &attr, &y, &err);
+ *
+ * Every function appends a node named `name` and stores the view of its output. Errors: CKPT_MODEL when the
+ * shapes or types do not fit, without the node's name in front (the importer adds it); CKPT_NOMEM.
+ */
+#ifndef CKPT_BUILD_H
+#define CKPT_BUILD_H
+
+#include "graph/graph.h"
+
+typedef struct ckpt_view {
+    int tensor;
+    int rank;
+    int64_t dim[CKPT_MAX_RANK];
+} ckpt_view;
+
+ckpt_view ckpt_view_of(const ckpt_graph *graph, int tensor);
+int64_t ckpt_view_count(const ckpt_view *view);
+
+/* x (..., in) . w + b -> (..., out). w is 2-D; attr gives trans_w, alpha, beta; the rest is filled in. b: -1 or a
+ * tensor of out values. */
+ckpt_status ckpt_build_linear(ckpt_graph *graph, const char *name, const ckpt_view *x, const ckpt_view *w, int b,
+                              const ckpt_linear_attr *attr, ckpt_view *y, ckpt_error *err);
+
+/* ONNX MatMul: numpy.matmul's rules, 1-D operands included. */
+ckpt_status ckpt_build_matmul(ckpt_graph *graph, const char *name, const ckpt_view *a, const ckpt_view *b,
+                              ckpt_view *c, ckpt_error *err);
+
+/* ONNX multidirectional broadcasting. */
+ckpt_status ckpt_build_binary(ckpt_graph *graph, const char *name, ckpt_binary kind, const ckpt_view *a,
+                              const ckpt_view *b, ckpt_view *c, ckpt_error *err);
+
+ckpt_status ckpt_build_act(ckpt_graph *graph, const char *name, const ckpt_epilogue *epilogue, const ckpt_view *x,
+                           ckpt_view *y, ckpt_error *err);
+
+/* bool mask of the kept elements of a dropout with this epilogue. */
+ckpt_status ckpt_build_keep_mask(ckpt_graph *graph, const char *name, const ckpt_epilogue *epilogue,
+                                 const ckpt_view *like, ckpt_view *mask, ckpt_error *err);
+
+/* Over the axes [axis, rank); scale and bias: -1 or tensors of that many values. stats: NULL, or the views of
+ * mean and inverse standard deviation that the node then makes as well. */
+ckpt_status ckpt_build_layernorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias,
+                                 int axis, float epsilon, ckpt_view *y, ckpt_view stats[2], ckpt_error *err);
+
+/* op: CKPT_OP_SOFTMAX or CKPT_OP_LOGSOFTMAX, over the axes [axis, axis + axes). */
+ckpt_status ckpt_build_softmax(ckpt_graph *graph, const char *name, ckpt_op op, const ckpt_view *x, int axis,
+                               int axes, ckpt_view *y, ckpt_error *err);
+
+ckpt_status ckpt_build_transpose(ckpt_graph *graph, const char *name, const ckpt_view *x, const int *perm,
+                                 ckpt_view *y, ckpt_error *err);
+
+ckpt_status ckpt_build_cast(ckpt_graph *graph, const char *name, const ckpt_view *x, ckpt_dtype to, ckpt_view *y,
+                            ckpt_error *err);
+
+/* Broadcasting geometry of a op b: fills attr (dims merged) and the output shape. CKPT_MODEL: not broadcastable. */
+ckpt_status ckpt_broadcast(const ckpt_view *a, const ckpt_view *b, ckpt_binary_attr *attr, ckpt_view *out,
+                           ckpt_error *err);
+
+/* The loss on `prediction` (a float tensor seen as view): adds the target and result tensors and the LOSS node,
+ * ends the forward pass. CE and NLL: classes along the last axis. */
+ckpt_status ckpt_loss_attach(ckpt_graph *graph, ckpt_loss kind, const ckpt_view *prediction, ckpt_error *err);
+
+#endif

@@ -1,0 +1,73 @@
+#include "graph/loss_choice.h"
+
+#include <inttypes.h>
+
+#include "graph/op.h"
+
+/* The node that makes the prediction, or NULL. */
+static const ckpt_node *final_node(const ckpt_graph *graph, const ckpt_view *prediction) {
+    const int producer = graph->tensor[prediction->tensor].producer;
+    return producer < 0 ? NULL : &graph->node[producer];
+}
+
+static bool is_last_axis_softmax(const ckpt_node *node, ckpt_op op) {
+    return node && node->op == op && node->attr.axis.inner == 1;
+}
+
+static bool is_sigmoid(const ckpt_node *node) {
+    return node && node->op == CKPT_OP_ACT && node->attr.act.act == CKPT_ACT_SIGMOID && node->attr.act.drop == 0;
+}
+
+static void choose(const ckpt_graph *graph, ckpt_loss_question *q, const char **why) {
+    const ckpt_node *last = final_node(graph, &q->prediction);
+    const int64_t cols = q->prediction.rank ? q->prediction.dim[q->prediction.rank - 1] : 1;
+    const int64_t inputs = graph->input_count ? graph->tensor[graph->input[0]].count / graph->batch : 0;
+    if (is_last_axis_softmax(last, CKPT_OP_SOFTMAX) || is_last_axis_softmax(last, CKPT_OP_LOGSOFTMAX)) {
+        q->loss = CKPT_LOSS_CE;
+        *why = last->op == CKPT_OP_SOFTMAX ? "its output is a Softmax, which is folded into the loss"
+                                           : "its output is a LogSoftmax, which is folded into the loss";
+    } else if (is_sigmoid(last) && q->target != 1) {
+        q->loss = CKPT_LOSS_BCE;
+        *why = "its output is a Sigmoid, which is folded into the loss";
+    } else if (q->target == 1 && cols > 1) {
+        q->loss = CKPT_LOSS_CE;
+        *why = "the targets are integers, taken as classes";
+    } else if (q->target == 2) {
+        q->loss = CKPT_LOSS_MSE;
+        *why = "the targets are floats";
+    } else if (last && last->op == CKPT_OP_LINEAR && q->prediction.rank == 2 && cols >= 2 && cols <= 1000 &&
+               cols != inputs) {
+        q->loss = CKPT_LOSS_CE;
+        *why = "its output is linear with a few columns, taken as logits of classes";
+    } else if (last && last->op == CKPT_OP_BINARY && q->prediction.rank == 2 && cols >= 2 && cols <= 1000 && cols != inputs) {
+        q->loss = CKPT_LOSS_CE; /* MatMul + Add: the same linear layer, not yet fused */
+        *why = "its output is linear with a few columns, taken as logits of classes";
+    } else {
+        q->loss = CKPT_LOSS_MSE;
+        *why = "its output looks like values, not like classes";
+    }
+}
+
+/* Moves the prediction in front of the node that the loss contains. */
+static void fold(const ckpt_graph *graph, ckpt_loss_question *q) {
+    const ckpt_node *last = final_node(graph, &q->prediction);
+    const bool ce = q->loss == CKPT_LOSS_CE && (is_last_axis_softmax(last, CKPT_OP_SOFTMAX) ||
+                                                is_last_axis_softmax(last, CKPT_OP_LOGSOFTMAX));
+    const bool nll = q->loss == CKPT_LOSS_NLL && is_last_axis_softmax(last, CKPT_OP_LOGSOFTMAX);
+    if (ce || nll || (q->loss == CKPT_LOSS_BCE && is_sigmoid(last))) q->prediction.tensor = last->in[0];
+    if (nll) q->loss = CKPT_LOSS_CE; /* the same value without the intermediate */
+}
+
+ckpt_status ckpt_loss_choose(ckpt_graph *graph, ckpt_loss_question *q, ckpt_error *err) {
+    static const char *const names[] = {"none", "cross-entropy", "binary cross-entropy", "mean squared error",
+                                        "negative log-likelihood"};
+    const char *why = "as asked for";
+    if (q->automatic) choose(graph, q, &why);
+    fold(graph, q);
+    const bool classes = q->loss == CKPT_LOSS_CE || q->loss == CKPT_LOSS_NLL;
+    if (classes && (q->prediction.rank < 2 || q->prediction.dim[q->prediction.rank - 1] < 2))
+        return ckpt_fail(err, CKPT_MODEL, "%s needs an output with at least 2 classes along its last axis; use --loss bce or mse",
+                         names[q->loss]);
+    q->reason = ckpt_pool_printf(&graph->pool, "%s (%s)", names[q->loss], why);
+    return q->reason ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}

@@ -1,0 +1,47 @@
+#include "graph/op.h"
+
+#include "graph/op_rules.h"
+
+#define ckpt_gradient_none NULL
+
+static const ckpt_op_row rows[CKPT_OP_COUNT] = {
+#define X(ID, op_name, op_flags, op_inplace, op_cost, op_gradient, cpu, cuda)                                \
+    [CKPT_OP_##ID] = {.name = op_name, .flags = op_flags, .inplace = op_inplace,                             \
+                      .cost = ckpt_cost_##op_cost, .gradient = ckpt_gradient_##op_gradient},
+#include "graph/ops.def"
+#undef X
+};
+
+static const struct {
+    const char *name;
+    bool from_output;
+    int flops;
+} acts[CKPT_ACT_COUNT] = {
+#define X(ID, act_name, output, costly) [CKPT_ACT_##ID] = {act_name, output, costly},
+#include "graph/acts.def"
+#undef X
+};
+
+const ckpt_op_row *ckpt_op_info(ckpt_op op) { return &rows[op]; }
+const char *ckpt_act_name(ckpt_act act) { return acts[act].name; }
+bool ckpt_act_from_output(ckpt_act act) { return acts[act].from_output; }
+int ckpt_act_flops(ckpt_act act) { return acts[act].flops; }
+
+ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node) {
+    const ckpt_node *n = &graph->node[node];
+    ckpt_cost cost = rows[n->op].cost(graph, n);
+    for (int i = 0; i < n->in_count; i++)
+        if (n->in[i] >= 0) cost.bytes += ckpt_tensor_bytes(&graph->tensor[n->in[i]]);
+    for (int i = 0; i < n->out_count; i++)
+        if (n->out[i] >= 0) cost.bytes += ckpt_tensor_bytes(&graph->tensor[n->out[i]]);
+    return cost;
+}
+
+ckpt_cost ckpt_cost_elementwise(const ckpt_graph *graph, const ckpt_node *node) {
+    int64_t most = 0;
+    for (int i = 0; i < node->in_count; i++)
+        if (node->in[i] >= 0 && graph->tensor[node->in[i]].count > most) most = graph->tensor[node->in[i]].count;
+    for (int i = 0; i < node->out_count; i++)
+        if (graph->tensor[node->out[i]].count > most) most = graph->tensor[node->out[i]].count;
+    return (ckpt_cost){.flops = (uint64_t)most};
+}

@@ -1,0 +1,62 @@
+/* The op table: what the rest of the program may ask of an op.
+ *
+ *     const ckpt_op_row *row = ckpt_op_info(node->op);
+ *     ckpt_cost cost = ckpt_node_cost(&graph, n);
+ *     if (row->flags & CKPT_MATMUL) heavy += cost.flops;
+ *
+ * Inputs and outputs of each op, by tensor (shapes in graph.h's attributes, rows before columns):
+ *   LINEAR        x w [b] -> y
+ *   MATMUL        a b -> c
+ *   BINARY        a b -> c                    f32; forward only also i32, i64, f64
+ *   ACT           x -> y                      y = dropout(act(x))
+ *   KEEP_MASK     -> mask (bool)              1 where the dropout of its stream keeps
+ *   LAYERNORM     x [scale] [bias] -> y [mean] [inv_std]     rows of cols values, statistics a row
+ *   SOFTMAX, LOGSOFTMAX  x -> y               along attr.axis
+ *   TRANSPOSE     x -> y
+ *   REDUCE_SUM    x -> y
+ *   EXPAND        y -> x                      the gradient of REDUCE_SUM: attr.reduce of it; x = alpha * broadcast y
+ *   CAST          x -> y                      by the tensors' types
+ *   LOSS          prediction target -> result                adds to result
+ *   LOSS_GRAD     prediction target -> gradient
+ *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; none for IDENTITY, NEG, SCALE
+ *   LINEAR_DX     dz w -> dx                  dx = alpha * dz . w'
+ *   LINEAR_DW     dz x [sum] -> dw            dw = alpha * dz'x (laid out as w) + sum
+ *   LAYERNORM_DX  dy x [scale] -> dx          statistics recomputed from x
+ *   LAYERNORM_DP  dy x -> dscale [dbias]
+ *   SOFTMAX_GRAD, LOGSOFTMAX_GRAD  dy y -> dx
+ *   ZERO          -> t
+ *   SGD  w g -> w      MOMENTUM  w g m -> w m      ADAM, ADAMW  w g m v -> w m v
+ * CE and NLL targets are i32 class numbers, a negative one counts for nothing; BCE and MSE targets are f32.
+ */
+#ifndef CKPT_OP_H
+#define CKPT_OP_H
+
+#include "graph/graph.h"
+
+enum { CKPT_MATMUL = 1, CKPT_RANDOM = 2, CKPT_SPECIAL = 4 };
+
+typedef struct ckpt_cost {
+    uint64_t flops; /* multiply and add count as two */
+    uint64_t bytes; /* each input read once, each output written once */
+} ckpt_cost;
+
+struct ckpt_autodiff;
+
+typedef struct ckpt_op_row {
+    const char *name;
+    unsigned flags;
+    unsigned inplace;
+    ckpt_cost (*cost)(const ckpt_graph *graph, const ckpt_node *node);
+    /* Appends the gradient nodes of forward node `node` and hands gradients to its inputs (autodiff.h). */
+    ckpt_status (*gradient)(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+} ckpt_op_row;
+
+const ckpt_op_row *ckpt_op_info(ckpt_op op);
+ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node);
+
+/* What acts.def says. */
+const char *ckpt_act_name(ckpt_act act);
+bool ckpt_act_from_output(ckpt_act act);
+int ckpt_act_flops(ckpt_act act);
+
+#endif

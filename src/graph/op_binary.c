@@ -1,0 +1,91 @@
+/* c = a op b with broadcasting.
+ *   add: da = dc, db = dc            sub: da = dc, db = -dc
+ *   mul: da = dc * b, db = dc * a    div: da = dc / b, db = -(dc * c) / b
+ * each summed over the axes it was broadcast along. */
+#include "graph/autodiff.h"
+#include "graph/build.h"
+#include "graph/op_rules.h"
+
+ckpt_status ckpt_build_binary(ckpt_graph *graph, const char *name, ckpt_binary kind, const ckpt_view *a,
+                              const ckpt_view *b, ckpt_view *c, ckpt_error *err) {
+    ckpt_attr attr = {.binary = {.kind = kind}};
+    ckpt_dtype type = graph->tensor[a->tensor].dtype;
+    if (graph->tensor[b->tensor].dtype != type)
+        return ckpt_fail(err, CKPT_MODEL, "its operands are of types %s and %s", ckpt_dtype_name(type),
+                         ckpt_dtype_name(graph->tensor[b->tensor].dtype));
+    if (type == CKPT_BOOL) return ckpt_fail(err, CKPT_MODEL, "arithmetic on booleans");
+    CKPT_TRY(ckpt_broadcast(a, b, &attr.binary, c, err));
+    c->tensor = ckpt_graph_add_tensor(graph, name, type, CKPT_ROLE_STEP, c->rank, c->dim, err);
+    if (c->tensor < 0) return CKPT_MODEL;
+    int in[2] = {a->tensor, b->tensor};
+    int node = ckpt_graph_add_node(graph, CKPT_OP_BINARY, CKPT_FORWARD, name, 2, in, 1, &c->tensor, err);
+    if (node < 0) return CKPT_NOMEM;
+    graph->node[node].attr = attr;
+    return CKPT_OK;
+}
+
+/* Hands sign * whole (of the output's shape) to `operand`, summed over the axes where its stride is 0. */
+static ckpt_status give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *f, const int64_t *stride, int operand,
+                                int whole, float sign, ckpt_error *err) {
+    ckpt_attr reduce = {.reduce = {.alpha = sign}};
+    bool broadcast = false;
+    for (int i = 0; i < f->rank; i++) {
+        const bool kept = stride[i] != 0;
+        const int last = reduce.reduce.rank - 1;
+        broadcast |= !kept;
+        if (last >= 0 && (reduce.reduce.keep >> last & 1) == (uint32_t)kept) {
+            reduce.reduce.dim[last] *= f->dim[i];
+        } else {
+            reduce.reduce.keep |= (uint32_t)kept << reduce.reduce.rank;
+            reduce.reduce.dim[reduce.reduce.rank++] = f->dim[i];
+        }
+    }
+    if (!broadcast && sign == 1) return ckpt_gradient_give(ad, operand, whole, err);
+    int result = ckpt_gradient_tensor(ad, operand, err);
+    if (result < 0) return CKPT_NOMEM;
+    if (broadcast) {
+        CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_REDUCE_SUM, &reduce, 1, &whole, result, err));
+    } else {
+        ckpt_attr negate = {.act = {.act = CKPT_ACT_NEG}};
+        CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_ACT, &negate, 1, &whole, result, err));
+    }
+    return ckpt_gradient_give(ad, operand, result, err);
+}
+
+/* whole = dc op other, where other has the given strides in f's geometry. */
+static ckpt_status times(ckpt_autodiff *ad, const ckpt_binary_attr *f, ckpt_binary kind, int dc, int other,
+                         const int64_t *stride, int *whole, ckpt_error *err) {
+    ckpt_attr attr = {.binary = {.kind = kind, .rank = f->rank}};
+    int64_t run = 1;
+    for (int i = f->rank - 1; i >= 0; i--) {
+        attr.binary.dim[i] = f->dim[i];
+        attr.binary.stride_a[i] = run;
+        attr.binary.stride_b[i] = stride ? stride[i] : run;
+        run *= f->dim[i];
+    }
+    const int in[2] = {dc, other};
+    *whole = ckpt_gradient_tensor(ad, dc, err);
+    if (*whole < 0) return CKPT_NOMEM;
+    return ckpt_gradient_node(ad, CKPT_OP_BINARY, &attr, 2, in, *whole, err);
+}
+
+ckpt_status ckpt_gradient_binary(ckpt_autodiff *ad, int node, ckpt_error *err) {
+    const ckpt_node n = ad->graph->node[node];
+    const ckpt_binary_attr f = n.attr.binary;
+    const int a = n.in[0], b = n.in[1], c = n.out[0], dc = ad->gradient[c];
+    const bool product = f.kind == CKPT_BINARY_MUL, quotient = f.kind == CKPT_BINARY_DIV;
+    int da = dc, db = dc;
+    if (ad->wanted[a]) {
+        if (product || quotient) CKPT_TRY(times(ad, &f, f.kind, dc, b, f.stride_b, &da, err));
+    }
+    if (ad->wanted[b]) {
+        if (product) CKPT_TRY(times(ad, &f, CKPT_BINARY_MUL, dc, a, f.stride_a, &db, err));
+        if (quotient) {
+            CKPT_TRY(times(ad, &f, CKPT_BINARY_MUL, dc, c, NULL, &db, err));
+            CKPT_TRY(times(ad, &f, CKPT_BINARY_DIV, db, b, f.stride_b, &db, err));
+        }
+    }
+    if (ad->wanted[a]) CKPT_TRY(give_reduced(ad, &f, f.stride_a, a, da, 1, err));
+    const float sign = f.kind == CKPT_BINARY_SUB || quotient ? -1 : 1;
+    return ad->wanted[b] ? give_reduced(ad, &f, f.stride_b, b, db, sign, err) : CKPT_OK;
+}

@@ -1,0 +1,347 @@
+#include "import/import.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "import/onnx_rules.h"
+
+enum { SMALL_CONSTANT = 64 }; /* values; read at once, so that rewriting can look at them */
+
+/* --- names ------------------------------------------------------------------------------------------ */
+
+static unsigned hash_name(const char *name) {
+    unsigned h = 2166136261u; /* FNV-1a */
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 16777619u;
+    return h;
+}
+
+static ckpt_value *find_value(const ckpt_import *im, const char *name) {
+    for (int i = im->bucket[hash_name(name) & im->bucket_mask]; i >= 0; i = im->value[i].next)
+        if (strcmp(im->value[i].name, name) == 0) return &im->value[i];
+    return NULL;
+}
+
+/* Room for every name was made at the start. */
+static ckpt_status add_value(ckpt_import *im, ckpt_value value) {
+    if (find_value(im, value.name))
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: the name '%s' is defined twice", im->model->graph.path, value.name);
+    if (im->value_count == im->value_capacity) return ckpt_fail(im->err, CKPT_FAILED, "more values than names");
+    int *bucket = &im->bucket[hash_name(value.name) & im->bucket_mask];
+    value.next = *bucket;
+    *bucket = im->value_count;
+    im->value[im->value_count++] = value;
+    return CKPT_OK;
+}
+
+static ckpt_status make_table(ckpt_import *im, const Onnx__GraphProto *graph) {
+    size_t names = graph->n_input + graph->n_initializer;
+    for (size_t i = 0; i < graph->n_node; i++) names += graph->node[i]->n_output;
+    if (names > (1u << 26)) return ckpt_fail(im->err, CKPT_MODEL, "%s: it has %zu names, more than are supported",
+                                             im->model->graph.path, names);
+    unsigned buckets = 16;
+    while (buckets < 2 * names) buckets *= 2;
+    im->value_capacity = (int)names;
+    im->value = ckpt_pool_array(im->pool, names, ckpt_value);
+    im->bucket = ckpt_pool_array(im->pool, buckets, int);
+    im->bucket_mask = buckets - 1;
+    if (!im->value || !im->bucket) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    memset(im->bucket, -1, buckets * sizeof *im->bucket);
+    return CKPT_OK;
+}
+
+/* --- what the import functions ask ------------------------------------------------------------------ */
+
+bool ckpt_import_has_input(const Onnx__NodeProto *node, size_t i) {
+    return i < node->n_input && node->input[i] && node->input[i][0];
+}
+
+bool ckpt_import_has_output(const Onnx__NodeProto *node, size_t i) {
+    return i < node->n_output && node->output[i] && node->output[i][0];
+}
+
+static ckpt_status look_up(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_value **value) {
+    if (!ckpt_import_has_input(node, i)) return ckpt_fail(im->err, CKPT_MODEL, "its input %zu is missing", i);
+    *value = find_value(im, node->input[i]);
+    if (!*value)
+        return ckpt_fail(im->err, CKPT_MODEL,
+                         "its input '%s' is made by no earlier node and is no input or initializer (a cycle, or nodes out of order)",
+                         node->input[i]);
+    if ((*value)->failure) return ckpt_fail(im->err, CKPT_MODEL, "%s", (*value)->failure);
+    return CKPT_OK;
+}
+
+/* Reads a small constant's values into the graph. */
+static ckpt_status keep_values(ckpt_import *im, int tensor, const ckpt_onnx_tensor_info *info, const Onnx__TensorProto *proto) {
+    ckpt_tensor *t = &im->model->graph.tensor[tensor];
+    void *data = ckpt_pool_alloc(&im->model->graph.pool, (size_t)ckpt_tensor_bytes(t) + 1, 1);
+    if (!data) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    t->data = data;
+    if (t->dtype == CKPT_F32) return ckpt_onnx_tensor_read_f32(im->model->file, proto, data, info->count, im->err);
+    return ckpt_onnx_tensor_read(im->model->file, proto, data, (size_t)info->bytes, im->err);
+}
+
+/* Makes an initializer or constant a tensor of the graph, on first use as one. */
+static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
+    ckpt_onnx_tensor_info info;
+    ckpt_dtype type;
+    if (value->view.tensor >= 0) return CKPT_OK;
+    CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
+    if (!ckpt_import_type(im, info.type, &type))
+        return ckpt_fail(im->err, CKPT_MODEL, "the initializer '%s' is of type %s, which is not supported here", value->name,
+                         ckpt_onnx_type_name((int)info.type));
+    if (info.rank > CKPT_MAX_RANK)
+        return ckpt_fail(im->err, CKPT_MODEL, "the initializer '%s' has %zu dimensions; at most 8 are supported",
+                         value->name, info.rank);
+    int tensor = ckpt_graph_add_tensor(&im->model->graph, value->name, type, CKPT_ROLE_CONST, (int)info.rank, info.dims, im->err);
+    if (tensor < 0) return CKPT_MODEL;
+    im->model->graph.tensor[tensor].source = value->proto;
+    value->view = ckpt_view_of(&im->model->graph, tensor);
+    return info.count <= SMALL_CONSTANT ? keep_values(im, tensor, &info, value->proto) : CKPT_OK;
+}
+
+ckpt_status ckpt_import_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_view *view) {
+    ckpt_value *value;
+    CKPT_TRY(look_up(im, node, i, &value));
+    CKPT_TRY(materialize(im, value));
+    *view = value->view;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t **values, int *count) {
+    ckpt_value *value;
+    ckpt_onnx_tensor_info info;
+    CKPT_TRY(look_up(im, node, i, &value));
+    if (!value->proto)
+        return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is computed; it must be a constant", node->input[i]);
+    CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
+    if (info.count > 1024) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' has too many values", node->input[i]);
+    *values = ckpt_pool_array(im->pool, info.count + 1, int64_t);
+    if (!*values) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    *count = (int)info.count;
+    return ckpt_onnx_tensor_read_i64(im->model->file, value->proto, *values, info.count, im->err);
+}
+
+ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, size_t i, float *number) {
+    ckpt_value *value;
+    ckpt_onnx_tensor_info info;
+    CKPT_TRY(look_up(im, node, i, &value));
+    if (!value->proto)
+        return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is computed; it must be a constant", node->input[i]);
+    CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
+    if (info.count != 1) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is not a single number", node->input[i]);
+    return ckpt_onnx_tensor_read_f32(im->model->file, value->proto, number, 1, im->err);
+}
+
+ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view) {
+    if (!ckpt_import_has_output(node, i)) return CKPT_OK;
+    return add_value(im, (ckpt_value){.name = node->output[i], .view = *view});
+}
+
+ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i) {
+    ckpt_value *value;
+    CKPT_TRY(look_up(im, node, 0, &value));
+    /* An initializer must be one tensor under all its names, or its gradients would not be summed. */
+    if (value->proto && ckpt_onnx_type_name(value->proto->data_type)) CKPT_TRY(materialize(im, value));
+    if (!ckpt_import_has_output(node, i)) return CKPT_OK;
+    ckpt_value copy = *value;
+    copy.name = node->output[i];
+    return add_value(im, copy);
+}
+
+ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto) {
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
+    return add_value(im, (ckpt_value){.name = node->output[0], .proto = proto, .is_constant_node = true,
+                                      .view = {.tensor = -1}});
+}
+
+void ckpt_import_train(ckpt_import *im, int tensor) {
+    ckpt_tensor *t = &im->model->graph.tensor[tensor];
+    if (t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32) t->role = CKPT_ROLE_PARAM;
+}
+
+/* --- operators -------------------------------------------------------------------------------------- */
+
+ckpt_import_function ckpt_import_find(const char *domain, const char *op_type, const char **attributes) {
+    static const struct {
+        const char *op_type, *attributes;
+        ckpt_import_function function;
+    } table[] = {
+#define X(op, function, attrs) {#op, attrs, import_##function},
+#include "import/onnx_ops.def"
+#undef X
+    };
+    if (domain && *domain && strcmp(domain, "ai.onnx") != 0) return NULL;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(op_type, table[i].op_type) == 0) {
+            *attributes = table[i].attributes;
+            return table[i].function;
+        }
+    return NULL;
+}
+
+const char *ckpt_import_operators(void) {
+    static const char list[] = ""
+#define X(op, function, attrs) #op ", "
+#include "import/onnx_ops.def"
+#undef X
+        ;
+    static char text[sizeof list];
+    snprintf(text, sizeof text, "%.*s", (int)sizeof list - 3, list);
+    return text;
+}
+
+static ckpt_status import_node(ckpt_import *im, const Onnx__NodeProto *node, size_t index) {
+    const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
+    const char *domain = node->domain && *node->domain ? node->domain : "";
+    ckpt_import_function function = ckpt_import_find(domain, op, &attributes);
+    const int values_before = im->value_count;
+    ckpt_status status;
+    if (!function) {
+        status = ckpt_fail(im->err, CKPT_MODEL, "this operator cannot be trained; supported are %s", ckpt_import_operators());
+    } else {
+        status = ckpt_import_attrs_known(im, node, attributes);
+        if (status == CKPT_OK) status = function(im, node);
+    }
+    if (status == CKPT_OK || status == CKPT_NOMEM) return status;
+    for (size_t i = 0; i < node->n_input && !why; i++) { /* pass an earlier node's reason on as it is */
+        const ckpt_value *input = ckpt_import_has_input(node, i) ? find_value(im, node->input[i]) : NULL;
+        if (input && input->failure) why = input->failure;
+    }
+    if (!why) {
+        const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", index);
+        why = ckpt_pool_printf(im->pool, "node '%s' (%s%s%s, opset %" PRId64 "): %s", name, domain, *domain ? "." : "", op,
+                               im->opset, im->err->message);
+    }
+    if (!why) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    for (size_t i = 0; i < node->n_output; i++) {
+        if (!ckpt_import_has_output(node, i)) continue;
+        ckpt_value *value = find_value(im, node->output[i]);
+        if (value && value - im->value < values_before) /* a name defined twice fails the whole file */
+            return ckpt_fail(im->err, CKPT_MODEL, "%s: the name '%s' is defined twice", im->model->graph.path, node->output[i]);
+        if (value) value->failure = why;
+        else CKPT_TRY(add_value(im, (ckpt_value){.name = node->output[i], .view = {.tensor = -1}, .failure = why}));
+    }
+    return CKPT_OK;
+}
+
+/* --- inputs and outputs ----------------------------------------------------------------------------- */
+
+static const int64_t *bound_dim(const ckpt_import *im, const char *name) {
+    for (int i = 0; i < im->options->dim_count; i++)
+        if (strcmp(im->options->dim[i].name, name) == 0) return &im->options->dim[i].value;
+    return NULL;
+}
+
+static ckpt_status input_dim(ckpt_import *im, const char *input, int axis, const Onnx__TensorShapeProto__Dimension *dim,
+                             const char **batch_name, int64_t *size) {
+    ckpt_graph *graph = &im->model->graph;
+    const bool fixed = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
+    const bool symbolic = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && dim->dim_param &&
+                          *dim->dim_param;
+    const int64_t *given = symbolic ? bound_dim(im, dim->dim_param) : NULL;
+    const bool is_batch = axis == 0 || (symbolic && *batch_name && strcmp(*batch_name, dim->dim_param) == 0);
+    if (is_batch && !im->options->as_written) {
+        if (!graph->batch)
+            graph->batch = given ? *given : im->options->batch ? im->options->batch : fixed && dim->dim_value > 0 ? dim->dim_value : 64;
+        if (symbolic && !*batch_name) *batch_name = dim->dim_param;
+        *size = graph->batch;
+        return CKPT_OK;
+    }
+    if (fixed) {
+        if (dim->dim_value < 0)
+            return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s': dimension %d is %" PRId64, graph->path, input, axis, dim->dim_value);
+        *size = dim->dim_value;
+        return CKPT_OK;
+    }
+    if (given) {
+        *size = *given;
+        return CKPT_OK;
+    }
+    if (!symbolic)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s': dimension %d has neither a size nor a name; export it with one",
+                         graph->path, input, axis);
+    return ckpt_fail(im->err, CKPT_USAGE, "%s: input '%s': dimension '%s' has no size; give one with --dim %s=N", graph->path,
+                     input, dim->dim_param, dim->dim_param);
+}
+
+static ckpt_status add_input(ckpt_import *im, const Onnx__ValueInfoProto *info, const char **batch_name) {
+    ckpt_graph *graph = &im->model->graph;
+    const char *name = info->name ? info->name : "";
+    const Onnx__TypeProto__Tensor *type = info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
+                                              ? info->type->tensor_type : NULL;
+    ckpt_dtype dtype = CKPT_F32;
+    if (find_value(im, name) && find_value(im, name)->proto) return CKPT_OK; /* IR 3: initializers are listed as inputs */
+    if (!type || !ckpt_import_type(im, type->elem_type, &dtype)) {
+        const char *why = ckpt_pool_printf(im->pool, "the input '%s' is of type %s, which is not supported", name,
+                                           type ? ckpt_onnx_type_name(type->elem_type) : "other than tensor");
+        return add_value(im, (ckpt_value){.name = name, .view = {.tensor = -1}, .failure = why});
+    }
+    if (!type->shape || type->shape->n_dim > CKPT_MAX_RANK)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s' has %s", graph->path, name,
+                         type->shape ? "more than 8 dimensions" : "no shape; export the model with one");
+    int64_t dims[CKPT_MAX_RANK];
+    for (size_t i = 0; i < type->shape->n_dim; i++)
+        CKPT_TRY(input_dim(im, name, (int)i, type->shape->dim[i], batch_name, &dims[i]));
+    int tensor = ckpt_graph_add_tensor(graph, name, dtype, CKPT_ROLE_INPUT, (int)type->shape->n_dim, dims, im->err);
+    if (tensor < 0) return ckpt_fail_in(im->err, "%s", graph->path), CKPT_MODEL;
+    graph->input[graph->input_count++] = tensor;
+    const ckpt_view view = ckpt_view_of(graph, tensor);
+    return add_value(im, (ckpt_value){.name = name, .view = view});
+}
+
+static ckpt_status add_outputs(ckpt_import *im, const Onnx__GraphProto *proto) {
+    ckpt_model *model = im->model;
+    model->output = ckpt_pool_array(&model->graph.pool, proto->n_output, ckpt_view);
+    model->graph.output = ckpt_pool_array(&model->graph.pool, proto->n_output, int);
+    if (!model->output || !model->graph.output) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    const char *why = "the graph has no output";
+    bool any = false;
+    for (size_t i = 0; i < proto->n_output; i++) {
+        const char *name = proto->output[i]->name ? proto->output[i]->name : "";
+        ckpt_value *value = find_value(im, name);
+        if (!value)
+            return ckpt_fail(im->err, CKPT_MODEL, "%s: the output '%s' is made by no node", model->graph.path, name);
+        if (!value->failure && value->proto && materialize(im, value) != CKPT_OK)
+            value->failure = ckpt_pool_strdup(im->pool, im->err->message);
+        if (value->failure && !any) why = value->failure;
+        any |= !value->failure;
+        model->output[i] = value->view;
+        if (value->failure) model->output[i].tensor = -1;
+        model->graph.output[i] = model->output[i].tensor;
+    }
+    model->output_count = model->graph.output_count = (int)proto->n_output;
+    return any ? CKPT_OK : ckpt_fail(im->err, CKPT_MODEL, "%s: %s", model->graph.path, why);
+}
+
+static ckpt_status find_opset(ckpt_import *im, const Onnx__ModelProto *proto) {
+    im->opset = -1;
+    for (size_t i = 0; i < proto->n_opset_import; i++) {
+        const char *domain = proto->opset_import[i]->domain;
+        if (!domain || !*domain || strcmp(domain, "ai.onnx") == 0) im->opset = proto->opset_import[i]->version;
+    }
+    if (im->opset < 0) im->opset = 1; /* files before IR 3 name none */
+    if (im->opset < 7 && !im->options->as_written)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: opset %" PRId64 " is not supported; convert the model to opset 7 or later",
+                         im->model->graph.path, im->opset);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_import_run(ckpt_import *im) {
+    const Onnx__ModelProto *proto = im->model->file->model;
+    const Onnx__GraphProto *graph = proto->graph;
+    const char *batch_name = NULL;
+    CKPT_TRY(find_opset(im, proto));
+    CKPT_TRY(make_table(im, graph));
+    im->model->graph.input = ckpt_pool_array(&im->model->graph.pool, graph->n_input, int);
+    if (!im->model->graph.input) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    for (size_t i = 0; i < graph->n_initializer; i++)
+        CKPT_TRY(add_value(im, (ckpt_value){.name = graph->initializer[i]->name ? graph->initializer[i]->name : "",
+                                            .proto = graph->initializer[i], .view = {.tensor = -1}}));
+    for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i], &batch_name));
+    if (!im->model->graph.batch) im->model->graph.batch = 1;
+    for (size_t i = 0; i < graph->n_node; i++) CKPT_TRY(import_node(im, graph->node[i], i));
+    im->model->graph.forward_count = im->model->graph.node_count;
+    return add_outputs(im, graph);
+}

@@ -1,0 +1,90 @@
+/* From ONNX nodes to graph nodes. Private to src/import: one function an operator, one row each in onnx_ops.def.
+ *
+ *     static ckpt_status import_foo(ckpt_import *im, const Onnx__NodeProto *node) {
+ *         const ckpt_view *x;
+ *         CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+ *         CKPT_TRY(ckpt_build_foo(&im->model->graph, node->name, x, &y, im->err));
+ *         return ckpt_import_define(im, node, 0, &y);
+ *     }
+ *
+ * A node that cannot be imported does not stop the import: its outputs remember why, and whoever needs one fails
+ * with that message. So tails that the loss does not depend on (ArgMax, ZipMap) may hold anything.
+ */
+#ifndef CKPT_IMPORT_H
+#define CKPT_IMPORT_H
+
+#include "graph/build.h"
+#include "import/model.h"
+#include "proto/onnx_file.h"
+
+/* What a name of the file stands for. */
+typedef struct ckpt_value {
+    const char *name;
+    const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
+    bool is_constant_node;
+    ckpt_view view;      /* tensor -1 until then */
+    const char *failure; /* why it cannot be computed, or NULL */
+    int next;            /* in its hash chain */
+} ckpt_value;
+
+typedef struct ckpt_import {
+    ckpt_model *model;
+    const ckpt_model_options *options;
+    int64_t opset;
+    ckpt_pool *pool; /* scratch */
+    ckpt_value *value;
+    int value_count, value_capacity;
+    int *bucket; /* of the hash table by name */
+    unsigned bucket_mask;
+    ckpt_error *err;
+} ckpt_import;
+
+typedef ckpt_status (*ckpt_import_function)(ckpt_import *im, const Onnx__NodeProto *node);
+
+/* Tensor input i as a view. Absent or failed: an error. */
+ckpt_status ckpt_import_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_view *view);
+bool ckpt_import_has_input(const Onnx__NodeProto *node, size_t i);
+bool ckpt_import_has_output(const Onnx__NodeProto *node, size_t i);
+
+/* Input i as integers or as one float, known before anything runs. *values lives in the pool. */
+ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t **values, int *count);
+ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, size_t i, float *value);
+
+/* Output i is `view`; an empty name is ignored. */
+ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view);
+
+/* Output i is the same value as input 0, constants included. */
+ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i);
+
+/* Output i is this tensor of the file. */
+ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto);
+
+/* A tensor in a weight's role is trained, whatever its origin. */
+void ckpt_import_train(ckpt_import *im, int tensor);
+
+/* Attributes. The defaults hold when the attribute is absent; one of another type is an error. */
+ckpt_status ckpt_import_attr_int(ckpt_import *im, const Onnx__NodeProto *node, const char *name, int64_t absent,
+                                 int64_t *value);
+ckpt_status ckpt_import_attr_float(ckpt_import *im, const Onnx__NodeProto *node, const char *name, float absent,
+                                   float *value);
+ckpt_status ckpt_import_attr_ints(ckpt_import *im, const Onnx__NodeProto *node, const char *name,
+                                  const int64_t **values, int *count); /* count -1 when absent */
+ckpt_status ckpt_import_attr_string(ckpt_import *im, const Onnx__NodeProto *node, const char *name,
+                                    const char *absent, const char **value); /* in the pool */
+const Onnx__AttributeProto *ckpt_import_attr(const Onnx__NodeProto *node, const char *name);
+
+/* Fails when the node has an attribute that is not in the comma-separated list. */
+ckpt_status ckpt_import_attrs_known(ckpt_import *im, const Onnx__NodeProto *node, const char *list);
+
+/* axis in [-rank, rank) to [0, rank); `end`: rank itself is allowed too. */
+ckpt_status ckpt_import_axis(ckpt_import *im, int64_t axis, int rank, bool end, int *result);
+
+/* The row of an operator, or NULL. domain: "" is ONNX's own. */
+ckpt_import_function ckpt_import_find(const char *domain, const char *op_type, const char **attributes);
+/* "Add, Cast, ...": every operator in the table, for messages. */
+const char *ckpt_import_operators(void);
+
+/* Steps of ckpt_model_load: inputs, initializers, nodes, outputs. */
+ckpt_status ckpt_import_run(ckpt_import *im);
+
+#endif

@@ -1,0 +1,81 @@
+#include "import/model.h"
+
+#include <string.h>
+
+#include "graph/loss_choice.h"
+#include "graph/op.h"
+#include "graph/rewrite.h"
+#include "import/import.h"
+
+static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options *options, ckpt_error *err) {
+    ckpt_graph *graph = &model->graph;
+    int chosen = -1;
+    for (int i = 0; i < model->output_count && chosen < 0; i++)
+        if (model->output[i].tensor >= 0 && graph->tensor[model->output[i].tensor].dtype == CKPT_F32 &&
+            graph->tensor[model->output[i].tensor].role == CKPT_ROLE_STEP)
+            chosen = i;
+    if (chosen < 0)
+        return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);
+    model->prediction = model->file->model->graph->output[chosen]->name;
+    CKPT_TRY(ckpt_rewrite_recognise(graph, err));
+    ckpt_loss_question question = {.prediction = model->output[chosen], .automatic = options->loss_auto,
+                                   .loss = options->loss, .target = options->target};
+    CKPT_TRY(ckpt_loss_choose(graph, &question, err));
+    model->loss = question.loss;
+    model->loss_reason = question.reason;
+    /* Training reads the loss only, so the outputs may be fused away. */
+    graph->output_count = 0;
+    if (question.loss != CKPT_LOSS_NONE) CKPT_TRY(ckpt_loss_attach(graph, question.loss, &question.prediction, err));
+    else graph->output_count = 1, graph->output[0] = question.prediction.tensor;
+    return ckpt_rewrite_fuse(graph, err);
+}
+
+ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
+    CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
+    model->graph.path = ckpt_pool_strdup(&model->graph.pool, path);
+    ckpt_import im = {.model = model, .options = options, .pool = &scratch, .err = err};
+    ckpt_status status = model->graph.path ? ckpt_import_run(&im) : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    if (status == CKPT_OK && !options->as_written) {
+        status = prepare_training(model, options, err);
+        if (status != CKPT_OK && strncmp(err->message, path, strlen(path)) != 0) ckpt_fail_in(err, "%s", path);
+    }
+    if (status == CKPT_OK) status = ckpt_graph_find_layers(&model->graph, err);
+    if (status == CKPT_OK) ckpt_graph_compute_hash(&model->graph);
+    ckpt_pool_free(&scratch);
+    if (status != CKPT_OK) ckpt_model_free(model);
+    return status;
+}
+
+ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err) {
+    const ckpt_tensor *t = &model->graph.tensor[tensor];
+    if (t->data) {
+        memcpy(values, t->data, (size_t)ckpt_tensor_bytes(t));
+        return CKPT_OK;
+    }
+    if (t->dtype == CKPT_F32) return ckpt_onnx_tensor_read_f32(model->file, t->source, values, (size_t)t->count, err);
+    return ckpt_onnx_tensor_read(model->file, t->source, values, (size_t)ckpt_tensor_bytes(t), err);
+}
+
+ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
+                            ckpt_error *err) {
+    const ckpt_graph *graph = &model->graph;
+    ckpt_pool scratch = {0};
+    ckpt_onnx_replacement *list = ckpt_pool_array(&scratch, graph->tensor_count, ckpt_onnx_replacement);
+    size_t count = 0;
+    for (int t = 0; list && t < graph->tensor_count; t++)
+        if (graph->tensor[t].role == CKPT_ROLE_PARAM && values[t])
+            list[count++] = (ckpt_onnx_replacement){.name = graph->tensor[t].name, .values = values[t],
+                                                    .count = (size_t)graph->tensor[t].count};
+    ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
+                              : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+void ckpt_model_free(ckpt_model *model) {
+    ckpt_onnx_free(model->file);
+    ckpt_graph_free(&model->graph);
+    *model = (ckpt_model){0};
+}

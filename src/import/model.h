@@ -1,0 +1,64 @@
+/* A model file as a forward graph with its loss, and back.
+ *
+ *     ckpt_model_options options = {.batch = 64};
+ *     ckpt_model model;
+ *     ckpt_model_load("mlp.onnx", &options, &model, &err);
+ *     ckpt_autodiff_run(&model.graph, &training, &err);
+ *     ...
+ *     ckpt_model_save(&model, trained, "trained.onnx", &err);
+ *     ckpt_model_free(&model);
+ */
+#ifndef CKPT_MODEL_H
+#define CKPT_MODEL_H
+
+#include "base/status.h"
+#include "graph/build.h"
+#include "graph/graph.h"
+
+typedef struct ckpt_dim_binding {
+    const char *name;
+    int64_t value;
+} ckpt_dim_binding;
+
+/* What the training data say of the targets, where there are any, so that `auto` can choose the loss. */
+typedef enum ckpt_target_hint { CKPT_TARGET_UNKNOWN, CKPT_TARGET_CLASSES, CKPT_TARGET_FLOAT } ckpt_target_hint;
+
+typedef struct ckpt_model_options {
+    int64_t batch; /* 0: the size that the file fixes, else 64 */
+    int dim_count;
+    const ckpt_dim_binding *dim; /* other symbolic dimensions */
+    bool loss_auto;
+    ckpt_loss loss; /* without loss_auto; CKPT_LOSS_NONE: forward only */
+    ckpt_target_hint target;
+    bool as_written; /* the file's own semantics for inference: element types kept, Dropout only where its
+                        training_mode says so, nothing fused. For running a model, not for training it */
+} ckpt_model_options;
+
+typedef struct ckpt_model {
+    struct ckpt_onnx_file *file;
+    ckpt_graph graph;
+    ckpt_loss loss;
+    const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
+    const char *prediction;  /* name of the file's output that the loss is on */
+    int output_count;        /* views of the file's outputs, in order; tensor -1: not computable here */
+    ckpt_view *output;
+} ckpt_model;
+
+/* Reads, checks and simplifies. CKPT_USAGE: unreadable file, unbound dimension (naming it and the option);
+ * CKPT_MODEL: invalid or unsupported (naming node, operator and opset). Weights are not read. */
+ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
+
+/* The initial values of a PARAM or CONST tensor in its own type: count * element bytes at `values`. Reads
+ * external data only now. */
+ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err);
+
+/* Writes the file again with new values of all PARAM tensors. values: by tensor id, NULL for others.
+ * Everything else stays as it was. overwrite: `path` may be the file that was read. */
+ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
+                            ckpt_error *err);
+
+void ckpt_model_free(ckpt_model *model);
+
+const char *ckpt_loss_name(ckpt_loss loss);
+
+#endif

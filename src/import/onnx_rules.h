@@ -1,0 +1,14 @@
+/* The functions that onnx_ops.def names. */
+#ifndef CKPT_ONNX_RULES_H
+#define CKPT_ONNX_RULES_H
+
+#include "import/import.h"
+
+#define X(op_type, function, attributes) ckpt_status import_##function(ckpt_import *im, const Onnx__NodeProto *node);
+#include "import/onnx_ops.def"
+#undef X
+
+/* The element type for an ONNX type number; false where there is none. In training all floats are F32. */
+bool ckpt_import_type(const ckpt_import *im, int64_t number, ckpt_dtype *type);
+
+#endif

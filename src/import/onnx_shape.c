@@ -1,0 +1,198 @@
+/* Operators that move or rename values: reshaping makes no node, the tensor is seen with another shape. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "import/import.h"
+#include "import/onnx_rules.h"
+
+ckpt_status import_identity(ckpt_import *im, const Onnx__NodeProto *node) { return ckpt_import_alias(im, node, 0); }
+
+ckpt_status import_flatten(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x;
+    int64_t attr;
+    int axis;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "axis", 1, &attr));
+    CKPT_TRY(ckpt_import_axis(im, attr, x.rank, true, &axis));
+    ckpt_view y = {.tensor = x.tensor, .rank = 2, .dim = {1, 1}};
+    for (int i = 0; i < x.rank; i++) y.dim[i >= axis] *= x.dim[i];
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x;
+    const int64_t *shape;
+    int64_t *given, allow_zero;
+    int rank;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "allowzero", 0, &allow_zero));
+    CKPT_TRY(ckpt_import_attr_ints(im, node, "shape", &shape, &rank));
+    if (rank < 0) {
+        CKPT_TRY(ckpt_import_ints(im, node, 1, &given, &rank));
+        shape = given;
+    }
+    if (rank > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "its shape has %d dimensions; at most 8 are supported", rank);
+    ckpt_view y = {.tensor = x.tensor, .rank = rank};
+    const int64_t total = ckpt_view_count(&x);
+    uint64_t known = 1;
+    int inferred = -1;
+    for (int i = 0; i < rank; i++) {
+        y.dim[i] = shape[i];
+        if (shape[i] == 0 && !allow_zero) {
+            if (i >= x.rank) return ckpt_fail(im->err, CKPT_MODEL, "its shape copies dimension %d of an input that has %d", i, x.rank);
+            y.dim[i] = x.dim[i];
+        }
+        if (y.dim[i] < -1 || (y.dim[i] == -1 && inferred >= 0))
+            return ckpt_fail(im->err, CKPT_MODEL, "its shape has %s", y.dim[i] < -1 ? "a negative dimension" : "-1 twice");
+        if (y.dim[i] == -1) inferred = i;
+        else if (!ckpt_mul_u64(known, (uint64_t)y.dim[i], &known))
+            return ckpt_fail(im->err, CKPT_MODEL, "its shape is larger than any memory");
+    }
+    if (inferred >= 0) y.dim[inferred] = known ? total / (int64_t)known : 0;
+    if (known > (uint64_t)INT64_MAX || ckpt_view_count(&y) != total)
+        return ckpt_fail(im->err, CKPT_MODEL,
+                         "its shape does not hold the input's %" PRId64 " values; if the file fixes the batch size there, use that with --batch",
+                         total);
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+/* axes: an attribute up to opset 12, input 1 from 13 on; *count -1 when absent. */
+static ckpt_status axes_of(ckpt_import *im, const Onnx__NodeProto *node, const int64_t **axes, int *count) {
+    CKPT_TRY(ckpt_import_attr_ints(im, node, "axes", axes, count));
+    if (*count >= 0 || !ckpt_import_has_input(node, 1)) return CKPT_OK;
+    int64_t *given;
+    CKPT_TRY(ckpt_import_ints(im, node, 1, &given, count));
+    *axes = given;
+    return CKPT_OK;
+}
+
+ckpt_status import_squeeze(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x;
+    const int64_t *axes;
+    int count, axis;
+    uint32_t drop = 0;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(axes_of(im, node, &axes, &count));
+    for (int i = 0; count < 0 && i < x.rank; i++) drop |= (uint32_t)(x.dim[i] == 1) << i;
+    for (int i = 0; i < count; i++) {
+        CKPT_TRY(ckpt_import_axis(im, axes[i], x.rank, false, &axis));
+        if (x.dim[axis] != 1)
+            return ckpt_fail(im->err, CKPT_MODEL, "axis %d has size %" PRId64 " and cannot be squeezed", axis, x.dim[axis]);
+        drop |= 1u << axis;
+    }
+    ckpt_view y = {.tensor = x.tensor};
+    for (int i = 0; i < x.rank; i++)
+        if (!(drop >> i & 1)) y.dim[y.rank++] = x.dim[i];
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_unsqueeze(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x;
+    const int64_t *axes;
+    int count, axis;
+    uint32_t fresh = 0;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(axes_of(im, node, &axes, &count));
+    if (count < 0) return ckpt_fail(im->err, CKPT_MODEL, "it has no axes");
+    if (x.rank + count > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "more than 8 dimensions");
+    ckpt_view y = {.tensor = x.tensor, .rank = x.rank + count};
+    for (int i = 0; i < count; i++) {
+        CKPT_TRY(ckpt_import_axis(im, axes[i], y.rank, false, &axis));
+        if (fresh >> axis & 1) return ckpt_fail(im->err, CKPT_MODEL, "axis %d appears twice", axis);
+        fresh |= 1u << axis;
+    }
+    for (int i = 0, from = 0; i < y.rank; i++) y.dim[i] = fresh >> i & 1 ? 1 : x.dim[from++];
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_transpose(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, y;
+    const int64_t *given;
+    int count, perm[CKPT_MAX_RANK];
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_attr_ints(im, node, "perm", &given, &count));
+    if (count >= 0 && count != x.rank)
+        return ckpt_fail(im->err, CKPT_MODEL, "its perm has %d axes for an input of %d", count, x.rank);
+    for (int i = 0; i < x.rank; i++) {
+        const int64_t from = count < 0 ? x.rank - 1 - i : given[i];
+        perm[i] = from < 0 || from >= x.rank ? -1 : (int)from;
+    }
+    CKPT_TRY(ckpt_build_transpose(&im->model->graph, node->name, &x, perm, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+static bool type_of_number(int64_t number, ckpt_dtype *type) {
+    switch (number) {
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT: *type = CKPT_F32; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE: *type = CKPT_F64; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT32: *type = CKPT_I32; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__INT64: *type = CKPT_I64; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__BOOL: *type = CKPT_BOOL; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16: *type = CKPT_F16; return true;
+    case ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16: *type = CKPT_BF16; return true;
+    default: return false;
+    }
+}
+
+static bool is_float(ckpt_dtype type) {
+    return type == CKPT_F32 || type == CKPT_F64 || type == CKPT_F16 || type == CKPT_BF16;
+}
+
+bool ckpt_import_type(const ckpt_import *im, int64_t number, ckpt_dtype *type) {
+    if (!type_of_number(number, type)) return false;
+    if (!im->options->as_written && is_float(*type)) *type = CKPT_F32; /* training has one float type */
+    return true;
+}
+
+ckpt_status import_cast(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, y;
+    int64_t number;
+    ckpt_dtype to;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "to", -1, &number));
+    if (!ckpt_import_type(im, number, &to))
+        return ckpt_fail(im->err, CKPT_MODEL, "casts to type %s are not supported", ckpt_onnx_type_name((int)number));
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    if (im->model->graph.tensor[x.tensor].dtype == to) return ckpt_import_alias(im, node, 0);
+    CKPT_TRY(ckpt_build_cast(&im->model->graph, node->name, &x, to, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+/* A TensorProto in the scratch pool for a value that the file gives as a plain attribute. */
+static ckpt_status tensor_from_attribute(ckpt_import *im, const Onnx__AttributeProto *attr, Onnx__TensorProto **made) {
+    Onnx__TensorProto *t = ckpt_pool_array(&im->model->graph.pool, 1, Onnx__TensorProto);
+    int64_t *dim = ckpt_pool_array(&im->model->graph.pool, 1, int64_t);
+    if (!t || !dim) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    onnx__tensor_proto__init(t);
+    t->has_data_type = 1;
+    t->dims = dim;
+    const bool list = attr->type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS ||
+                      attr->type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS;
+    if (attr->type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT ||
+        attr->type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS) {
+        t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT;
+        t->n_float_data = list ? attr->n_floats : 1;
+        t->float_data = list ? attr->floats : (float *)&attr->f;
+        dim[0] = (int64_t)t->n_float_data;
+    } else {
+        t->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT64;
+        t->n_int64_data = list ? attr->n_ints : 1;
+        t->int64_data = list ? attr->ints : (int64_t *)&attr->i;
+        dim[0] = (int64_t)t->n_int64_data;
+    }
+    t->n_dims = list;
+    *made = t;
+    return CKPT_OK;
+}
+
+ckpt_status import_constant(ckpt_import *im, const Onnx__NodeProto *node) {
+    if (node->n_attribute != 1) return ckpt_fail(im->err, CKPT_MODEL, "it has %zu attributes instead of one value", node->n_attribute);
+    const Onnx__AttributeProto *attr = node->attribute[0];
+    Onnx__TensorProto *made = attr->t;
+    if (strcmp(attr->name, "value") == 0) {
+        if (!made) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'value' holds no tensor");
+    } else {
+        CKPT_TRY(tensor_from_attribute(im, attr, &made));
+    }
+    return ckpt_import_constant(im, node, made);
+}
