@@ -1,8 +1,22 @@
 #include "graph/loss_choice.h"
 
-#include <inttypes.h>
+#include <string.h>
 
 #include "graph/op.h"
+
+static const char *const names[] = {[CKPT_LOSS_NONE] = "none", [CKPT_LOSS_CE] = "ce", [CKPT_LOSS_BCE] = "bce",
+                                    [CKPT_LOSS_MSE] = "mse", [CKPT_LOSS_NLL] = "nll"};
+
+bool ckpt_loss_parse(const char *name, ckpt_loss *loss) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *loss = (ckpt_loss)i;
+            return true;
+        }
+    return false;
+}
+
+const char *ckpt_loss_name(ckpt_loss loss) { return names[loss]; }
 
 /* The node that makes the prediction, or NULL. */
 static const ckpt_node *final_node(const ckpt_graph *graph, const ckpt_view *prediction) {
@@ -59,15 +73,15 @@ static void fold(const ckpt_graph *graph, ckpt_loss_question *q) {
 }
 
 ckpt_status ckpt_loss_choose(ckpt_graph *graph, ckpt_loss_question *q, ckpt_error *err) {
-    static const char *const names[] = {"none", "cross-entropy", "binary cross-entropy", "mean squared error",
-                                        "negative log-likelihood"};
+    static const char *const long_names[] = {"none", "cross-entropy", "binary cross-entropy", "mean squared error",
+                                             "negative log-likelihood"};
     const char *why = "as asked for";
     if (q->automatic) choose(graph, q, &why);
     fold(graph, q);
     const bool classes = q->loss == CKPT_LOSS_CE || q->loss == CKPT_LOSS_NLL;
     if (classes && (q->prediction.rank < 2 || q->prediction.dim[q->prediction.rank - 1] < 2))
         return ckpt_fail(err, CKPT_MODEL, "%s needs an output with at least 2 classes along its last axis; use --loss bce or mse",
-                         names[q->loss]);
-    q->reason = ckpt_pool_printf(&graph->pool, "%s (%s)", names[q->loss], why);
+                         long_names[q->loss]);
+    q->reason = ckpt_pool_printf(&graph->pool, "%s (%s)", long_names[q->loss], why);
     return q->reason ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
 }

@@ -20,4 +20,8 @@ typedef struct ckpt_loss_question {
  * loss reads the logits. CKPT_MODEL when a loss that was asked for does not fit the output. */
 ckpt_status ckpt_loss_choose(ckpt_graph *graph, ckpt_loss_question *question, ckpt_error *err);
 
+/* "ce" <-> CKPT_LOSS_CE; false when unknown ("auto" is no loss). */
+bool ckpt_loss_parse(const char *name, ckpt_loss *loss);
+const char *ckpt_loss_name(ckpt_loss loss);
+
 #endif

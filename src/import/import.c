@@ -143,7 +143,7 @@ ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size
     ckpt_value *value;
     CKPT_TRY(look_up(im, node, 0, &value));
     /* An initializer must be one tensor under all its names, or its gradients would not be summed. */
-    if (value->proto && ckpt_onnx_type_name(value->proto->data_type)) CKPT_TRY(materialize(im, value));
+    if (value->proto) CKPT_TRY(materialize(im, value));
     if (!ckpt_import_has_output(node, i)) return CKPT_OK;
     ckpt_value copy = *value;
     copy.name = node->output[i];

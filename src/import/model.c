@@ -74,6 +74,28 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
     return status;
 }
 
+static int parameter_from(const ckpt_graph *graph, const void *source) {
+    for (int t = 0; t < graph->tensor_count; t++)
+        if (graph->tensor[t].role == CKPT_ROLE_PARAM && graph->tensor[t].source == source) return t;
+    return -1;
+}
+
+int ckpt_model_parameters(const ckpt_model *model, int *ids) {
+    const Onnx__GraphProto *file = model->file->model->graph;
+    int count = 0;
+    for (size_t i = 0; i < file->n_initializer; i++) {
+        const int t = parameter_from(&model->graph, file->initializer[i]);
+        if (t >= 0) ids[count++] = t;
+    }
+    const int from_initializers = count;
+    for (int t = 0; t < model->graph.tensor_count; t++) {
+        bool listed = model->graph.tensor[t].role != CKPT_ROLE_PARAM;
+        for (int i = 0; !listed && i < from_initializers; i++) listed = ids[i] == t;
+        if (!listed) ids[count++] = t;
+    }
+    return count;
+}
+
 void ckpt_model_free(ckpt_model *model) {
     ckpt_onnx_free(model->file);
     ckpt_graph_free(&model->graph);

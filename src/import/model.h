@@ -57,8 +57,10 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
 
-void ckpt_model_free(ckpt_model *model);
+/* The PARAM tensors in the order in which the file defines them: initializers, then Constant nodes. ids has room for
+ * graph.tensor_count; returns how many. weights_sha256 is over them in this order. */
+int ckpt_model_parameters(const ckpt_model *model, int *ids);
 
-const char *ckpt_loss_name(ckpt_loss loss);
+void ckpt_model_free(ckpt_model *model);
 
 #endif

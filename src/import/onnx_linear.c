@@ -32,8 +32,7 @@ static ckpt_status linear(ckpt_import *im, const Onnx__NodeProto *node, const ck
 }
 
 /* y = product + beta * c where c is more than a bias vector. */
-static ckpt_status add_matrix(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *product, ckpt_view c,
-                              float beta, ckpt_view *y) {
+static ckpt_status add_matrix(ckpt_import *im, const ckpt_view *product, ckpt_view c, float beta, ckpt_view *y) {
     ckpt_graph *graph = &im->model->graph;
     if (graph->tensor[c.tensor].count > 1) ckpt_import_train(im, c.tensor);
     if (beta != 1) {
@@ -77,7 +76,7 @@ ckpt_status import_gemm(ckpt_import *im, const Onnx__NodeProto *node) {
                         (c.rank == 1 || c.dim[0] == 1);
     if (has_c) CKPT_TRY(require_float(im, &c));
     CKPT_TRY(linear(im, node, &x, &w, vector ? c.tensor : -1, attr, &y));
-    if (has_c && !vector) CKPT_TRY(add_matrix(im, node, &y, c, attr.beta, &y));
+    if (has_c && !vector) CKPT_TRY(add_matrix(im, &y, c, attr.beta, &y));
     return ckpt_import_define(im, node, 0, &y);
 }
 

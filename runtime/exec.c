@@ -1,0 +1,202 @@
+#include "runtime/exec.h"
+
+#include <string.h>
+
+#include "base/sha256.h"
+
+/* One plan bound: its launches for each place that a micro-batch can have in its batch. */
+typedef struct bound_plan {
+    const ckpt_graph *graph;
+    const ckpt_plan *plan;
+    ckpt_launch *launch[4]; /* by first + 2 * last */
+    int *step[4];           /* the plan step behind each launch */
+    int count[4];
+} bound_plan;
+
+struct ckpt_exec {
+    ckpt_pool pool;
+    const ckpt_backend *backend;
+    ckpt_device *device;
+    bool preserve_rng;
+    unsigned char *arena;
+    uint64_t persistent_bytes, workspace_bytes;
+    const uint64_t *offset; /* of tensors that outlive the step */
+    int result;
+    bound_plan training, evaluation;
+    unsigned char *gradient; /* host copy of one gradient, made by the first ckpt_exec_train_hashed */
+    uint64_t gradient_bytes;
+};
+
+static void *address(const ckpt_exec *exec, const ckpt_plan *plan, int tensor, int instance) {
+    if (tensor < 0) return NULL;
+    if (instance < 0) return exec->arena + exec->offset[tensor];
+    return exec->arena + exec->persistent_bytes + exec->workspace_bytes + plan->instance[instance].offset;
+}
+
+/* Recomputations that must not repeat their numbers draw from a stream of their own. */
+static uint32_t stream_salt(const ckpt_exec *exec, const ckpt_plan_step *step, int index) {
+    return exec->preserve_rng || !step->recompute ? 0 : 0x40000000u + (uint32_t)index;
+}
+
+static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, ckpt_launch *launch, ckpt_error *err) {
+    const ckpt_plan_step *step = &bound->plan->step[index];
+    const ckpt_node *node = &bound->graph->node[step->node];
+    ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
+                      .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
+                      .stream_salt = stream_salt(exec, step, index)};
+    for (int i = 0; i < node->in_count; i++) bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i]);
+    for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i]);
+    ckpt_status status = exec->backend->bind(exec->device, &bind, launch, err);
+    return status == CKPT_OK ? status : ckpt_fail_in(err, "node '%s'", node->name);
+}
+
+static bool runs_at(ckpt_when when, int place) {
+    return when == CKPT_ALWAYS || (when == CKPT_FIRST_MICRO && place & 1) || (when == CKPT_LAST_MICRO && place & 2);
+}
+
+static ckpt_status bind_plan(ckpt_exec *exec, bound_plan *bound, const ckpt_graph *graph, const ckpt_plan *plan,
+                             ckpt_error *err) {
+    bound->graph = graph;
+    bound->plan = plan;
+    for (int place = 0; place < 4; place++) {
+        bound->launch[place] = ckpt_pool_array(&exec->pool, plan->step_count, ckpt_launch);
+        bound->step[place] = ckpt_pool_array(&exec->pool, plan->step_count, int);
+        if (!bound->launch[place] || !bound->step[place]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    }
+    for (int i = 0; i < plan->step_count; i++) {
+        ckpt_launch launch;
+        CKPT_TRY(bind_step(exec, bound, i, &launch, err));
+        for (int place = 0; place < 4; place++)
+            if (runs_at(graph->node[plan->step[i].node].when, place)) {
+                bound->launch[place][bound->count[place]] = launch;
+                bound->step[place][bound->count[place]++] = i;
+            }
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status open_device(ckpt_exec *exec, const ckpt_exec_options *options, const ckpt_plan *plan, ckpt_error *err) {
+    void *arena;
+    CKPT_TRY(exec->backend->open(&options->device, &exec->device, err));
+    CKPT_TRY(exec->backend->allocate(exec->device, plan->memory.total, &arena, err));
+    exec->arena = arena;
+    return CKPT_OK;
+}
+
+/* Optimizer state begins at zero. */
+static ckpt_status clear_states(ckpt_exec *exec, const ckpt_graph *graph, ckpt_error *err) {
+    uint64_t most = 0;
+    for (int t = 0; t < graph->tensor_count; t++)
+        if (graph->tensor[t].role == CKPT_ROLE_STATE && ckpt_tensor_bytes(&graph->tensor[t]) > most)
+            most = ckpt_tensor_bytes(&graph->tensor[t]);
+    ckpt_pool scratch = {0};
+    void *zeros = ckpt_pool_alloc(&scratch, (size_t)most, 1);
+    ckpt_status status = zeros ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    for (int t = 0; status == CKPT_OK && t < graph->tensor_count; t++)
+        if (graph->tensor[t].role == CKPT_ROLE_STATE) status = ckpt_exec_set(exec, t, zeros, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *training, const ckpt_plan *plan,
+                           const ckpt_graph *evaluation, const ckpt_plan *evaluation_plan, ckpt_exec **exec,
+                           ckpt_error *err) {
+    ckpt_pool pool = {0};
+    ckpt_exec *e = ckpt_pool_array(&pool, 1, ckpt_exec);
+    *exec = NULL;
+    if (!e) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    e->pool = pool;
+    e->backend = options->backend;
+    e->preserve_rng = options->preserve_rng;
+    e->persistent_bytes = plan->persistent_bytes;
+    e->workspace_bytes = plan->memory.workspace;
+    e->offset = plan->persistent_offset;
+    e->result = training->result;
+    ckpt_status status = open_device(e, options, plan, err);
+    if (status == CKPT_OK) status = bind_plan(e, &e->training, training, plan, err);
+    if (status == CKPT_OK && evaluation) status = bind_plan(e, &e->evaluation, evaluation, evaluation_plan, err);
+    if (status == CKPT_OK) status = clear_states(e, training, err);
+    if (status != CKPT_OK) {
+        ckpt_exec_close(e);
+        return status;
+    }
+    *exec = e;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err) {
+    return exec->backend->upload(exec->device, address(exec, NULL, tensor, -1), values,
+                                 ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
+}
+
+ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err) {
+    return exec->backend->download(exec->device, values, address(exec, NULL, tensor, -1),
+                                   ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
+}
+
+ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err) {
+    const int place = first + 2 * last;
+    return exec->backend->run(exec->device, exec->training.launch[place], exec->training.count[place], scalars, err);
+}
+
+ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err) {
+    return exec->backend->run(exec->device, exec->evaluation.launch[first], exec->evaluation.count[first], scalars, err);
+}
+
+/* Room on the host for the largest gradient that an update reads. */
+static ckpt_status reserve_gradient(ckpt_exec *exec, ckpt_error *err) {
+    const ckpt_graph *graph = exec->training.graph;
+    if (exec->gradient) return CKPT_OK;
+    for (int n = 0; n < graph->node_count; n++)
+        if (graph->node[n].phase == CKPT_UPDATE) {
+            const uint64_t bytes = ckpt_tensor_bytes(&graph->tensor[graph->node[n].in[1]]);
+            if (bytes > exec->gradient_bytes) exec->gradient_bytes = bytes;
+        }
+    exec->gradient = ckpt_pool_alloc(&exec->pool, (size_t)exec->gradient_bytes, 1);
+    return exec->gradient ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}
+
+ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, char hash[65],
+                                   ckpt_error *err) {
+    const bound_plan *bound = &exec->training;
+    const int place = first + 2 * last, count = bound->count[place];
+    ckpt_sha256 sum;
+    CKPT_TRY(reserve_gradient(exec, err));
+    ckpt_sha256_start(&sum);
+    for (int begin = 0; begin < count;) {
+        int end = begin; /* up to the next update, whose gradient is then complete */
+        const ckpt_plan_step *step = NULL;
+        for (; end < count && !step; end++)
+            if (bound->graph->node[bound->plan->step[bound->step[place][end]].node].phase == CKPT_UPDATE)
+                step = &bound->plan->step[bound->step[place][end]];
+        if (step) {
+            const ckpt_node *node = &bound->graph->node[step->node];
+            const uint64_t bytes = ckpt_tensor_bytes(&bound->graph->tensor[node->in[1]]);
+            CKPT_TRY(exec->backend->run(exec->device, bound->launch[place] + begin, end - 1 - begin, scalars, err));
+            CKPT_TRY(exec->backend->download(exec->device, exec->gradient,
+                                             address(exec, bound->plan, node->in[1], step->in[1]), bytes, err));
+            ckpt_sha256_add(&sum, &node->in[0], sizeof node->in[0]);
+            ckpt_sha256_add(&sum, exec->gradient, (size_t)bytes);
+            begin = end - 1;
+        }
+        CKPT_TRY(exec->backend->run(exec->device, bound->launch[place] + begin, end - begin, scalars, err));
+        begin = end;
+    }
+    ckpt_sha256_hex(&sum, hash);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_exec_result(const ckpt_exec *exec, double result[2], ckpt_error *err) {
+    return ckpt_exec_get(exec, exec->result, result, err);
+}
+
+uint64_t ckpt_exec_measured_peak(const ckpt_exec *exec) { return exec->backend->peak_bytes(exec->device); }
+void *ckpt_exec_arena(const ckpt_exec *exec) { return exec->arena; }
+
+void ckpt_exec_close(ckpt_exec *exec) {
+    if (!exec) return;
+    if (exec->arena) exec->backend->release(exec->device, exec->arena);
+    if (exec->device) exec->backend->close(exec->device);
+    ckpt_pool pool = exec->pool; /* the executor lies in its own pool */
+    ckpt_pool_free(&pool);
+}

@@ -1,0 +1,60 @@
+/* The executor: a plan bound to a device, run step by step.
+ *
+ *     ckpt_exec_options options = {.backend = ckpt_backend_cpu(), .preserve_rng = true};
+ *     ckpt_exec *exec;
+ *     ckpt_exec_open(&options, &training, plan, &evaluation, evaluation_plan, &exec, &err);
+ *     ckpt_exec_set(exec, tensor, values, &err);
+ *     ckpt_exec_train(exec, &scalars, true, true, &err);
+ *     ckpt_exec_close(exec);
+ *
+ * One allocation holds everything: what outlives a step, then the workspace, then the step region. Every
+ * address is fixed when the plan is bound; a step allocates nothing and looks nothing up. A recomputation is
+ * a step of the plan like any other.
+ */
+#ifndef CKPT_EXEC_H
+#define CKPT_EXEC_H
+
+#include "runtime/backend.h"
+
+typedef struct ckpt_exec ckpt_exec;
+
+typedef struct ckpt_exec_options {
+    const ckpt_backend *backend;
+    ckpt_device_options device;
+    bool preserve_rng; /* false: a recomputed dropout draws other numbers, to show what then goes wrong */
+} ckpt_exec_options;
+
+/* Allocates plan->memory.total bytes and binds both plans. evaluation (forward only, ids as in `training`) and its
+ * plan may be NULL. Graphs and plans must outlive the executor. CKPT_NOMEM: the device has not that much. */
+ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *training, const ckpt_plan *plan,
+                           const ckpt_graph *evaluation, const ckpt_plan *evaluation_plan, ckpt_exec **exec,
+                           ckpt_error *err);
+
+/* Copies a whole tensor that outlives the step to or from the device. */
+ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err);
+ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err);
+
+/* Runs the training plan once, for one micro-batch. first and last say whether it is the first and the last of its
+ * batch; without micro-batches both. */
+ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err);
+
+/* The same, and stores a SHA-256 over the gradients as the update nodes read them, in the plan's order of updates by
+ * parameter id, so that two plans of one graph can be compared. hash: 65 characters. */
+ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, char hash[65],
+                                   ckpt_error *err);
+
+/* Runs the evaluation plan. first: clear the result before. */
+ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err);
+
+/* What the loss nodes added up: {mean loss, number of correct rows}. */
+ckpt_status ckpt_exec_result(const ckpt_exec *exec, double result[2], ckpt_error *err);
+
+/* The most that the backend has handed out at once. */
+uint64_t ckpt_exec_measured_peak(const ckpt_exec *exec);
+
+/* The device address of the allocation, for tests that look at every byte. */
+void *ckpt_exec_arena(const ckpt_exec *exec);
+
+void ckpt_exec_close(ckpt_exec *exec);
+
+#endif

@@ -1,0 +1,267 @@
+#include "runtime/train.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/sha256.h"
+
+/* What a run holds on the host: everything is allocated before the first step. */
+typedef struct trainer {
+    const ckpt_train_options *options;
+    const ckpt_graph *graph;
+    const ckpt_node *loss;
+    ckpt_pool pool;
+    uint32_t *order;       /* training samples in this epoch's order */
+    uint32_t *identity;    /* 0, 1, ... for evaluation */
+    void **staging;        /* by dataset array: one micro-batch as the device wants it */
+    void *gathered;        /* a micro-batch of one array as the dataset has it */
+    int64_t correct_total; /* rows that an accuracy is a share of, this epoch */
+    double correct;
+} trainer;
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int device_tensor(const trainer *tr, size_t array) {
+    return array < (size_t)tr->graph->input_count ? tr->graph->input[array] : tr->graph->target;
+}
+
+static bool has_classes(const trainer *tr) {
+    return tr->loss->attr.loss.kind == CKPT_LOSS_CE || tr->loss->attr.loss.kind == CKPT_LOSS_NLL;
+}
+
+/* Rows of which a correct one can be counted, for `samples` samples; 0: this loss counts none. */
+static int64_t countable_rows(const trainer *tr, int64_t samples) {
+    if (has_classes(tr)) return samples * tr->loss->attr.loss.rows_per_sample;
+    if (tr->loss->attr.loss.kind != CKPT_LOSS_BCE) return 0;
+    return samples * tr->loss->attr.loss.rows_per_sample * tr->loss->attr.loss.cols;
+}
+
+static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_error *err) {
+    const int64_t batch = tr->graph->batch;
+    for (size_t a = 0; a < data->array_count; a++) {
+        const ckpt_tensor *t = &tr->graph->tensor[device_tensor(tr, a)];
+        if ((int64_t)data->arrays[a].values * batch != t->count)
+            return ckpt_fail(err, CKPT_USAGE, "the data array '%s' has %llu values a sample; the model's '%s' takes %lld",
+                             data->arrays[a].name, (unsigned long long)data->arrays[a].values, t->name,
+                             (long long)(t->count / batch));
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status make_room(trainer *tr, ckpt_error *err) {
+    const ckpt_train_options *o = tr->options;
+    const ckpt_dataset *sets[2] = {o->data, o->validation};
+    size_t widest = 0, longest = 0;
+    for (int s = 0; s < 2; s++) {
+        if (!sets[s]) continue;
+        CKPT_TRY(check_data(tr, sets[s], err));
+        if (sets[s]->samples > longest) longest = (size_t)sets[s]->samples;
+        for (size_t a = 0; a < sets[s]->array_count; a++)
+            if (ckpt_array_sample_bytes(&sets[s]->arrays[a]) > widest) widest = ckpt_array_sample_bytes(&sets[s]->arrays[a]);
+    }
+    tr->order = ckpt_pool_array(&tr->pool, longest, uint32_t);
+    tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);
+    tr->gathered = ckpt_pool_alloc(&tr->pool, (size_t)tr->graph->batch, widest);
+    tr->staging = ckpt_pool_array(&tr->pool, o->data->array_count, void *);
+    bool ok = tr->order && tr->identity && tr->gathered && tr->staging;
+    for (size_t a = 0; ok && a < o->data->array_count; a++)
+        ok = (tr->staging[a] = ckpt_pool_alloc(&tr->pool, 1, (size_t)ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, a)])));
+    if (!ok) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
+    for (size_t i = 0; i < longest; i++) tr->identity[i] = tr->order[i] = (uint32_t)i;
+    return CKPT_OK;
+}
+
+/* One array of a micro-batch in the device's type. Padding beyond `valid` samples: zeros, and for classes -1, which
+ * the loss counts for nothing. */
+static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor *tensor, const uint32_t *order,
+                        int64_t valid, void *staged) {
+    const size_t values = (size_t)valid * array->values;
+    const size_t total = (size_t)tensor->count;
+    if (array->type == CKPT_ARRAY_F32 && tensor->dtype == CKPT_F32) {
+        ckpt_array_gather(array, order, (size_t)valid, staged);
+        memset((float *)staged + values, 0, (total - values) * sizeof(float));
+        return;
+    }
+    ckpt_array_gather(array, order, (size_t)valid, tr->gathered);
+    const int64_t *whole = tr->gathered;
+    if (tensor->dtype == CKPT_F32) {
+        float *to = staged;
+        for (size_t i = 0; i < values; i++) to[i] = (float)whole[i];
+        memset(to + values, 0, (total - values) * sizeof *to);
+    } else {
+        int32_t *to = staged;
+        for (size_t i = 0; i < values; i++) to[i] = (int32_t)whole[i];
+        for (size_t i = values; i < total; i++) to[i] = -1;
+    }
+}
+
+static ckpt_status upload_batch(trainer *tr, ckpt_exec *exec, const ckpt_dataset *data, ckpt_error *err) {
+    for (size_t a = 0; a < data->array_count; a++)
+        CKPT_TRY(ckpt_exec_set(exec, device_tensor(tr, a), tr->staging[a], err));
+    return CKPT_OK;
+}
+
+static void stage_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t valid) {
+    for (size_t a = 0; a < data->array_count; a++)
+        stage_array(tr, &data->arrays[a], &tr->graph->tensor[device_tensor(tr, a)], order, valid, tr->staging[a]);
+}
+
+/* Runs a micro-batch under the plan and, when verifying, without recomputation; their bits must agree. */
+static ckpt_status run_verified(trainer *tr, const ckpt_scalars *s, bool first, bool last, bool *same, ckpt_error *err) {
+    const ckpt_train_options *o = tr->options;
+    char hash[2][65];
+    double result[2][2];
+    CKPT_TRY(upload_batch(tr, o->reference, o->data, err));
+    CKPT_TRY(ckpt_exec_train_hashed(o->exec, s, first, last, hash[0], err));
+    CKPT_TRY(ckpt_exec_train_hashed(o->reference, s, first, last, hash[1], err));
+    CKPT_TRY(ckpt_exec_result(o->exec, result[0], err));
+    CKPT_TRY(ckpt_exec_result(o->reference, result[1], err));
+    *same = memcmp(hash[0], hash[1], sizeof hash[0]) == 0 && memcmp(result[0], result[1], sizeof result[0]) == 0;
+    return CKPT_OK;
+}
+
+/* One training step over samples order[0 .. count). */
+static ckpt_status train_step(trainer *tr, const uint32_t *order, int64_t count, ckpt_train_report *report, double result[2],
+                              ckpt_error *err) {
+    const ckpt_train_options *o = tr->options;
+    const int64_t micro = tr->graph->batch, parts = (count + micro - 1) / micro;
+    for (int64_t p = 0; p < parts; p++) {
+        const int64_t begin = p * micro, valid = count - begin < micro ? count - begin : micro;
+        const ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)report->steps, .learning_rate = o->learning_rate,
+                                      .first_sample = begin, .valid_samples = valid, .total_samples = count};
+        stage_batch(tr, o->data, order + begin, valid);
+        CKPT_TRY(upload_batch(tr, o->exec, o->data, err));
+        if (!o->reference) {
+            CKPT_TRY(ckpt_exec_train(o->exec, &scalars, p == 0, p == parts - 1, err));
+            continue;
+        }
+        bool same;
+        CKPT_TRY(run_verified(tr, &scalars, p == 0, p == parts - 1, &same, err));
+        if (!same) {
+            report->verified = false;
+            report->mismatch_step = report->steps;
+            return ckpt_fail(err, CKPT_FAILED, "step %lld: gradients under the plan differ from those without recomputation",
+                             (long long)report->steps);
+        }
+    }
+    return ckpt_exec_result(o->exec, result, err);
+}
+
+ckpt_status ckpt_train_hash(const ckpt_exec *exec, const ckpt_graph *graph, const int *ids, int count, char hash[65],
+                            ckpt_error *err) {
+    uint64_t most = 0;
+    for (int i = 0; i < count; i++)
+        if (ckpt_tensor_bytes(&graph->tensor[ids[i]]) > most) most = ckpt_tensor_bytes(&graph->tensor[ids[i]]);
+    ckpt_pool scratch = {0};
+    void *values = ckpt_pool_alloc(&scratch, (size_t)most, 1);
+    ckpt_status status = values ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_sha256 sum;
+    ckpt_sha256_start(&sum);
+    for (int i = 0; status == CKPT_OK && i < count; i++) {
+        status = ckpt_exec_get(exec, ids[i], values, err);
+        if (status == CKPT_OK) ckpt_sha256_add(&sum, values, (size_t)ckpt_tensor_bytes(&graph->tensor[ids[i]]));
+    }
+    if (status == CKPT_OK) ckpt_sha256_hex(&sum, hash);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss, double *accuracy, ckpt_error *err) {
+    const int64_t micro = tr->graph->batch, count = (int64_t)data->samples;
+    for (int64_t begin = 0; begin < count; begin += micro) {
+        const int64_t valid = count - begin < micro ? count - begin : micro;
+        const ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid,
+                                      .total_samples = count};
+        stage_batch(tr, data, tr->identity + begin, valid);
+        CKPT_TRY(upload_batch(tr, tr->options->exec, data, err));
+        CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));
+    }
+    double result[2];
+    CKPT_TRY(ckpt_exec_result(tr->options->exec, result, err));
+    *loss = result[0];
+    *accuracy = countable_rows(tr, count) ? result[1] / (double)countable_rows(tr, count) : -1;
+    return CKPT_OK;
+}
+
+static ckpt_status start(trainer *tr, const ckpt_train_options *options, ckpt_error *err) {
+    *tr = (trainer){.options = options, .graph = options->graph};
+    for (int n = 0; n < tr->graph->forward_count; n++)
+        if (tr->graph->node[n].op == CKPT_OP_LOSS) tr->loss = &tr->graph->node[n];
+    return make_room(tr, err);
+}
+
+ckpt_status ckpt_train_evaluate(const ckpt_train_options *options, const ckpt_dataset *data, double *loss,
+                                double *accuracy, ckpt_error *err) {
+    trainer tr;
+    ckpt_train_options own = *options;
+    own.data = data;
+    own.validation = NULL;
+    ckpt_status status = start(&tr, &own, err);
+    if (status == CKPT_OK) status = evaluate(&tr, data, loss, accuracy, err);
+    ckpt_pool_free(&tr.pool);
+    return status;
+}
+
+/* What the loop does with a finished step: figures, divergence, the observer. */
+static ckpt_status account(trainer *tr, ckpt_train_report *report, ckpt_train_event *event, const double result[2],
+                           int64_t count, ckpt_error *err) {
+    const int64_t rows = countable_rows(tr, count);
+    if (report->steps == 0) report->first_loss = result[0];
+    report->last_loss = event->loss = result[0];
+    report->seconds += event->seconds;
+    report->samples += count;
+    report->steps++;
+    tr->correct += result[1];
+    tr->correct_total += rows;
+    event->correct = rows ? result[1] / (double)rows : -1;
+    if (isfinite(result[0])) return CKPT_OK;
+    return ckpt_fail(err, CKPT_DIVERGED, "the loss is %s at step %lld; lower --lr or look for extreme values in the data",
+                     isnan(result[0]) ? "NaN" : "infinite", (long long)report->steps - 1);
+}
+
+static ckpt_status run_epoch(trainer *tr, int epoch, ckpt_train_report *report, bool *done, ckpt_error *err) {
+    const ckpt_train_options *o = tr->options;
+    const int64_t samples = (int64_t)o->data->samples;
+    tr->correct = 0;
+    tr->correct_total = 0;
+    if (o->shuffle) ckpt_shuffle(tr->order, (uint32_t)samples, o->seed, (uint32_t)epoch);
+    for (int64_t begin = 0; begin < samples && !*done; begin += o->batch) {
+        const int64_t count = samples - begin < o->batch ? samples - begin : o->batch;
+        ckpt_train_event event = {.epoch = epoch, .step = report->steps, .steps = o->steps, .val_loss = -1, .val_accuracy = -1};
+        double result[2];
+        const double started = now_seconds();
+        CKPT_TRY(train_step(tr, tr->order + begin, count, report, result, err));
+        event.seconds = now_seconds() - started;
+        CKPT_TRY(account(tr, report, &event, result, count, err));
+        if (tr->correct_total) report->accuracy = tr->correct / (double)tr->correct_total;
+        const bool stopped = o->stop && *o->stop;
+        event.epoch_end = begin + count == samples;
+        *done = (o->steps && report->steps >= o->steps) || stopped;
+        if (event.epoch_end) report->epochs++;
+        if (o->validation && !stopped && (event.epoch_end || *done)) {
+            CKPT_TRY(evaluate(tr, o->validation, &event.val_loss, &event.val_accuracy, err));
+            report->val_loss = event.val_loss;
+            report->val_accuracy = event.val_accuracy;
+        }
+        if (o->observe) o->observe(o->context, &event);
+        if (stopped) return ckpt_fail(err, CKPT_INTERRUPTED, "interrupted after step %lld", (long long)report->steps);
+    }
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report *report, ckpt_error *err) {
+    trainer tr;
+    bool done = false;
+    *report = (ckpt_train_report){.accuracy = -1, .val_loss = -1, .val_accuracy = -1, .verified = options->reference != NULL,
+                                  .mismatch_step = -1};
+    ckpt_status status = start(&tr, options, err);
+    for (int epoch = 0; status == CKPT_OK && !done && (!options->epochs || epoch < options->epochs); epoch++)
+        status = run_epoch(&tr, epoch, report, &done, err);
+    ckpt_pool_free(&tr.pool);
+    return status;
+}

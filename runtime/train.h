@@ -1,0 +1,69 @@
+/* The training loop: data in, steps under a plan, weights out. Knows neither ONNX nor which device runs.
+ *
+ *     ckpt_train_options options = {.exec = exec, .training = &graph, .inputs = arrays, ...};
+ *     ckpt_train_report report;
+ *     ckpt_train_run(&options, &report, &err);
+ *
+ * A batch of `batch` samples is run as micro-batches of graph->batch samples; what is missing of the last batch of an
+ * epoch is padded with samples that count for nothing, so that the loss is the mean over the samples there are.
+ */
+#ifndef CKPT_TRAIN_H
+#define CKPT_TRAIN_H
+
+#include <signal.h>
+
+#include "data/dataset.h"
+#include "runtime/exec.h"
+
+/* One training step, for logs and progress. */
+typedef struct ckpt_train_event {
+    int epoch;       /* from 0 */
+    int64_t step;    /* from 0, over all epochs */
+    int64_t steps;   /* in all, 0 when not known */
+    double loss;     /* mean over the batch */
+    double correct;  /* share of correct rows, or -1 when the loss has no such thing */
+    double seconds;  /* of this step */
+    bool epoch_end;
+    double val_loss, val_accuracy; /* at the end of an epoch with validation data; else -1 */
+} ckpt_train_event;
+
+typedef struct ckpt_train_options {
+    ckpt_exec *exec;
+    ckpt_exec *reference; /* verify: the same graph under a plan without recomputation; NULL: do not verify */
+    const ckpt_graph *graph; /* training graph */
+    const ckpt_dataset *data; /* arrays: the graph's inputs in order, then the target */
+    const ckpt_dataset *validation; /* likewise, or NULL */
+    int64_t batch;        /* samples of a step: a multiple of graph->batch */
+    int64_t epochs, steps; /* the first that is reached ends it; 0: no limit */
+    float learning_rate;
+    uint64_t seed;
+    bool shuffle;
+    const volatile sig_atomic_t *stop; /* not 0: finish the step and return CKPT_INTERRUPTED */
+    void (*observe)(void *context, const ckpt_train_event *event); /* after each step, or NULL */
+    void *context;
+} ckpt_train_options;
+
+typedef struct ckpt_train_report {
+    int64_t steps, epochs; /* done; epochs: whole ones */
+    double first_loss, last_loss;
+    double accuracy;       /* of the last epoch's training samples as they were seen; -1: none */
+    double val_loss, val_accuracy; /* after the last epoch; -1: none */
+    double seconds;        /* in training steps, without validation */
+    int64_t samples;       /* trained on in these seconds */
+    bool verified;         /* every step's gradients and loss were the same bits under both plans */
+    int64_t mismatch_step; /* the first step that was not, or -1 */
+} ckpt_train_report;
+
+/* CKPT_DIVERGED: the loss is NaN or infinite; CKPT_INTERRUPTED: `stop` was set, the report is complete up to there;
+ * CKPT_FAILED: verification found a difference (the message says at which step). */
+ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report *report, ckpt_error *err);
+
+/* Mean loss and share of correct rows (-1: none) over all samples of `data`, without dropout. */
+ckpt_status ckpt_train_evaluate(const ckpt_train_options *options, const ckpt_dataset *data, double *loss,
+                                double *accuracy, ckpt_error *err);
+
+/* SHA-256 over the tensors ids[count] (float32, little-endian) as the device holds them. */
+ckpt_status ckpt_train_hash(const ckpt_exec *exec, const ckpt_graph *graph, const int *ids, int count, char hash[65],
+                            ckpt_error *err);
+
+#endif

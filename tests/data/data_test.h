@@ -1,0 +1,86 @@
+/* What the tests of runtime/data share: requests for the golden files and checks of messages. */
+#ifndef CKPT_DATA_TEST_H
+#define CKPT_DATA_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "data/dataset.h"
+
+/* An input of 4 floats and one of 3 classes: what the golden files hold. */
+static const ckpt_data_request want_xy[2] = {
+    {.name = "input", .aliases = {"x"}, .values = 4},
+    {.name = "y",
+     .role = CKPT_DATA_TARGET,
+     .want = CKPT_WANT_EITHER,
+     .values = 3,
+     .integer_values = 1,
+     .classes = 3},
+};
+
+static inline void enter_files(void) {
+    assert_int_equal(chdir(CKPT_SOURCE_DIR "/tests/data/files"), 0);
+}
+
+static inline ckpt_dataset load_ok(const char *spec, const ckpt_data_request *want, size_t count) {
+    ckpt_dataset set;
+    ckpt_error err = {.message = ""};
+    if (ckpt_dataset_load(spec, want, count, &set, &err) != CKPT_OK) fail_msg("%s", err.message);
+    assert_int_equal(set.array_count, count);
+    return set;
+}
+
+/* Loads from a heap copy of exactly `size` bytes, so that a sanitizer sees any read beyond it. */
+static inline ckpt_status load_copy(const char *path, const void *bytes, size_t size,
+                                    const ckpt_data_request *want, size_t count, ckpt_dataset *set,
+                                    ckpt_error *err) {
+    void *copy = malloc(size);
+    if (size) memcpy(copy, bytes, size);
+    ckpt_status status = ckpt_dataset_load_memory(path, copy, size, want, count, set, err);
+    free(copy);
+    return status;
+}
+
+static inline ckpt_dataset load_csv(const char *text, const ckpt_data_request *want, size_t count) {
+    ckpt_dataset set;
+    ckpt_error err = {.message = ""};
+    if (load_copy("t.csv", text, strlen(text), want, count, &set, &err) != CKPT_OK)
+        fail_msg("%s", err.message);
+    return set;
+}
+
+static inline void expect_empty(const ckpt_dataset *set) {
+    assert_null(set->arrays);
+    assert_null(set->pool.blocks);
+    assert_int_equal(set->samples, 0);
+}
+
+static inline void expect_csv_error(const char *text, const ckpt_data_request *want, size_t count,
+                                    const char *message) {
+    ckpt_dataset set;
+    ckpt_error err = {.message = ""};
+    assert_int_equal(load_copy("t.csv", text, strlen(text), want, count, &set, &err), CKPT_USAGE);
+    assert_string_equal(err.message, message);
+    expect_empty(&set);
+}
+
+static inline void expect_floats(const ckpt_array *array, const float *values, size_t count) {
+    assert_int_equal(array->type, CKPT_ARRAY_F32);
+    assert_int_equal(array->values * (uint64_t)array->dim[0], count);
+    assert_memory_equal(array->data, values, count * sizeof *values);
+}
+
+static inline void expect_integers(const ckpt_array *array, const int64_t *values, size_t count) {
+    assert_int_equal(array->type, CKPT_ARRAY_I64);
+    assert_int_equal(array->values * (uint64_t)array->dim[0], count);
+    assert_memory_equal(array->data, values, count * sizeof *values);
+}
+
+#endif
