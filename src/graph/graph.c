@@ -63,6 +63,7 @@ static bool reserve(ckpt_pool *pool, void **array, int count, int *capacity, siz
 
 int ckpt_graph_add_tensor(ckpt_graph *graph, const char *name, ckpt_dtype dtype, ckpt_role role, int rank,
                           const int64_t *dims, ckpt_error *err) {
+    if (!name) name = "";
     if (rank < 0 || rank > CKPT_MAX_RANK) {
         ckpt_fail(err, CKPT_MODEL, "tensor '%s' has %d dimensions; at most %d are supported", name, rank,
                   CKPT_MAX_RANK);
@@ -81,8 +82,9 @@ int ckpt_graph_add_tensor(ckpt_graph *graph, const char *name, ckpt_dtype dtype,
         return -1;
     }
     ckpt_tensor *tensor = &graph->tensor[graph->tensor_count];
-    *tensor = (ckpt_tensor){.name = ckpt_pool_strdup(&graph->pool, name), .dtype = dtype, .role = role, .rank = rank,
-                            .count = (int64_t)count, .producer = -1, .owner = -1};
+    *tensor = (ckpt_tensor){.name = *name ? ckpt_pool_strdup(&graph->pool, name)
+                                           : ckpt_pool_printf(&graph->pool, "tensor_%d", graph->tensor_count),
+                            .dtype = dtype, .role = role, .rank = rank, .count = (int64_t)count, .producer = -1, .owner = -1};
     if (!tensor->name) {
         ckpt_fail(err, CKPT_NOMEM, "out of host memory");
         return -1;
@@ -169,7 +171,7 @@ ckpt_status ckpt_graph_find_layers(ckpt_graph *graph, ckpt_error *err) {
     bool seen = false;
     for (int n = 0; n < last; n++) {
         ckpt_node *node = &graph->node[n];
-        if (node->op == CKPT_OP_LOSS) continue; /* belongs to no layer */
+        if (node->op == CKPT_OP_LOSS || node->op == CKPT_OP_ZERO) continue; /* they belong to no layer */
         if (ckpt_op_info(node->op)->flags & CKPT_MATMUL) {
             /* What precedes the first product belongs to the first layer. */
             if (seen) layer++;

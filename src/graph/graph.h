@@ -189,7 +189,7 @@ typedef struct ckpt_graph {
 } ckpt_graph;
 
 /* Appends a tensor with dims[rank]; its id, or -1 with `err` set (dimensions below 0, a count or byte size
- * beyond 2^62, memory). `name` is copied. */
+ * beyond 2^62, memory). `name` is copied; NULL or "" makes one up. */
 int ckpt_graph_add_tensor(ckpt_graph *graph, const char *name, ckpt_dtype dtype, ckpt_role role, int rank,
                           const int64_t *dims, ckpt_error *err);
 
