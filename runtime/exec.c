@@ -129,8 +129,21 @@ ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_
                                  ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
 }
 
+/* The instance of a STEP tensor that is still there after the last step: a graph output's; -1 for others. */
+static int final_instance(const ckpt_plan *plan, int tensor) {
+    for (int k = plan->instance_count - 1; k >= 0; k--)
+        if (plan->instance[k].tensor == tensor) return plan->instance[k].end == plan->step_count ? k : -1;
+    return -1;
+}
+
 ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err) {
-    return exec->backend->download(exec->device, values, address(exec, NULL, tensor, -1),
+    const ckpt_graph *graph = exec->training.graph;
+    int instance = -1;
+    if (ckpt_tensor_is_step(graph, tensor)) {
+        instance = final_instance(exec->training.plan, tensor);
+        if (instance < 0) return ckpt_fail(err, CKPT_FAILED, "'%s' is not kept until the end of a step", graph->tensor[tensor].name);
+    }
+    return exec->backend->download(exec->device, values, address(exec, exec->training.plan, tensor, instance),
                                    ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
 }
 

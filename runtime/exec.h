@@ -30,7 +30,8 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
                            const ckpt_graph *evaluation, const ckpt_plan *evaluation_plan, ckpt_exec **exec,
                            ckpt_error *err);
 
-/* Copies a whole tensor that outlives the step to or from the device. */
+/* Copies a whole tensor that outlives the step to or from the device. Outputs of the graph, which stay until the end
+ * of a step, can be copied from it too. */
 ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err);
 ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err);
 

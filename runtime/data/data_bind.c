@@ -18,7 +18,7 @@ typedef struct binding {
     ckpt_stream stream;
 } binding;
 
-char *ckpt_shape_text(int rank, const int64_t *dim, char text[CKPT_SHAPE_TEXT]) {
+char *ckpt_data_shape_text(int rank, const int64_t *dim, char text[CKPT_SHAPE_TEXT]) {
     size_t n = 0;
     text[n++] = '[';
     for (int i = 0; i < rank; i++)
@@ -123,7 +123,7 @@ static ckpt_status choose_type(const binding *b, ckpt_array *array, ckpt_error *
     return ckpt_fail(err, CKPT_USAGE,
                      "has %" PRIu64 " value%s a sample (shape %s); the %s '%s' takes %" PRIu64 "%s",
                      array->values, array->values == 1 ? "" : "s",
-                     ckpt_shape_text(array->rank, array->dim, shape), role_text(r), r->name, takes, hint);
+                     ckpt_data_shape_text(array->rank, array->dim, shape), role_text(r), r->name, takes, hint);
 }
 
 /* Reads the header and checks everything that can be known without the elements. */
@@ -136,7 +136,7 @@ static ckpt_status check_header(binding *b, ckpt_array *array, ckpt_error *err) 
     uint64_t bytes = layout->count * layout->bytes;
     bool exact = b->entry->packed.packing != CKPT_GZIPPED;
     char shape[CKPT_SHAPE_TEXT];
-    ckpt_shape_text(layout->rank, layout->dim, shape);
+    ckpt_data_shape_text(layout->rank, layout->dim, shape);
     if (exact ? bytes != b->stream.left : bytes > b->stream.left)
         return ckpt_fail(err, CKPT_USAGE,
                          "has shape %s of %" PRIu64 " bytes, the file has %s%" PRIu64

@@ -16,7 +16,7 @@ ckpt_status ckpt_layout_finish(ckpt_layout *layout, ckpt_error *err) {
     if (!fits || !ckpt_mul_u64(count, layout->bytes, &bytes) || bytes > INT64_MAX) {
         char shape[CKPT_SHAPE_TEXT];
         return ckpt_fail(err, CKPT_USAGE, "has shape %s, beyond 64 bits; the file is damaged",
-                         ckpt_shape_text(layout->rank, layout->dim, shape));
+                         ckpt_data_shape_text(layout->rank, layout->dim, shape));
     }
     layout->count = count;
     return CKPT_OK;

@@ -70,7 +70,7 @@ ckpt_status ckpt_layout_finish(ckpt_layout *layout, ckpt_error *err);
 
 enum { CKPT_SHAPE_TEXT = 192 };
 /* "[100,63]"; returns `text`. */
-char *ckpt_shape_text(int rank, const int64_t *dim, char text[CKPT_SHAPE_TEXT]);
+char *ckpt_data_shape_text(int rank, const int64_t *dim, char text[CKPT_SHAPE_TEXT]);
 
 typedef ckpt_status ckpt_header_reader(ckpt_stream *stream, ckpt_layout *layout, ckpt_error *err);
 ckpt_header_reader ckpt_npy_header; /* numpy.lib.format */

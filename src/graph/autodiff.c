@@ -136,6 +136,7 @@ static void find_wanted(ckpt_autodiff *ad) {
 static void count_pending(ckpt_autodiff *ad, int prediction, bool *reached) {
     const ckpt_graph *g = ad->graph;
     reached[prediction] = true;
+    ad->pending[prediction]++;
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
         if (!ckpt_op_info(node->op)->gradient || !reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
@@ -194,8 +195,8 @@ static ckpt_status emit_loss_gradient(ckpt_autodiff *ad, int loss, ckpt_error *e
     int gradient = ckpt_gradient_tensor(ad, prediction, err);
     if (gradient < 0) return CKPT_NOMEM;
     CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LOSS_GRAD, &n.attr, 2, n.in, gradient, err));
-    ad->gradient[prediction] = gradient;
-    return CKPT_OK;
+    CKPT_TRY(ckpt_gradient_give(ad, prediction, gradient, err));
+    return emit_updates(ad, &n, err); /* the prediction may itself be a parameter */
 }
 
 /* With accumulation: a sum for every parameter that the loss depends on, cleared before the first micro-batch. */

@@ -234,29 +234,39 @@ static const int64_t *bound_dim(const ckpt_import *im, const char *name) {
     return NULL;
 }
 
+/* The first dimension of the first input is the batch; elsewhere it is known again by its name, or by its size
+ * where the file fixes that. */
+static bool is_batch(ckpt_import *im, int axis, bool fixed, int64_t size, const char *name) {
+    if (im->options->as_written || axis != 0) return name && im->batch_name && strcmp(name, im->batch_name) == 0;
+    if (!im->batch_known) {
+        im->batch_known = true;
+        im->batch_name = name;
+        im->batch_fixed = fixed ? size : -1;
+        return true;
+    }
+    if (fixed) return size == im->batch_fixed;
+    return !name || !im->batch_name || strcmp(name, im->batch_name) == 0;
+}
+
 static ckpt_status input_dim(ckpt_import *im, const char *input, int axis, const Onnx__TensorShapeProto__Dimension *dim,
-                             const char **batch_name, int64_t *size) {
+                             int64_t *size) {
     ckpt_graph *graph = &im->model->graph;
     const bool fixed = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE;
     const bool symbolic = dim->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM && dim->dim_param &&
                           *dim->dim_param;
     const int64_t *given = symbolic ? bound_dim(im, dim->dim_param) : NULL;
-    const bool is_batch = axis == 0 || (symbolic && *batch_name && strcmp(*batch_name, dim->dim_param) == 0);
-    if (is_batch && !im->options->as_written) {
-        if (!graph->batch)
-            graph->batch = given ? *given : im->options->batch ? im->options->batch : fixed && dim->dim_value > 0 ? dim->dim_value : 64;
-        if (symbolic && !*batch_name) *batch_name = dim->dim_param;
+    if (fixed && dim->dim_value < 0)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s': dimension %d is %" PRId64, graph->path, input, axis,
+                         dim->dim_value);
+    if (is_batch(im, axis, fixed, fixed ? dim->dim_value : 0, symbolic ? dim->dim_param : NULL)) {
+        if (!graph->batch && given) graph->batch = *given;
+        if (!graph->batch) graph->batch = im->options->batch;
+        if (!graph->batch) graph->batch = fixed && dim->dim_value > 0 ? dim->dim_value : 64;
         *size = graph->batch;
         return CKPT_OK;
     }
-    if (fixed) {
-        if (dim->dim_value < 0)
-            return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s': dimension %d is %" PRId64, graph->path, input, axis, dim->dim_value);
-        *size = dim->dim_value;
-        return CKPT_OK;
-    }
-    if (given) {
-        *size = *given;
+    if (fixed || given) {
+        *size = fixed ? dim->dim_value : *given;
         return CKPT_OK;
     }
     if (!symbolic)
@@ -266,9 +276,12 @@ static ckpt_status input_dim(ckpt_import *im, const char *input, int axis, const
                      input, dim->dim_param, dim->dim_param);
 }
 
-static ckpt_status add_input(ckpt_import *im, const Onnx__ValueInfoProto *info, const char **batch_name) {
+static ckpt_status add_input(ckpt_import *im, const Onnx__ValueInfoProto *info) {
     ckpt_graph *graph = &im->model->graph;
     const char *name = info->name ? info->name : "";
+    for (int i = 0; i < im->options->known_count; i++)
+        if (strcmp(im->options->known[i].name, name) == 0)
+            return add_value(im, (ckpt_value){.name = name, .proto = im->options->known[i].tensor, .view = {.tensor = -1}});
     const Onnx__TypeProto__Tensor *type = info->type && info->type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE
                                               ? info->type->tensor_type : NULL;
     ckpt_dtype dtype = CKPT_F32;
@@ -283,7 +296,7 @@ static ckpt_status add_input(ckpt_import *im, const Onnx__ValueInfoProto *info, 
                          type->shape ? "more than 8 dimensions" : "no shape; export the model with one");
     int64_t dims[CKPT_MAX_RANK];
     for (size_t i = 0; i < type->shape->n_dim; i++)
-        CKPT_TRY(input_dim(im, name, (int)i, type->shape->dim[i], batch_name, &dims[i]));
+        CKPT_TRY(input_dim(im, name, (int)i, type->shape->dim[i], &dims[i]));
     int tensor = ckpt_graph_add_tensor(graph, name, dtype, CKPT_ROLE_INPUT, (int)type->shape->n_dim, dims, im->err);
     if (tensor < 0) return ckpt_fail_in(im->err, "%s", graph->path), CKPT_MODEL;
     graph->input[graph->input_count++] = tensor;
@@ -331,7 +344,6 @@ static ckpt_status find_opset(ckpt_import *im, const Onnx__ModelProto *proto) {
 ckpt_status ckpt_import_run(ckpt_import *im) {
     const Onnx__ModelProto *proto = im->model->file->model;
     const Onnx__GraphProto *graph = proto->graph;
-    const char *batch_name = NULL;
     CKPT_TRY(find_opset(im, proto));
     CKPT_TRY(make_table(im, graph));
     im->model->graph.input = ckpt_pool_array(&im->model->graph.pool, graph->n_input, int);
@@ -339,7 +351,7 @@ ckpt_status ckpt_import_run(ckpt_import *im) {
     for (size_t i = 0; i < graph->n_initializer; i++)
         CKPT_TRY(add_value(im, (ckpt_value){.name = graph->initializer[i]->name ? graph->initializer[i]->name : "",
                                             .proto = graph->initializer[i], .view = {.tensor = -1}}));
-    for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i], &batch_name));
+    for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i]));
     if (!im->model->graph.batch) im->model->graph.batch = 1;
     for (size_t i = 0; i < graph->n_node; i++) CKPT_TRY(import_node(im, graph->node[i], i));
     im->model->graph.forward_count = im->model->graph.node_count;

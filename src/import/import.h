@@ -36,6 +36,9 @@ typedef struct ckpt_import {
     int value_count, value_capacity;
     int *bucket; /* of the hash table by name */
     unsigned bucket_mask;
+    const char *batch_name; /* how the file calls the batch dimension, or NULL */
+    int64_t batch_fixed;    /* the size that the file gives it, or -1 */
+    bool batch_known;
     ckpt_error *err;
 } ckpt_import;
 

@@ -12,7 +12,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     int chosen = -1;
     for (int i = 0; i < model->output_count && chosen < 0; i++)
         if (model->output[i].tensor >= 0 && graph->tensor[model->output[i].tensor].dtype == CKPT_F32 &&
-            graph->tensor[model->output[i].tensor].role == CKPT_ROLE_STEP)
+            (graph->tensor[model->output[i].tensor].role == CKPT_ROLE_STEP || options->loss == CKPT_LOSS_NONE))
             chosen = i;
     if (chosen < 0)
         return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);

@@ -23,6 +23,12 @@ typedef struct ckpt_dim_binding {
 /* What the training data say of the targets, where there are any, so that `auto` can choose the loss. */
 typedef enum ckpt_target_hint { CKPT_TARGET_UNKNOWN, CKPT_TARGET_CLASSES, CKPT_TARGET_FLOAT } ckpt_target_hint;
 
+/* An input whose value is known before anything runs: it is read as if it were an initializer. */
+typedef struct ckpt_known_input {
+    const char *name;
+    const void *tensor; /* Onnx__TensorProto; must outlive the model */
+} ckpt_known_input;
+
 typedef struct ckpt_model_options {
     int64_t batch; /* 0: the size that the file fixes, else 64 */
     int dim_count;
@@ -30,6 +36,8 @@ typedef struct ckpt_model_options {
     bool loss_auto;
     ckpt_loss loss; /* without loss_auto; CKPT_LOSS_NONE: forward only */
     ckpt_target_hint target;
+    int known_count;
+    const ckpt_known_input *known;
     bool as_written; /* the file's own semantics for inference: element types kept, Dropout only where its
                         training_mode says so, nothing fused. For running a model, not for training it */
 } ckpt_model_options;

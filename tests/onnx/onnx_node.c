@@ -1,0 +1,198 @@
+/* Runs ONNX's node tests: every case of the folder that CKPT_ONNX_TESTS names.
+ *
+ * A case is a folder with model.onnx and test_data_set_*\/input_N.pb and output_N.pb. It passes when every output has
+ * the expected type, shape and values (relative 1e-3, absolute 1e-7, as ONNX's own runner compares). A case that the
+ * importer refuses is unsupported, which fails unless `unsupported.txt` in that folder names it (a line each: name,
+ * then why). A listed case that passes fails too: the list must not be longer than needed. */
+#include "harness.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/onnx_file.h"
+
+const ckpt_backend *CKPT_TEST_BACKEND(void);
+
+typedef enum outcome { PASSED, FAILED, UNSUPPORTED } outcome;
+
+enum { MOST_FILES = 16 };
+
+static ckpt_onnx_file *open_pb(const char *folder, int set, const char *kind, int i) {
+    char path[2048];
+    ckpt_error err;
+    ckpt_onnx_file *file = NULL;
+    snprintf(path, sizeof path, "%s/test_data_set_%d/%s_%d.pb", folder, set, kind, i);
+    FILE *there = fopen(path, "r");
+    if (!there) return NULL;
+    fclose(there);
+    MUST(ckpt_onnx_read_tensor_pb(path, &file, &err), &err);
+    return file;
+}
+
+static double element(const void *data, ckpt_dtype type, int64_t i) {
+    switch (type) {
+    case CKPT_F32: return (double)((const float *)data)[i];
+    case CKPT_F64: return ((const double *)data)[i];
+    case CKPT_I32: return ((const int32_t *)data)[i];
+    case CKPT_I64: return (double)((const int64_t *)data)[i];
+    case CKPT_BOOL: return ((const unsigned char *)data)[i];
+    default: return NAN;
+    }
+}
+
+static bool same_type(ckpt_dtype type, int onnx) {
+    static const int of[] = {[CKPT_F32] = 1, [CKPT_F64] = 11, [CKPT_I32] = 6, [CKPT_I64] = 7, [CKPT_BOOL] = 9,
+                             [CKPT_F16] = 10, [CKPT_BF16] = 16};
+    return of[type] == onnx;
+}
+
+/* Shape, type and values of one output; prints what is wrong. */
+static bool compare(const char *name, const ckpt_model *model, ckpt_exec *exec, int output, ckpt_onnx_file *want) {
+    const ckpt_view *view = &model->output[output];
+    const ckpt_tensor *t = &model->graph.tensor[view->tensor];
+    ckpt_onnx_tensor_info info;
+    ckpt_error err;
+    MUST(ckpt_onnx_tensor_describe(want, want->tensor, &info, &err), &err);
+    bool ok = (int)info.rank == view->rank && same_type(t->dtype, (int)info.type);
+    for (int i = 0; ok && i < view->rank; i++) ok = info.dims[i] == view->dim[i];
+    if (!ok) {
+        printf("%s: output %d has another type or shape\n", name, output);
+        return false;
+    }
+    void *got = calloc(1, (size_t)ckpt_tensor_bytes(t) + 8), *expected = calloc(1, (size_t)info.bytes + 8);
+    MUST(ckpt_exec_get(exec, view->tensor, got, &err), &err);
+    MUST(ckpt_onnx_tensor_read(want, want->tensor, expected, info.bytes, &err), &err);
+    for (int64_t i = 0; ok && i < t->count; i++) {
+        const double a = element(got, t->dtype, i), b = element(expected, t->dtype, i);
+        ok = (isnan(a) && isnan(b)) || a == b || fabs(a - b) <= 1e-7 + 1e-3 * fabs(b);
+        if (!ok) printf("%s: output %d, element %d is %.9g instead of %.9g\n", name, output, (int)i, a, b);
+    }
+    free(got), free(expected);
+    return ok;
+}
+
+static bool run(const char *name, ckpt_model *model, ckpt_onnx_file **inputs, int input_count, ckpt_onnx_file **outputs,
+                int output_count) {
+    ckpt_error err;
+    step_runner runner;
+    bool ok = model->output_count == output_count;
+    runner_open(&runner, &model->graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
+    runner_load_weights(&runner, model);
+    for (int g = 0; g < model->graph.input_count; g++)
+        for (int i = 0; i < input_count; i++) {
+            const ckpt_tensor *t = &model->graph.tensor[model->graph.input[g]];
+            if (!inputs[i]->tensor->name || strcmp(inputs[i]->tensor->name, t->name) != 0) continue;
+            void *values = calloc(1, (size_t)ckpt_tensor_bytes(t) + 8);
+            MUST(ckpt_onnx_tensor_read(inputs[i], inputs[i]->tensor, values, (size_t)ckpt_tensor_bytes(t), &err), &err);
+            MUST(ckpt_exec_set(runner.exec, model->graph.input[g], values, &err), &err);
+            free(values);
+        }
+    runner_step(&runner, 0, 0);
+    for (int i = 0; ok && i < output_count; i++) {
+        ok = model->output[i].tensor >= 0;
+        if (!ok) printf("%s: output %d is not computed\n", name, i);
+        ok = ok && compare(name, model, runner.exec, i, outputs[i]);
+    }
+    runner_close(&runner);
+    return ok;
+}
+
+/* Names that the test data leave out are those of the graph's inputs, in order. */
+static void name_inputs(const char *folder, ckpt_onnx_file **inputs, int count) {
+    char path[2048];
+    ckpt_error err;
+    ckpt_onnx_file *file;
+    snprintf(path, sizeof path, "%s/model.onnx", folder);
+    MUST(ckpt_onnx_read(path, &file, &err), &err);
+    for (int i = 0; i < count && i < (int)file->model->graph->n_input; i++)
+        inputs[i]->tensor->name = strdup(file->model->graph->input[i]->name);
+    ckpt_onnx_free(file);
+}
+
+static outcome run_case(const char *folder, const char *name) {
+    char path[2048];
+    ckpt_error err;
+    ckpt_model model;
+    ckpt_onnx_file *inputs[MOST_FILES], *outputs[MOST_FILES];
+    ckpt_known_input known[MOST_FILES];
+    int input_count = 0, output_count = 0;
+    outcome result = PASSED;
+    ckpt_model_options options = {.as_written = true, .known = known};
+    while (input_count < MOST_FILES && (inputs[input_count] = open_pb(folder, 0, "input", input_count))) input_count++;
+    while (output_count < MOST_FILES && (outputs[output_count] = open_pb(folder, 0, "output", output_count))) output_count++;
+    char *own_name[MOST_FILES];
+    for (int i = 0; i < input_count; i++) own_name[i] = inputs[i]->tensor->name;
+    name_inputs(folder, inputs, input_count);
+    for (int i = 0; i < input_count; i++) /* shapes, axes, ratios: constants in every real file */
+        if (inputs[i]->tensor->data_type != 1 || inputs[i]->tensor->n_dims == 0)
+            if (inputs[i]->tensor->data_type != 6 && inputs[i]->tensor->data_type != 11)
+                known[options.known_count++] = (ckpt_known_input){inputs[i]->tensor->name, inputs[i]->tensor};
+    snprintf(path, sizeof path, "%s/model.onnx", folder);
+    if (ckpt_model_load(path, &options, &model, &err) != CKPT_OK) {
+        printf("%s: unsupported: %s\n", name, err.message);
+        result = UNSUPPORTED;
+    } else {
+        for (int n = 0; n < model.graph.node_count; n++)
+            if (model.graph.node[n].op == CKPT_OP_ACT && model.graph.node[n].attr.act.drop > 0) result = UNSUPPORTED;
+        if (result == UNSUPPORTED) printf("%s: unsupported: its random numbers are numpy's\n", name);
+        else result = run(name, &model, inputs, input_count, outputs, output_count) ? PASSED : FAILED;
+        ckpt_model_free(&model);
+    }
+    for (int i = 0; i < input_count; i++) {
+        if (inputs[i]->tensor->name != own_name[i]) free(inputs[i]->tensor->name);
+        inputs[i]->tensor->name = own_name[i];
+        ckpt_onnx_free(inputs[i]);
+    }
+    for (int i = 0; i < output_count; i++) ckpt_onnx_free(outputs[i]);
+    return result;
+}
+
+static bool listed(const char *root, const char *name) {
+    char path[1024], line[512];
+    snprintf(path, sizeof path, "%s/unsupported.txt", root);
+    FILE *file = fopen(path, "r");
+    bool found = false;
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, " \t\n")] = 0;
+        found |= strcmp(line, name) == 0;
+    }
+    if (file) fclose(file);
+    return found;
+}
+
+static int not_hidden(const struct dirent *entry) { return strncmp(entry->d_name, "test_", 5) == 0; }
+
+static void test_cases(void **state) {
+    const char *root = *state;
+    struct dirent **entry;
+    const int count = scandir(root, &entry, not_hidden, alphasort);
+    int tally[3] = {0}, bad = 0;
+    if (count <= 0) fail_msg("no cases in %s", root);
+    for (int i = 0; i < count; i++) {
+        char folder[1024];
+        snprintf(folder, sizeof folder, "%s/%s", root, entry[i]->d_name);
+        const outcome result = run_case(folder, entry[i]->d_name);
+        const bool expected = listed(root, entry[i]->d_name);
+        tally[result]++;
+        bad += result == FAILED || (result == UNSUPPORTED && !expected);
+        if (result == PASSED && expected) printf("%s: passes, but is listed as unsupported\n", entry[i]->d_name), bad++;
+        free(entry[i]);
+    }
+    free(entry);
+    printf("%d passed, %d failed, %d unsupported\n", tally[PASSED], tally[FAILED], tally[UNSUPPORTED]);
+    assert_int_equal(bad, 0);
+    assert_true(tally[PASSED] > 0);
+}
+
+int main(void) {
+    char *root = getenv("CKPT_ONNX_TESTS");
+    if (!root || !*root) {
+        printf("skipped: CKPT_ONNX_TESTS names no folder of ONNX node tests\n");
+        return 77;
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_cases, root)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
