@@ -1,0 +1,358 @@
+/* What files become: one canonical node however an exporter wrote it, parameters by role, refusals in one line. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/op.h"
+#include "model_maker.h"
+
+static ckpt_error err;
+
+static void load(ckpt_model *model, maker *m, int64_t batch) {
+    const ckpt_model_options options = {.batch = batch, .loss_auto = true};
+    MUST(ckpt_model_load(maker_write(m, "import.onnx"), &options, model, &err), &err);
+}
+
+/* Loading fails with this status, and the one line has every given piece. */
+static void refuse(maker *m, ckpt_status status, const char *piece, const char *another) {
+    ckpt_model model;
+    const ckpt_model_options options = {.loss_auto = true};
+    const ckpt_status got = ckpt_model_load(maker_write(m, "import.onnx"), &options, &model, &err);
+    if (got == CKPT_OK) fail_msg("loaded, but should say '%s'", piece);
+    if (got != status || !strstr(err.message, piece) || !strstr(err.message, another) || strchr(err.message, '\n') ||
+        !strstr(err.message, "import.onnx"))
+        fail_msg("%s (%s), wanted '%s' and '%s'", err.message, ckpt_status_name(got), piece, another);
+}
+
+static int count_op(const ckpt_graph *g, ckpt_op op) {
+    int count = 0;
+    for (int n = 0; n < g->forward_count; n++) count += g->node[n].op == op;
+    return count;
+}
+
+static int count_role(const ckpt_graph *g, ckpt_role role) {
+    int count = 0;
+    for (int t = 0; t < g->tensor_count; t++) count += g->tensor[t].role == role;
+    return count;
+}
+
+static const ckpt_node *only(const ckpt_graph *g, ckpt_op op) {
+    const ckpt_node *found = NULL;
+    for (int n = 0; n < g->forward_count; n++)
+        if (g->node[n].op == op) {
+            assert_null(found);
+            found = &g->node[n];
+        }
+    assert_non_null(found);
+    return found;
+}
+
+static void start_mlp(maker *m) {
+    maker_start(m, 17);
+    maker_input(m, "x", 2, (int64_t[]){-1, 8});
+    maker_weight(m, "w", 2, (int64_t[]){8, 4});
+    maker_weight(m, "wt", 2, (int64_t[]){4, 8});
+    maker_weight(m, "b", 1, (int64_t[]){4});
+    maker_output(m, "y");
+}
+
+/* Gemm, MatMul + Add on either side, Transpose + MatMul + Add: one LINEAR with its bias. */
+static void test_every_linear_is_one_node(void **state) {
+    (void)state;
+    for (int form = 0; form < 5; form++) {
+        maker m;
+        ckpt_model model;
+        start_mlp(&m);
+        if (form == 0) maker_node(&m, "Gemm", "fc", "x,wt,b", "y", "transB=1");
+        if (form == 1) maker_node(&m, "Gemm", "fc", "x,w,b", "y", NULL);
+        if (form == 4) maker_node(&m, "Transpose", "t", "wt", "tw", "perm=1,0");
+        if (form >= 2) maker_node(&m, "MatMul", "fc", form == 4 ? "x,tw" : "x,w", "p", NULL);
+        if (form >= 2) maker_node(&m, "Add", "add", form == 2 ? "p,b" : "b,p", "y", NULL);
+        load(&model, &m, 3);
+        const ckpt_node *linear = only(&model.graph, CKPT_OP_LINEAR);
+        assert_int_equal(model.graph.forward_count, 3); /* with the loss and the clearing of its result */
+        assert_int_equal(linear->in_count, 3);
+        assert_int_equal(linear->attr.linear.rows, 3);
+        assert_int_equal(linear->attr.linear.trans_w, form == 0 || form == 4);
+        assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 2);
+        ckpt_model_free(&model);
+    }
+}
+
+static void test_activation_and_dropout_fuse(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_number(&m, "ratio", 0.25f);
+    maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+    maker_node(&m, "Relu", "act", "z", "a", NULL);
+    maker_node(&m, "Dropout", "drop", "a,ratio", "y", NULL);
+    load(&model, &m, 3);
+    const ckpt_node *linear = only(&model.graph, CKPT_OP_LINEAR);
+    assert_int_equal(linear->attr.linear.epilogue.act, CKPT_ACT_RELU);
+    assert_true(linear->attr.linear.epilogue.drop == 0.25f);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_ACT), 0);
+    assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 2); /* the ratio is none */
+    ckpt_graph evaluation;
+    MUST(ckpt_graph_for_evaluation(&model.graph, &evaluation, &err), &err);
+    assert_true(only(&evaluation, CKPT_OP_LINEAR)->attr.linear.epilogue.drop == 0);
+    ckpt_graph_free(&evaluation);
+    ckpt_model_free(&model);
+}
+
+/* A tensor with a second reader stays: it cannot be fused away. */
+static void test_no_fusion_over_a_second_reader(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+    maker_node(&m, "Relu", "act", "z", "a", NULL);
+    maker_node(&m, "Add", "skip", "z,a", "y", NULL);
+    load(&model, &m, 3);
+    assert_int_equal(only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act, CKPT_ACT_IDENTITY);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_ACT), 1);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_BINARY), 1);
+    ckpt_model_free(&model);
+}
+
+/* y = element function of x in the way of `form`, with constants named as below. */
+static void spell(maker *m, int form) {
+    static const char *const forms[][8] = {
+        /* GELU by erf: x/sqrt2 -> erf -> +1 -> *x -> *.5; the half first; the product of the halves; times 1/sqrt2 */
+        {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,half y"},
+        {"Div x,sqrt2 a", "Erf a e", "Add one,e s", "Mul x,half h", "Mul h,s y"},
+        {"Mul x,rsqrt2 a", "Erf a e", "Add e,one s", "Mul s,half h", "Mul h,x y"},
+        /* by tanh: x^3 by Pow; by products; factored */
+        {"Pow x,three c", "Mul c,k c2", "Add x,c2 i", "Mul i,s2pi t", "Tanh t u", "Add u,one v", "Mul x,v w1", "Mul w1,half y"},
+        {"Mul x,x q", "Mul q,k kq", "Add kq,one f", "Mul x,f i", "Mul i,s2pi t", "Tanh t u", "Add u,one v", "Mul v,hx y"},
+        /* SiLU */
+        {"Sigmoid x a", "Mul x,a y"},
+        /* none of them: a wrong constant */
+        {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,wrong y"},
+        {"Sigmoid x a", "Mul half,a y"},
+    };
+    maker_start(m, 17);
+    maker_input(m, "in", 2, (int64_t[]){-1, 8});
+    maker_weight(m, "w", 2, (int64_t[]){8, 8});
+    maker_number(m, "sqrt2", 1.41421356f), maker_number(m, "rsqrt2", 0.70710678f), maker_number(m, "one", 1);
+    maker_number(m, "half", 0.5f), maker_number(m, "three", 3), maker_number(m, "k", 0.044715f);
+    maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f);
+    maker_node(m, "MatMul", "fc", "in,w", "x", NULL);
+    if (form == 4) maker_node(m, "Mul", "hx", "x,half", "hx", NULL);
+    for (int i = 0; i < 8 && forms[form][i]; i++) {
+        char op[16], in[32], out[16];
+        sscanf(forms[form][i], "%15s %31s %15s", op, in, out);
+        maker_node(m, op, out, in, out, NULL);
+    }
+    maker_output(m, "y");
+}
+
+static void test_element_functions_are_recognised_by_value(void **state) {
+    (void)state;
+    const ckpt_act wanted[] = {CKPT_ACT_GELU,      CKPT_ACT_GELU, CKPT_ACT_GELU,  CKPT_ACT_GELU_TANH,
+                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_COUNT, CKPT_ACT_COUNT};
+    for (int form = 0; form < 8; form++) {
+        maker m;
+        ckpt_model model;
+        spell(&m, form);
+        load(&model, &m, 2);
+        if (wanted[form] == CKPT_ACT_COUNT) {
+            assert_true(count_op(&model.graph, CKPT_OP_BINARY) > 0);
+        } else {
+            if (count_op(&model.graph, CKPT_OP_BINARY) != 0) fail_msg("form %d is not recognised", form);
+            assert_int_equal(only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
+        }
+        ckpt_model_free(&model);
+    }
+}
+
+/* One initializer read twice, plainly or through Identity, is one parameter with one update, after its last gradient. */
+static void test_shared_weights_are_one_parameter(void **state) {
+    (void)state;
+    for (int alias = 0; alias < 2; alias++) {
+        maker m;
+        ckpt_model model;
+        ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD};
+        maker_start(&m, 17);
+        maker_input(&m, "x", 2, (int64_t[]){-1, 8});
+        maker_weight(&m, "w", 2, (int64_t[]){8, 8});
+        if (alias) maker_node(&m, "Identity", "same", "w", "w2", NULL);
+        maker_node(&m, "MatMul", "fc1", "x,w", "h", NULL);
+        maker_node(&m, "Tanh", "act", "h", "a", NULL);
+        maker_node(&m, "MatMul", "fc2", alias ? "a,w2" : "a,w", "y", NULL);
+        maker_output(&m, "y");
+        load(&model, &m, 2);
+        assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 1);
+        ckpt_training_defaults(&training);
+        MUST(ckpt_autodiff_run(&model.graph, &training, &err), &err);
+        int updates = 0, products = 0;
+        for (int n = 0; n < model.graph.node_count; n++) {
+            updates += model.graph.node[n].op == CKPT_OP_SGD;
+            products += model.graph.node[n].op == CKPT_OP_LINEAR_DW;
+            if (model.graph.node[n].op == CKPT_OP_SGD) assert_int_equal(products, 2);
+        }
+        assert_int_equal(updates, 1);
+        ckpt_model_free(&model);
+    }
+}
+
+static void test_constant_nodes_can_be_weights(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 2});
+    maker_node(&m, "Constant", "c", "", "w", NULL);
+    Onnx__AttributeProto value = ONNX__ATTRIBUTE_PROTO__INIT, *values[1] = {&value};
+    value.name = "value";
+    value.has_type = 1;
+    value.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR;
+    value.t = maker_weight(&m, "inside", 2, (int64_t[]){2, 3});
+    m.graph.n_initializer--; /* it is the node's alone */
+    m.nodes[0]->attribute = values;
+    m.nodes[0]->n_attribute = 1;
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    load(&model, &m, 2);
+    int ids[8];
+    assert_int_equal(ckpt_model_parameters(&model, ids), 1);
+    assert_string_equal(model.graph.tensor[ids[0]].name, "w");
+    ckpt_model_free(&model);
+}
+
+static void test_losses_are_chosen_and_folded(void **state) {
+    (void)state;
+    static const struct { const char *op; ckpt_loss loss; } cases[] = {
+        {"Softmax", CKPT_LOSS_CE}, {"LogSoftmax", CKPT_LOSS_CE}, {"Sigmoid", CKPT_LOSS_BCE}, {"Tanh", CKPT_LOSS_MSE}};
+    for (int i = 0; i < 4; i++) {
+        maker m;
+        ckpt_model model;
+        start_mlp(&m);
+        maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+        maker_node(&m, cases[i].op, "last", "z", "y", NULL);
+        load(&model, &m, 3);
+        assert_int_equal(model.loss, cases[i].loss);
+        assert_int_equal(model.graph.forward_count, 3); /* the last node is folded, or fused */
+        assert_int_equal(only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act,
+                         i == 3 ? CKPT_ACT_TANH : CKPT_ACT_IDENTITY);
+        assert_non_null(strstr(model.loss_reason, i < 3 ? "folded" : "values"));
+        ckpt_model_free(&model);
+    }
+}
+
+/* What the loss does not depend on may hold anything; what it does depend on is refused by name. */
+static void test_tails_are_skipped(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    m.graph.n_output = 0;
+    maker_output(&m, "label");
+    maker_output(&m, "y");
+    maker_node(&m, "Gemm", "fc", "x,w,b", "y", NULL);
+    maker_node(&m, "ArgMax", "best", "y", "label", "axis=1");
+    load(&model, &m, 3);
+    assert_string_equal(model.prediction, "y");
+    ckpt_model_free(&model);
+    m.graph.n_output = 1;
+    refuse(&m, CKPT_MODEL, "node 'best' (ArgMax, opset 17)", "supported are Add");
+}
+
+static void test_broken_graphs_are_refused(void **state) {
+    (void)state;
+    maker m;
+    start_mlp(&m); /* a cycle */
+    maker_node(&m, "Add", "first", "x,q", "p", NULL);
+    maker_node(&m, "Relu", "second", "p", "q", NULL);
+    maker_node(&m, "Relu", "third", "q", "y", NULL);
+    refuse(&m, CKPT_MODEL, "node 'first' (Add, opset 17)", "cycle");
+    start_mlp(&m); /* a dangling input */
+    maker_node(&m, "Gemm", "fc", "x,nowhere,b", "y", NULL);
+    refuse(&m, CKPT_MODEL, "'nowhere'", "node 'fc'");
+    start_mlp(&m); /* an output that nothing makes */
+    maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+    refuse(&m, CKPT_MODEL, "output 'y'", "no node");
+    start_mlp(&m); /* one name twice */
+    maker_node(&m, "Gemm", "fc", "x,w,b", "y", NULL);
+    maker_node(&m, "Relu", "again", "x", "y", NULL);
+    refuse(&m, CKPT_MODEL, "'y'", "defined twice");
+    start_mlp(&m);
+    maker_node(&m, "Gemm", "fc", "x,wt,b", "y", NULL);
+    refuse(&m, CKPT_MODEL, "node 'fc'", "8 features and its weight takes 4");
+    start_mlp(&m);
+    maker_node(&m, "Gemm", "fc", "x,w,b", "y", "gamma=2.0");
+    refuse(&m, CKPT_MODEL, "attribute 'gamma'", "node 'fc'");
+    start_mlp(&m);
+    maker_node(&m, "Gemm", "fc", "x,w,b", "y", "alpha=1");
+    refuse(&m, CKPT_MODEL, "'alpha' is not a float", "node 'fc'");
+}
+
+static void test_shapes_and_opsets_are_checked(void **state) {
+    (void)state;
+    maker m;
+    maker_start(&m, 6); /* before opset 7 */
+    maker_input(&m, "x", 2, (int64_t[]){-1, 8});
+    maker_weight(&m, "w", 2, (int64_t[]){8, 4});
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    refuse(&m, CKPT_MODEL, "opset 6", "convert");
+    maker_start(&m, 17); /* a second symbolic dimension */
+    maker_input(&m, "x", 3, (int64_t[]){-1, -1, 8});
+    m.inputs[0]->type->tensor_type->shape->dim[1]->dim_param = "tokens";
+    maker_weight(&m, "w", 2, (int64_t[]){8, 4});
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    refuse(&m, CKPT_USAGE, "'tokens'", "--dim tokens=N");
+    ckpt_model model;
+    const ckpt_dim_binding tokens = {"tokens", 5};
+    const ckpt_model_options options = {.batch = 2, .loss_auto = true, .dim_count = 1, .dim = &tokens};
+    MUST(ckpt_model_load(maker_write(&m, "import.onnx"), &options, &model, &err), &err);
+    assert_int_equal(only(&model.graph, CKPT_OP_LINEAR)->attr.linear.rows, 10);
+    ckpt_model_free(&model);
+    static const int64_t bad[][2] = {{-7, 8}, {INT64_MAX, INT64_MAX}, {1, INT64_MAX}};
+    static const char *const why[] = {"-7", "larger than any memory", "larger than any memory"};
+    for (int i = 0; i < 3; i++) {
+        maker_start(&m, 17);
+        maker_input(&m, "x", 2, bad[i]);
+        maker_node(&m, "Relu", "act", "x", "y", NULL);
+        maker_output(&m, "y");
+        refuse(&m, CKPT_MODEL, why[i], "'x'");
+    }
+}
+
+static void test_the_batch_is_bound(void **state) {
+    (void)state;
+    for (int fixed = 0; fixed < 2; fixed++)
+        for (int64_t batch = 0; batch < 8; batch += 7) {
+            maker m;
+            ckpt_model model;
+            maker_start(&m, 17);
+            maker_input(&m, "x", 2, (int64_t[]){fixed ? 5 : -1, 8});
+            maker_weight(&m, "w", 2, (int64_t[]){8, 4});
+            maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+            maker_output(&m, "y");
+            load(&model, &m, batch);
+            assert_int_equal(model.graph.batch, batch ? batch : fixed ? 5 : 64);
+            ckpt_model_free(&model);
+        }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_linear_is_one_node),
+        cmocka_unit_test(test_activation_and_dropout_fuse),
+        cmocka_unit_test(test_no_fusion_over_a_second_reader),
+        cmocka_unit_test(test_element_functions_are_recognised_by_value),
+        cmocka_unit_test(test_shared_weights_are_one_parameter),
+        cmocka_unit_test(test_constant_nodes_can_be_weights),
+        cmocka_unit_test(test_losses_are_chosen_and_folded),
+        cmocka_unit_test(test_tails_are_skipped),
+        cmocka_unit_test(test_broken_graphs_are_refused),
+        cmocka_unit_test(test_shapes_and_opsets_are_checked),
+        cmocka_unit_test(test_the_batch_is_bound),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
