@@ -1,0 +1,295 @@
+/* Times training steps of a uniform MLP, Linear-ReLU-Dropout a layer, under plans.
+ *
+ *   step_bench table [OPTIONS]   one row a plan: bytes, recomputation, step time as the median of ratios to `none`,
+ *                                measured step by step in turn, and the bits of the weights compared
+ *   step_bench kept  [OPTIONS]   bytes kept from the forward to the backward pass without recomputation
+ *   step_bench serve [OPTIONS]   the protocol of bench/peer/torch_mlp.py on stdin and stdout
+ *   step_bench plan  [OPTIONS]   milliseconds that each strategy takes to plan
+ *
+ *   --layers 16 --width 1024 --batch 512 --classes 10 --dropout 0.1 --optimizer sgd --threads 0 --rounds 9
+ *   --strategy none --budget BYTES
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/units.h"
+#include "graph/autodiff.h"
+#include "graph/build.h"
+#include "planner/plan.h"
+#include "runtime/exec.h"
+#include "runtime/train.h"
+
+typedef struct options {
+    int64_t layers, width, batch, classes, rounds, threads;
+    double dropout;
+    const char *optimizer;
+    ckpt_plan_options plan;
+} options;
+
+static void must(ckpt_status status, const ckpt_error *err) {
+    if (status == CKPT_OK) return;
+    fprintf(stderr, "step_bench: %s\n", err->message);
+    exit(ckpt_exit_status(status));
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int64_t count) {
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+static float number(uint32_t *state) {
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(int32_t)*state / 2147483648.0f;
+}
+
+static int parameter(ckpt_graph *g, const char *name, int rank, const int64_t *dims) {
+    ckpt_error err;
+    const int t = ckpt_graph_add_tensor(g, name, CKPT_F32, CKPT_ROLE_PARAM, rank, dims, &err);
+    if (t < 0) must(CKPT_NOMEM, &err);
+    return t;
+}
+
+static void build(const options *o, ckpt_graph *g) {
+    ckpt_error err;
+    *g = (ckpt_graph){.batch = o->batch, .target = -1, .result = -1};
+    const int64_t shape[2] = {o->batch, o->width};
+    g->input = ckpt_pool_array(&g->pool, 1, int);
+    g->input_count = 1;
+    g->input[0] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, shape, &err);
+    ckpt_view x = ckpt_view_of(g, g->input[0]);
+    for (int64_t l = 0; l <= o->layers; l++) {
+        const int64_t out = l < o->layers ? o->width : o->classes;
+        const int64_t dims[2] = {out, o->width};
+        char name[32];
+        snprintf(name, sizeof name, "layer.%d", (int)l);
+        const int weight = parameter(g, name, 2, dims), bias = parameter(g, name, 1, dims);
+        const ckpt_view w = ckpt_view_of(g, weight);
+        ckpt_linear_attr attr = {.trans_w = true, .alpha = 1, .beta = 1};
+        if (l < o->layers)
+            attr.epilogue = (ckpt_epilogue){.act = CKPT_ACT_RELU, .drop = (float)o->dropout, .stream = (uint32_t)l};
+        ckpt_view y;
+        must(ckpt_build_linear(g, name, &x, &w, bias, &attr, &y, &err), &err);
+        x = y;
+    }
+    must(ckpt_loss_attach(g, CKPT_LOSS_CE, &x, &err), &err);
+    ckpt_training_options training = {0};
+    if (!ckpt_optimizer_parse(o->optimizer, &training.optimizer)) {
+        fprintf(stderr, "step_bench: no optimizer '%s'\n", o->optimizer);
+        exit(2);
+    }
+    ckpt_training_defaults(&training);
+    must(ckpt_autodiff_run(g, &training, &err), &err);
+}
+
+static void fill(ckpt_exec *exec, const ckpt_graph *g) {
+    ckpt_error err;
+    for (int t = 0; t < g->tensor_count; t++) {
+        const ckpt_tensor *tensor = &g->tensor[t];
+        const bool weight = tensor->role == CKPT_ROLE_PARAM;
+        if (!weight && t != g->input[0] && t != g->target) continue;
+        const float scale = weight && tensor->rank == 2 ? 2.4f / sqrtf((float)tensor->dim[1]) : weight ? 0.01f : 1;
+        uint32_t state = (uint32_t)t + 1;
+        float *values = malloc((size_t)ckpt_tensor_bytes(tensor));
+        if (!values) exit(5);
+        for (int64_t i = 0; i < tensor->count; i++) {
+            const float v = number(&state);
+            if (tensor->dtype == CKPT_I32) ((int32_t *)values)[i] = (int32_t)((v + 1) * 4.99f);
+            else values[i] = scale * v;
+        }
+        must(ckpt_exec_set(exec, t, values, &err), &err);
+        free(values);
+    }
+}
+
+typedef struct runner {
+    ckpt_plan *plan;
+    ckpt_exec *exec;
+    uint32_t step;
+} runner;
+
+static void open_runner(runner *r, const options *o, const ckpt_graph *g, const ckpt_plan_options *plan) {
+    ckpt_error err;
+    const ckpt_exec_options exec = {.backend = ckpt_backend_cpu(), .preserve_rng = true, .device = {.threads = (int)o->threads}};
+    *r = (runner){0};
+    must(ckpt_plan_make(g, plan, ckpt_backend_cpu()->traits, NULL, &r->plan, &err), &err);
+    must(ckpt_exec_open(&exec, g, r->plan, NULL, NULL, &r->exec, &err), &err);
+    fill(r->exec, g);
+}
+
+static double run(runner *r, const ckpt_graph *g) {
+    ckpt_error err;
+    const ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = 1e-3f, .valid_samples = g->batch,
+                                  .total_samples = g->batch};
+    const double start = seconds();
+    must(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
+    return seconds() - start;
+}
+
+static void close_runner(runner *r) {
+    ckpt_exec_close(r->exec);
+    ckpt_plan_free(r->plan);
+}
+
+static void weights_hash(const runner *r, const ckpt_graph *g, char hash[65]) {
+    ckpt_error err;
+    int *ids = calloc((size_t)g->tensor_count, sizeof *ids), count = 0;
+    for (int t = 0; t < g->tensor_count; t++)
+        if (g->tensor[t].role == CKPT_ROLE_PARAM) ids[count++] = t;
+    must(ckpt_train_hash(r->exec, g, ids, count, hash, &err), &err);
+    free(ids);
+}
+
+static void row(const options *o, const ckpt_graph *g, const char *name, const ckpt_plan_options *options_of) {
+    runner none, other;
+    const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
+    double *ratio = calloc((size_t)o->rounds, sizeof *ratio);
+    char hash[2][65], total[CKPT_SIZE_TEXT], live[CKPT_SIZE_TEXT];
+    open_runner(&none, o, g, &keep_all);
+    open_runner(&other, o, g, options_of);
+    for (int i = 0; i < 2; i++) run(&none, g), run(&other, g);
+    for (int64_t i = 0; i < o->rounds; i++) {
+        const double base = run(&none, g);
+        ratio[i] = run(&other, g) / base;
+    }
+    weights_hash(&none, g, hash[0]);
+    weights_hash(&other, g, hash[1]);
+    const ckpt_plan_compute *c = &other.plan->compute;
+    const double extra = (double)c->recompute_flops / (double)(c->forward_flops + c->backward_flops);
+    const double slower = median(ratio, o->rounds) - 1;
+    printf("| %s | %s | %s | %.3f | %.1f %% | %+.1f %% | %s | %s |\n", name,
+           ckpt_units_format_size(other.plan->memory.total, total), ckpt_units_format_size(other.plan->memory.live_peak, live),
+           (double)other.plan->memory.live_peak / (double)none.plan->memory.live_peak, 100 * extra, 100 * slower,
+           ckpt_exec_measured_peak(other.exec) == other.plan->memory.total ? "equal" : "DIFFERENT",
+           strcmp(hash[0], hash[1]) == 0 ? "equal" : "DIFFERENT");
+    fflush(stdout);
+    free(ratio);
+    close_runner(&none);
+    close_runner(&other);
+}
+
+static uint64_t total_of(const ckpt_graph *g, ckpt_strategy strategy) {
+    ckpt_error err;
+    ckpt_plan *plan;
+    const ckpt_plan_options options_of = {.strategy = strategy};
+    must(ckpt_plan_make(g, &options_of, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
+    const uint64_t total = plan->memory.total;
+    ckpt_plan_free(plan);
+    return total;
+}
+
+static void table(const options *o, const ckpt_graph *g) {
+    const uint64_t most = total_of(g, CKPT_STRATEGY_NONE), least = total_of(g, CKPT_STRATEGY_MIN);
+    printf("| plan | all memory | step memory | of `none` | recomputed | slower | planned = measured | weights |\n");
+    printf("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n");
+    row(o, g, "`none`", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE});
+    row(o, g, "`sqrt`", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
+    row(o, g, "`budget` of `sqrt`'s size",
+        &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = total_of(g, CKPT_STRATEGY_SQRT)});
+    for (int quarter = 3; quarter >= 1; quarter--) {
+        char name[64], size[CKPT_SIZE_TEXT];
+        const uint64_t budget = least + (most - least) * (uint64_t)quarter / 4;
+        snprintf(name, sizeof name, "`--budget` %s", ckpt_units_format_size(budget, size));
+        row(o, g, name, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget});
+    }
+    row(o, g, "`min`", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_MIN});
+}
+
+/* What is live when the last forward node has run. */
+static void kept(const options *o, const ckpt_graph *g) {
+    ckpt_error err;
+    ckpt_plan *plan;
+    const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
+    must(ckpt_plan_make(g, &none, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
+    uint64_t bytes = 0;
+    for (int k = 0; k < plan->instance_count; k++)
+        if (plan->instance[k].first < g->forward_count && plan->instance[k].end > g->forward_count)
+            bytes += plan->instance[k].bytes;
+    const double one = (double)(o->batch * o->width * 4 * o->layers);
+    printf("{\"kept_bytes\": %llu, \"per_hidden_value\": %.4f}\n", (unsigned long long)bytes, (double)bytes / one);
+    ckpt_plan_free(plan);
+}
+
+static void serve(const options *o, const ckpt_graph *g) {
+    runner r;
+    char line[64];
+    ckpt_error err;
+    double result[2] = {0};
+    open_runner(&r, o, g, &o->plan);
+    printf("{\"ready\": true, \"ckpt\": \"%s\"}\n", CKPT_VERSION);
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin) && strncmp(line, "quit", 4) != 0) {
+        int steps;
+        if (sscanf(line, "run %d", &steps) == 1) {
+            const double start = seconds();
+            for (int i = 0; i < steps; i++) run(&r, g);
+            const double spent = seconds() - start;
+            must(ckpt_exec_result(r.exec, result, &err), &err);
+            printf("{\"seconds\": %.6f, \"steps\": %d, \"loss\": %.9g}\n", spent, steps, result[0]);
+        } else if (strncmp(line, "memory", 6) == 0) {
+            printf("{\"peak_bytes\": %llu}\n", (unsigned long long)ckpt_exec_measured_peak(r.exec));
+        } else {
+            printf("{\"error\": \"unknown command\"}\n");
+        }
+        fflush(stdout);
+    }
+    close_runner(&r);
+}
+
+static void plan_times(const ckpt_graph *g) {
+    const uint64_t most = total_of(g, CKPT_STRATEGY_NONE), least = total_of(g, CKPT_STRATEGY_MIN);
+    for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
+        const ckpt_plan_options options_of = {.strategy = (ckpt_strategy)s, .every = 4, .layers = "1-3",
+                                              .budget_bytes = least + (most - least) / 3};
+        double times[5];
+        for (int i = 0; i < 5; i++) {
+            ckpt_error err;
+            ckpt_plan *plan;
+            const double start = seconds();
+            must(ckpt_plan_make(g, &options_of, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
+            times[i] = seconds() - start;
+            ckpt_plan_free(plan);
+        }
+        printf("%-10s %8.2f ms\n", ckpt_strategy_name((ckpt_strategy)s), 1e3 * median(times, 5));
+    }
+}
+
+int main(int argc, char **argv) {
+    options o = {.layers = 16, .width = 1024, .batch = 512, .classes = 10, .rounds = 9, .dropout = 0.1, .optimizer = "sgd"};
+    const struct { const char *name; int64_t *value; } integers[] = {
+        {"--layers", &o.layers}, {"--width", &o.width}, {"--batch", &o.batch}, {"--classes", &o.classes},
+        {"--rounds", &o.rounds}, {"--threads", &o.threads}};
+    for (int i = 2; i + 1 < argc; i += 2) {
+        for (size_t k = 0; k < sizeof integers / sizeof *integers; k++)
+            if (strcmp(argv[i], integers[k].name) == 0) *integers[k].value = atoll(argv[i + 1]);
+        if (strcmp(argv[i], "--dropout") == 0) o.dropout = atof(argv[i + 1]);
+        if (strcmp(argv[i], "--optimizer") == 0) o.optimizer = argv[i + 1];
+        if (strcmp(argv[i], "--strategy") == 0 && !ckpt_strategy_parse(argv[i + 1], &o.plan.strategy)) return 2;
+        if (strcmp(argv[i], "--budget") == 0) {
+            o.plan.strategy = CKPT_STRATEGY_BUDGET;
+            o.plan.budget_bytes = strtoull(argv[i + 1], NULL, 10);
+        }
+    }
+    ckpt_graph graph;
+    build(&o, &graph);
+    const char *mode = argc > 1 ? argv[1] : "table";
+    if (strcmp(mode, "kept") == 0) kept(&o, &graph);
+    else if (strcmp(mode, "serve") == 0) serve(&o, &graph);
+    else if (strcmp(mode, "plan") == 0) plan_times(&graph);
+    else table(&o, &graph);
+    ckpt_graph_free(&graph);
+    return 0;
+}
