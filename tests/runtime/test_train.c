@@ -1,0 +1,290 @@
+/* The training loop: micro-batches, last partial batches, validation, verification, interruption, divergence. */
+#include "harness.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/train.h"
+
+const ckpt_backend *CKPT_TEST_BACKEND(void);
+
+static ckpt_error err;
+
+typedef struct rig {
+    ckpt_model model;
+    ckpt_graph evaluation;
+    ckpt_plan *plan, *evaluation_plan;
+    ckpt_exec *exec;
+    int ids[64], id_count;
+} rig;
+
+static void load_weights(ckpt_exec *exec, const rig *r) {
+    step_runner runner = {.graph = (ckpt_graph *)&r->model.graph, .plan = r->plan, .exec = exec};
+    runner_load_weights(&runner, &r->model);
+}
+
+static ckpt_exec *open_exec(const rig *r, const ckpt_plan *plan, bool preserve_rng) {
+    ckpt_exec *exec;
+    const ckpt_exec_options options = {.backend = CKPT_TEST_BACKEND(), .preserve_rng = preserve_rng, .device = {.poison = true}};
+    MUST(ckpt_exec_open(&options, &r->model.graph, plan, &r->evaluation, r->evaluation_plan, &exec, &err), &err);
+    load_weights(exec, r);
+    return exec;
+}
+
+static ckpt_plan *make_plan(const rig *r, const ckpt_graph *graph, ckpt_strategy strategy, const ckpt_graph *eval) {
+    ckpt_plan *plan;
+    (void)r;
+    const ckpt_plan_options options = {.strategy = strategy, .eval = eval};
+    MUST(ckpt_plan_make(graph, &options, CKPT_TEST_BACKEND()->traits, NULL, &plan, &err), &err);
+    return plan;
+}
+
+static void set_up(rig *r, int64_t micro_batch, bool accumulate, ckpt_strategy strategy, bool preserve_rng) {
+    const ckpt_model_options options = {.batch = micro_batch, .loss_auto = true};
+    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD, .accumulate = accumulate};
+    *r = (rig){0};
+    MUST(ckpt_model_load(CKPT_SOURCE_DIR "/models/digits.onnx", &options, &r->model, &err), &err);
+    MUST(ckpt_graph_for_evaluation(&r->model.graph, &r->evaluation, &err), &err);
+    ckpt_training_defaults(&training);
+    MUST(ckpt_autodiff_run(&r->model.graph, &training, &err), &err);
+    r->plan = make_plan(r, &r->model.graph, strategy, &r->evaluation);
+    r->evaluation_plan = make_plan(r, &r->evaluation, CKPT_STRATEGY_NONE, NULL);
+    r->exec = open_exec(r, r->plan, preserve_rng);
+    r->id_count = ckpt_model_parameters(&r->model, r->ids);
+}
+
+static void tear_down(rig *r) {
+    ckpt_exec_close(r->exec);
+    ckpt_plan_free(r->plan);
+    ckpt_plan_free(r->evaluation_plan);
+    ckpt_graph_free(&r->evaluation);
+    ckpt_model_free(&r->model);
+}
+
+/* `samples` made-up digits, the same for the same seed. */
+static void make_data(ckpt_dataset *data, uint64_t samples, uint64_t seed) {
+    const ckpt_data_request want[] = {
+        {.name = "x", .role = CKPT_DATA_INPUT, .values = 64},
+        {.name = "y", .role = CKPT_DATA_TARGET, .want = CKPT_WANT_INTEGER, .values = 1, .integer_values = 1, .classes = 10}};
+    MUST(ckpt_dataset_synthetic(want, 2, samples, seed, data, &err), &err);
+}
+
+static ckpt_train_options options_of(const rig *r, const ckpt_dataset *data, int64_t batch) {
+    return (ckpt_train_options){.exec = r->exec, .graph = &r->model.graph, .data = data, .batch = batch, .epochs = 1,
+                                .learning_rate = 0.05f, .seed = 5, .shuffle = true};
+}
+
+/* The weights as one array. */
+static double *weights(const rig *r, int64_t *count) {
+    *count = 0;
+    for (int i = 0; i < r->id_count; i++) *count += r->model.graph.tensor[r->ids[i]].count;
+    double *all = calloc((size_t)*count, sizeof *all);
+    int64_t at = 0;
+    for (int i = 0; i < r->id_count; i++) {
+        const int64_t n = r->model.graph.tensor[r->ids[i]].count;
+        float *values = calloc((size_t)n, sizeof *values);
+        MUST(ckpt_exec_get(r->exec, r->ids[i], values, &err), &err);
+        for (int64_t k = 0; k < n; k++) all[at++] = (double)values[k];
+        free(values);
+    }
+    return all;
+}
+
+/* ||a - b|| relative to how far training moved the weights from `start`. */
+static double moved_error(const double *a, const double *b, const double *start, int64_t count) {
+    double difference = 0, moved = 0;
+    for (int64_t i = 0; i < count; i++) {
+        difference += (a[i] - b[i]) * (a[i] - b[i]);
+        moved += (b[i] - start[i]) * (b[i] - start[i]);
+    }
+    return sqrt(difference / moved);
+}
+
+/* Trains an epoch over `samples` and returns the weights; the first micro-batch's weights go to *start. */
+static double *train(int64_t micro, int64_t batch, uint64_t samples, double **start, ckpt_train_report *report, int64_t *count) {
+    rig r;
+    ckpt_dataset data;
+    make_data(&data, samples, 3);
+    set_up(&r, micro, micro < batch, CKPT_STRATEGY_SQRT, true);
+    *start = weights(&r, count);
+    const ckpt_train_options options = options_of(&r, &data, batch);
+    MUST(ckpt_train_run(&options, report, &err), &err);
+    double *end = weights(&r, count);
+    tear_down(&r);
+    ckpt_dataset_free(&data);
+    return end;
+}
+
+/* --batch 256 --micro-batch 64 has the gradient of the mean over 256, dropout included: masks are numbered by the
+ * sample's place in the whole batch. The last batch of 600 has 88 samples: two micro-batches, one of them padded. */
+static void test_micro_batches_give_the_gradient_of_the_whole_batch(void **state) {
+    (void)state;
+    ckpt_train_report whole, parts;
+    double *start[2];
+    int64_t count;
+    double *a = train(256, 256, 600, &start[0], &whole, &count);
+    double *b = train(64, 256, 600, &start[1], &parts, &count);
+    assert_int_equal(whole.steps, 3);
+    assert_int_equal(parts.steps, 3);
+    assert_true(fabs(whole.last_loss - parts.last_loss) <= 1e-5 * whole.last_loss);
+    const double error = moved_error(b, a, start[0], count);
+    print_message("micro-batches against the whole batch: relative error %.3g\n", error);
+    assert_true(error < 1e-5);
+    /* Negative control: a batch of another size is another gradient. */
+    double *other_start, *c = train(64, 64, 600, &other_start, &parts, &count);
+    assert_true(moved_error(c, a, start[0], count) > 1e-2);
+    free(a), free(b), free(c), free(start[0]), free(start[1]), free(other_start);
+}
+
+/* A batch of 64 of which 10 samples are there is trained on as a batch of 10. */
+static void test_a_partial_batch_counts_only_its_samples(void **state) {
+    (void)state;
+    ckpt_train_report padded, exact;
+    double *start[2];
+    int64_t count;
+    double *a = train(10, 10, 10, &start[0], &exact, &count);
+    double *b = train(64, 64, 10, &start[1], &padded, &count);
+    assert_true(fabs(exact.last_loss - padded.last_loss) <= 1e-6 * exact.last_loss);
+    assert_true(fabs(exact.accuracy - padded.accuracy) < 1e-12);
+    assert_true(moved_error(b, a, start[0], count) < 1e-5);
+    free(a), free(b), free(start[0]), free(start[1]);
+}
+
+/* Validation in batches of 64 and of 7 is the same mean; it changes no weight. */
+static void test_evaluation_is_the_mean_over_all_samples(void **state) {
+    (void)state;
+    double loss[2], accuracy[2];
+    char before[65], after[65];
+    const int64_t batches[2] = {64, 7};
+    ckpt_dataset data;
+    make_data(&data, 100, 9);
+    for (int i = 0; i < 2; i++) {
+        rig r;
+        set_up(&r, batches[i], false, CKPT_STRATEGY_NONE, true);
+        const ckpt_train_options options = options_of(&r, &data, batches[i]);
+        MUST(ckpt_train_hash(r.exec, &r.model.graph, r.ids, r.id_count, before, &err), &err);
+        MUST(ckpt_train_evaluate(&options, &data, &loss[i], &accuracy[i], &err), &err);
+        MUST(ckpt_train_hash(r.exec, &r.model.graph, r.ids, r.id_count, after, &err), &err);
+        assert_string_equal(before, after);
+        tear_down(&r);
+    }
+    assert_true(fabs(loss[0] - loss[1]) < 1e-6 * loss[0]);
+    assert_true(accuracy[0] == accuracy[1]);
+    ckpt_dataset_free(&data);
+}
+
+static ckpt_status train_verified(bool preserve_rng, ckpt_train_report *report) {
+    rig r;
+    ckpt_dataset data;
+    make_data(&data, 96, 3);
+    set_up(&r, 32, false, CKPT_STRATEGY_NONE, preserve_rng);
+    ckpt_plan *all;
+    const ckpt_plan_options every_layer = {.strategy = CKPT_STRATEGY_LAYERS, .layers = "*", .eval = &r.evaluation};
+    MUST(ckpt_plan_make(&r.model.graph, &every_layer, CKPT_TEST_BACKEND()->traits, NULL, &all, &err), &err);
+    ckpt_exec *recomputing = open_exec(&r, all, preserve_rng);
+    ckpt_train_options options = options_of(&r, &data, 32);
+    options.reference = r.exec;
+    options.exec = recomputing;
+    const ckpt_status status = ckpt_train_run(&options, report, &err);
+    ckpt_exec_close(recomputing);
+    ckpt_plan_free(all);
+    tear_down(&r);
+    ckpt_dataset_free(&data);
+    return status;
+}
+
+static void test_verification_passes_and_can_fail(void **state) {
+    (void)state;
+    ckpt_train_report report;
+    assert_int_equal(train_verified(true, &report), CKPT_OK);
+    assert_true(report.verified);
+    assert_int_equal(train_verified(false, &report), CKPT_FAILED);
+    assert_false(report.verified);
+    assert_int_equal(report.mismatch_step, 0);
+    assert_non_null(strstr(err.message, "step 0"));
+}
+
+static void test_stop_finishes_the_step(void **state) {
+    (void)state;
+    rig r;
+    ckpt_dataset data;
+    ckpt_train_report report;
+    volatile sig_atomic_t stop = 1;
+    make_data(&data, 96, 3);
+    set_up(&r, 32, false, CKPT_STRATEGY_NONE, true);
+    ckpt_train_options options = options_of(&r, &data, 32);
+    options.stop = &stop;
+    assert_int_equal(ckpt_train_run(&options, &report, &err), CKPT_INTERRUPTED);
+    assert_int_equal(report.steps, 1);
+    tear_down(&r);
+    ckpt_dataset_free(&data);
+}
+
+static void test_divergence_is_named(void **state) {
+    (void)state;
+    rig r;
+    ckpt_dataset data;
+    ckpt_train_report report;
+    make_data(&data, 96, 3);
+    set_up(&r, 32, false, CKPT_STRATEGY_NONE, true);
+    ckpt_train_options options = options_of(&r, &data, 32);
+    options.learning_rate = 1e30f;
+    options.epochs = 20;
+    assert_int_equal(ckpt_train_run(&options, &report, &err), CKPT_DIVERGED);
+    assert_non_null(strstr(err.message, "--lr"));
+    tear_down(&r);
+    ckpt_dataset_free(&data);
+}
+
+static void test_the_seed_decides(void **state) {
+    (void)state;
+    char hash[3][65];
+    for (int i = 0; i < 3; i++) {
+        rig r;
+        ckpt_dataset data;
+        ckpt_train_report report;
+        make_data(&data, 96, 3);
+        set_up(&r, 32, false, CKPT_STRATEGY_NONE, true);
+        ckpt_train_options options = options_of(&r, &data, 32);
+        options.seed = i < 2 ? 5 : 6;
+        MUST(ckpt_train_run(&options, &report, &err), &err);
+        MUST(ckpt_train_hash(r.exec, &r.model.graph, r.ids, r.id_count, hash[i], &err), &err);
+        tear_down(&r);
+        ckpt_dataset_free(&data);
+    }
+    assert_string_equal(hash[0], hash[1]);
+    assert_string_not_equal(hash[0], hash[2]);
+}
+
+static void test_data_of_another_shape_are_refused(void **state) {
+    (void)state;
+    rig r;
+    ckpt_dataset data;
+    ckpt_train_report report;
+    const ckpt_data_request want[] = {
+        {.name = "x", .role = CKPT_DATA_INPUT, .values = 63},
+        {.name = "y", .role = CKPT_DATA_TARGET, .want = CKPT_WANT_INTEGER, .values = 1, .integer_values = 1, .classes = 10}};
+    MUST(ckpt_dataset_synthetic(want, 2, 10, 1, &data, &err), &err);
+    set_up(&r, 32, false, CKPT_STRATEGY_NONE, true);
+    const ckpt_train_options options = options_of(&r, &data, 32);
+    assert_int_equal(ckpt_train_run(&options, &report, &err), CKPT_USAGE);
+    assert_non_null(strstr(err.message, "63"));
+    tear_down(&r);
+    ckpt_dataset_free(&data);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_micro_batches_give_the_gradient_of_the_whole_batch),
+        cmocka_unit_test(test_a_partial_batch_counts_only_its_samples),
+        cmocka_unit_test(test_evaluation_is_the_mean_over_all_samples),
+        cmocka_unit_test(test_verification_passes_and_can_fail),
+        cmocka_unit_test(test_stop_finishes_the_step),
+        cmocka_unit_test(test_divergence_is_named),
+        cmocka_unit_test(test_the_seed_decides),
+        cmocka_unit_test(test_data_of_another_shape_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
