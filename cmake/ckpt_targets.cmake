@@ -13,6 +13,9 @@ function(ckpt_flags target)
   if(CKPT_WERROR)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-Werror>)
   endif()
+  if(CKPT_FUZZ) # the fuzzers steer by the coverage of everything they call
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fsanitize=fuzzer-no-link>)
+  endif()
   if(CKPT_SANITIZE)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:C>:-fsanitize=${CKPT_SANITIZE}
       -fno-sanitize-recover=all -fno-omit-frame-pointer>)

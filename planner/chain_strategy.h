@@ -16,7 +16,8 @@ typedef struct ckpt_chain_strategy ckpt_chain_strategy;
 typedef struct ckpt_chain_solution {
     uint64_t recompute_flops;
     uint64_t needed_bytes; /* the smallest step region, by live bytes, at which the same cost is reached: the
-                              schedule is the one of that size, so that a smaller budget never gets a larger peak */
+                              schedule is the one of that size, so that a smaller budget never gets a larger
+                              peak */
     ckpt_plan_bound bound;
 } ckpt_chain_solution;
 
@@ -29,7 +30,8 @@ uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
 
 /* Least recomputation with at most `step_bytes` live at any step. CKPT_INFEASIBLE below the minimum. */
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
-                                      ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err);
+                                      ckpt_schedule *schedule, ckpt_chain_solution *solution,
+                                      ckpt_error *err);
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);
 

@@ -6,7 +6,7 @@
 #ifndef CKPT_COUNTER_RANDOM_H
 #define CKPT_COUNTER_RANDOM_H
 
-#include "../philox.h" /* header only; linking the runtime for it would close a circle of targets */
+#include "runtime/philox.h"
 
 enum ckpt_random_stream { /* random nodes of a model are numbered from 0 */
                           CKPT_STREAM_SHUFFLE = 0x7da10000,

@@ -1,0 +1,260 @@
+/* The tables of chain.h (design section 5), over runs of stages s..t. By the last stage, then backwards by
+ * the first: what is combined then lies close together. Equal runs share one entry. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "planner/chain_table.h"
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static uint64_t common_divisor(uint64_t a, uint64_t b) {
+    while (b) {
+        uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static ckpt_chain_pair **pair_at(const ckpt_chain_tables *tables, int s, int t) {
+    return &tables->pair[(size_t)s * (size_t)(tables->count + 1) + (size_t)t];
+}
+
+static bool pair_wanted(const ckpt_chain_tables *tables, int t) {
+    return t < tables->count || !tables->loss_is_light;
+}
+
+/* Points the pairs at one entry for each distinct run of stage kinds: that of the leftmost equal run. same[s]
+ * is how far the runs from `first` and from s agree, computed from the right. */
+static bool share_pairs(ckpt_chain_tables *tables) {
+    int count = tables->count;
+    size_t side = (size_t)count + 2;
+    const ckpt_chain_stage *stage = tables->chain->stage;
+    uint16_t *same = calloc(side * side, sizeof *same);
+    if (!same) return false;
+    for (int a = count; a >= 1; a--)
+        for (int b = count; b > a; b--)
+            if (stage[a].kind == stage[b].kind)
+                same[(size_t)a * side + (size_t)b] =
+                    (uint16_t)(same[(size_t)(a + 1) * side + (size_t)b + 1] + 1);
+    bool ok = true;
+    for (int s = 1; s <= count && ok; s++) {
+        int covered = 0;
+        for (int first = 1; first < s && s + covered <= count; first++)
+            for (int agree = same[(size_t)first * side + (size_t)s]; covered < agree; covered++)
+                *pair_at(tables, s, s + covered) = *pair_at(tables, first, first + covered);
+        int own = count - s - covered + 1;
+        ckpt_chain_pair *pair = ckpt_pool_array(&tables->pool, own, ckpt_chain_pair);
+        ok = pair != NULL;
+        for (int i = 0; i < own && ok; i++) {
+            *pair_at(tables, s, s + covered + i) = &pair[i];
+            tables->work += (uint64_t)(covered + i + 1);
+        }
+    }
+    free(same);
+    return ok;
+}
+
+static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int option, ckpt_chain_fn *fn) {
+    ckpt_chain_ref ref = {.type = type, .s = s, .t = t, .dies = d, .option = option};
+    int count = ckpt_chain_list_splits(tables, &ref, tables->split);
+    if (tables->unit_bytes) return ckpt_chain_fn_slots(tables, tables->split, count, fn);
+    ckpt_chain_fn_bytes(tables, tables->split, count, fn);
+    return true;
+}
+
+/* K first: R may run through to x_t and go on with it. Option 0 first: internals may be given up. */
+static bool fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pair *pair) {
+    const ckpt_chain_stage *last = &tables->chain->stage[t];
+    bool needs_output = last->needs_output, give_up = !tables->never_give_up || !needs_output;
+    if (!pair->held) pair->held = ckpt_pool_array(&tables->pool, last->option_count, ckpt_chain_held);
+    if (!pair->held) return false;
+    for (int d = 0; d <= tables->gains[s]; d++) {
+        for (int o = 0; o < last->option_count && needs_output; o++)
+            if (!fill(tables, CKPT_FN_K, s, t, d, o, &pair->held[o].k[d])) return false;
+        for (int o = 0; o < last->option_count; o++) {
+            ckpt_chain_held *held = &pair->held[o];
+            if (give_up && !fill(tables, CKPT_FN_R, s, t, d, o, &held->r[d])) return false;
+            if (!needs_output || !give_up)
+                held->h[d] = give_up ? held->r[d] : held->k[d];
+            else if (!ckpt_chain_fn_either(tables, &held->r[d], &held->k[d], &held->h[d]))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool fill_all(ckpt_chain_tables *tables) {
+    int count = tables->count;
+    for (int t = 1; t <= count; t++)
+        for (int s = t; s >= 1; s--) {
+            ckpt_chain_pair *pair = *pair_at(tables, s, t);
+            bool done = pair->held && (!tables->unit_bytes || pair->held->h[0].value);
+            if (!done && pair_wanted(tables, t) && !fill_pair(tables, s, t, pair)) return false;
+        }
+    for (int s = count; s >= 1; s--)
+        for (int d = 0; d <= tables->gains[s]; d++)
+            if (!fill(tables, CKPT_FN_G, s, count, d, 0, &tables->g[d][s])) return false;
+    return true;
+}
+
+/* Divides every size that a plan can be made of. */
+static uint64_t exact_unit(const ckpt_chain *chain) {
+    uint64_t unit = 0;
+    for (int k = 1; k <= chain->stage_count; k++) {
+        const ckpt_chain_stage *stage = &chain->stage[k];
+        unit = common_divisor(unit, stage->out_bytes);
+        unit = common_divisor(unit, stage->gradient_bytes);
+        for (int o = 0; o < stage->option_count; o++) {
+            const ckpt_chain_option *option = &stage->option[o];
+            unit = common_divisor(unit, option->kept_bytes);
+            unit = common_divisor(unit, option->forward_bytes[0]);
+            unit = common_divisor(unit, option->forward_bytes[1]);
+            for (int i = 0; i < 4; i++) unit = common_divisor(unit, option->backward_bytes[i / 2][i % 2]);
+        }
+    }
+    return unit ? unit : 1;
+}
+
+/* The size that most checkpoints have, if that is half of them: it is then worth being whole in slots. */
+static uint64_t usual_size(const ckpt_chain *chain) {
+    uint64_t usual = 0;
+    int ahead = 0; /* majority vote of Boyer and Moore */
+    for (int k = 1; k < chain->stage_count; k++) {
+        if (!ahead) usual = chain->stage[k].out_bytes;
+        ahead += chain->stage[k].out_bytes == usual ? 1 : -1;
+    }
+    int votes = 0;
+    for (int k = 1; k < chain->stage_count; k++) votes += chain->stage[k].out_bytes == usual;
+    return 2 * votes >= chain->stage_count - 1 ? usual : 0;
+}
+
+/* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
+static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
+    uint64_t most = larger(tables->cap_bytes, 1), unit = exact_unit(tables->chain);
+    tables->exact = most / unit <= slots;
+    if (!tables->exact) {
+        uint64_t allowed = given ? slots : slots + 1024;
+        unit = usual_size(tables->chain);
+        if (unit == 0 || most / unit > allowed)
+            unit = most / slots + 1;
+        else
+            while (unit % 2 == 0 && most / (unit / 2) <= slots) unit /= 2;
+    }
+    tables->unit_bytes = unit;
+}
+
+/* So many that filling all functions stays a matter of milliseconds. */
+static uint64_t default_slots(const ckpt_chain_tables *tables) {
+    uint64_t slots = 8000000 / (tables->work + 1);
+    return slots < 160 ? 160 : slots > 4096 ? 4096 : slots;
+}
+
+static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
+    int count = tables->count, options = 1;
+    tables->gains = ckpt_pool_array(&tables->pool, count + 2, bool);
+    if (!tables->gains) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
+    for (int k = 1; k <= count; k++) {
+        const ckpt_chain_stage *stage = &tables->chain->stage[k];
+        if (stage->option_count > options) options = stage->option_count;
+        for (int o = 0; o < stage->option_count; o++)
+            for (int has = 0; has < 2; has++)
+                if (stage->option[o].backward_bytes[has][0] != stage->option[o].backward_bytes[has][1])
+                    tables->gains[k] = true;
+    }
+    const ckpt_chain_stage *last = &tables->chain->stage[count];
+    tables->loss_is_light = last->out_bytes == 0 && last->gradient_bytes == 0;
+    tables->pair =
+        ckpt_pool_array(&tables->pool, (size_t)(count + 1) * (size_t)(count + 1), ckpt_chain_pair *);
+    tables->split = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_split);
+    tables->term = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_term);
+    for (int d = 0; d < 2; d++) tables->g[d] = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_fn);
+    if (!tables->pair || !tables->split || !tables->term || !tables->g[0] || !tables->g[1] ||
+        !share_pairs(tables))
+        return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
+    return CKPT_OK;
+}
+
+/* Bytes do not depend on slots: takes them from tables of the same chain. */
+static bool copy_bytes(ckpt_chain_tables *tables, const ckpt_chain_tables *from) {
+    for (int t = 1; t <= tables->count; t++)
+        for (int s = 1; s <= t && pair_wanted(tables, t); s++) {
+            ckpt_chain_pair *pair = *pair_at(tables, s, t);
+            size_t options = (size_t)tables->chain->stage[t].option_count;
+            if (pair->held) continue;
+            pair->held = ckpt_pool_array(&tables->pool, options, ckpt_chain_held);
+            if (!pair->held) return false;
+            memcpy(pair->held, (*pair_at(from, s, t))->held, options * sizeof *pair->held);
+            pair->held->h[0].value = NULL; /* to be filled */
+        }
+    for (int d = 0; d < 2; d++)
+        memcpy(tables->g[d], from->g[d], ((size_t)tables->count + 1) * sizeof *tables->g[d]);
+    return true;
+}
+
+/* `coarse`: NULL, or tables of the same chain for all budgets; these are then for budgets up to cap_bytes. */
+static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
+                         const ckpt_chain_tables *coarse, uint64_t cap_bytes, ckpt_chain_tables **out,
+                         ckpt_error *err) {
+    *out = NULL;
+    ckpt_chain_tables *tables = calloc(1, sizeof *tables);
+    if (!tables) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of a chain");
+    tables->chain = chain;
+    tables->count = chain->stage_count;
+    tables->never_give_up = limits->never_give_up;
+    ckpt_status status = tables_start(tables, err);
+    if (status == CKPT_OK) {
+        bool ok = coarse ? copy_bytes(tables, coarse) : fill_all(tables);
+        if (ok) {
+            uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
+            tables->cap_bytes = coarse ? cap_bytes : tables->g[0][1].most_bytes;
+            choose_unit(tables, slots, limits->slots > 0);
+            ok = fill_all(tables);
+        }
+        if (!ok)
+            status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", tables->count);
+    }
+    if (status != CKPT_OK) {
+        ckpt_chain_tables_free(tables);
+        return status;
+    }
+    *out = tables;
+    return CKPT_OK;
+}
+
+enum { FINER = 6 };
+
+ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
+                                    ckpt_chain_tables **out, ckpt_error *err) {
+    CKPT_TRY(build(chain, limits, NULL, 0, out, err));
+    uint64_t least = ckpt_chain_least_bytes(*out), cap = ckpt_chain_most_bytes(*out) / FINER;
+    if ((*out)->exact || cap <= least) return CKPT_OK;
+    ckpt_status status = build(chain, limits, *out, cap, &(*out)->fine, err);
+    if (status != CKPT_OK) {
+        ckpt_chain_tables_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+void ckpt_chain_tables_free(ckpt_chain_tables *tables) {
+    if (!tables) return;
+    ckpt_chain_tables_free(tables->fine);
+    ckpt_pool_free(&tables->pool);
+    free(tables);
+}
+
+uint64_t ckpt_chain_least_bytes(const ckpt_chain_tables *tables) {
+    return tables->g[0][1].least_bytes;
+}
+uint64_t ckpt_chain_most_bytes(const ckpt_chain_tables *tables) {
+    return tables->g[0][1].most_bytes;
+}
+uint64_t ckpt_chain_floor_cost(const ckpt_chain_tables *tables) {
+    return tables->g[0][1].floor_cost;
+}
+bool ckpt_chain_is_exact(const ckpt_chain_tables *tables) {
+    return tables->exact;
+}

@@ -1,0 +1,142 @@
+/* The ways to split a function of the tables: one list, read by the tables' making and by the way back. */
+#include "planner/chain_table.h"
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+typedef struct splits {
+    const ckpt_chain_tables *tables;
+    const ckpt_chain_ref *of;
+    ckpt_chain_split *split;
+    int count;
+} splits;
+
+static ckpt_chain_split *add_split(splits *list, int run_to, uint64_t cost, uint64_t least) {
+    ckpt_chain_split *split = &list->split[list->count++];
+    *split = (ckpt_chain_split){.run_to = run_to, .run_cost = cost, .least_bytes = least};
+    return split;
+}
+
+static ckpt_chain_ref function_of(int type, int s, int t, bool dies, int option) {
+    return (ckpt_chain_ref){.type = type, .s = s, .t = t, .dies = dies, .option = option};
+}
+
+static ckpt_chain_ref backward_of(const splits *list, int option, bool has_output) {
+    return (ckpt_chain_ref){.type = CKPT_FN_BACKWARD,
+                            .s = list->of->s,
+                            .t = list->of->s,
+                            .dies = list->of->dies,
+                            .option = option,
+                            .has_output = has_output};
+}
+
+static bool can_run(const ckpt_chain_option *option, bool has_output) {
+    return option->recompute_cost[has_output] != CKPT_CHAIN_NEVER;
+}
+
+/* Keeps x_j and internals of j over the right part. x_j stays until the backward of j is done with it, or
+ * only as long as the right part reads it, so that the left part makes do without. */
+static void keep_checkpoint(splits *list, int j, int option, uint64_t cost, uint64_t least) {
+    const ckpt_chain_tables *tables = list->tables;
+    const ckpt_chain_ref *of = list->of;
+    const ckpt_chain_stage *stage = &tables->chain->stage[j];
+    uint64_t shift = stage->out_bytes + stage->option[option].kept_bytes;
+    bool both = !tables->gains[j + 1] && !tables->never_give_up; /* one split says it all */
+    if (!stage->needs_output || (!both && !tables->never_give_up)) {
+        ckpt_chain_split *split = add_split(list, j, cost, least);
+        split->option = option;
+        split->shift_bytes = shift;
+        split->right = function_of(of->type, j + 1, of->t, true, of->option);
+        split->left = function_of(CKPT_FN_R, of->s, j, of->dies, option);
+    }
+    if (stage->needs_output) {
+        ckpt_chain_split *split = add_split(list, j, cost, least);
+        split->option = option;
+        split->shift_bytes = shift;
+        split->right = function_of(of->type, j + 1, of->t, false, of->option);
+        split->left = function_of(both ? CKPT_FN_H : CKPT_FN_K, of->s, j, of->dies, option);
+    }
+}
+
+/* s = t: the backward at once, or after a forward run that keeps what the option asks for. */
+static void finish(splits *list) {
+    const ckpt_chain_ref *of = list->of;
+    const ckpt_chain_stage *stage = &list->tables->chain->stage[of->s];
+    uint64_t resident = of->type == CKPT_FN_R ? stage->gradient_bytes : 0;
+    bool has_output = of->type == CKPT_FN_K;
+    for (int o = 0; o < stage->option_count; o++) {
+        const ckpt_chain_option *option = &stage->option[o];
+        bool at_hand = of->option ? o == of->option : option->kept_bytes == 0;
+        if (of->type != CKPT_FN_G && at_hand && can_run(option, has_output))
+            add_split(list, of->s - 1, 0, 0)->left = backward_of(list, o, has_output);
+        bool rerun = (stage->needs_output || o > 0) && !of->option;
+        if (of->type == CKPT_FN_K || (of->type == CKPT_FN_R && !rerun)) continue;
+        if (!can_run(option, stage->needs_output)) continue;
+        uint64_t least = resident + option->forward_bytes[0];
+        if (of->type == CKPT_FN_G)
+            least = larger(least, stage->out_bytes + option->kept_bytes + stage->gradient_bytes);
+        ckpt_chain_split *split = add_split(list, of->s, stage->forward_cost, least);
+        split->option = o;
+        split->left = backward_of(list, o, stage->needs_output);
+    }
+}
+
+/* Runs through to x_t without a checkpoint on the way. */
+static void run_through(splits *list, int option, uint64_t cost, uint64_t least) {
+    const ckpt_chain_tables *tables = list->tables;
+    const ckpt_chain_ref *of = list->of;
+    const ckpt_chain_stage *last = &tables->chain->stage[of->t];
+    if (of->type == CKPT_FN_K || (of->type == CKPT_FN_G && tables->loss_is_light) || of->option) return;
+    if (of->type == CKPT_FN_G)
+        least = larger(least, last->out_bytes + last->option[option].kept_bytes + last->gradient_bytes);
+    for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++) {
+        if (type == CKPT_FN_K && !last->needs_output) continue;
+        if (type == CKPT_FN_R && last->needs_output && tables->never_give_up) continue;
+        if (type == CKPT_FN_R && of->type == CKPT_FN_R) continue;
+        ckpt_chain_split *split = add_split(list, of->t, cost, least);
+        split->option = option;
+        split->right = function_of(type, of->s, of->t, of->dies, option);
+    }
+}
+
+/* Ways that run nothing. */
+static void give_up(splits *list) {
+    const ckpt_chain_ref *of = list->of;
+    if (of->type == CKPT_FN_H) {
+        for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++)
+            add_split(list, of->s - 1, 0, 0)->left = function_of(type, of->s, of->t, of->dies, of->option);
+    } else if (of->option) {
+        add_split(list, of->s - 1, 0, 0)->left = function_of(of->type, of->s, of->t, of->dies, 0);
+    }
+}
+
+int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                           ckpt_chain_split *split) {
+    splits list = {.tables = tables, .of = ref, .split = split};
+    const ckpt_chain_stage *stage = tables->chain->stage;
+    give_up(&list);
+    if (ref->type == CKPT_FN_H) return list.count;
+    if (ref->s == ref->t) {
+        finish(&list);
+        return list.count;
+    }
+    uint64_t resident = 0;
+    if (ref->type != CKPT_FN_G) resident += stage[ref->t].gradient_bytes;
+    if (ref->type != CKPT_FN_G) resident += stage[ref->t].option[ref->option].kept_bytes;
+    if (ref->type == CKPT_FN_K) resident += stage[ref->t].out_bytes;
+    uint64_t cost = 0, least = 0;
+    for (int j = ref->s; j <= ref->t; j++) {
+        bool dies = j > ref->s; /* x_{j-1} */
+        cost += stage[j].forward_cost;
+        for (int o = stage[j].option_count - 1; o >= 0; o--) {
+            uint64_t run = larger(least, resident + stage[j].option[o].forward_bytes[dies]);
+            if (j < ref->t)
+                keep_checkpoint(&list, j, o, cost, run);
+            else
+                run_through(&list, o, cost, run);
+        }
+        least = larger(least, resident + stage[j].option[0].forward_bytes[dies]);
+    }
+    return list.count;
+}

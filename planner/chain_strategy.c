@@ -1,0 +1,143 @@
+#include "planner/chain_strategy.h"
+
+#include <stdlib.h>
+
+#include "graph/op.h"
+#include "planner/chain.h"
+#include "planner/chain_graph_bound.h"
+#include "planner/liveness.h"
+#include "planner/stages.h"
+
+/* A schedule made without the tables, beside which theirs must stand. */
+typedef struct simple {
+    ckpt_schedule schedule;
+    uint64_t bytes, flops;
+} simple;
+
+enum { SIMPLE = 8 };
+
+struct ckpt_chain_strategy {
+    ckpt_pool pool;
+    const ckpt_graph *graph;
+    ckpt_stages stages;
+    ckpt_chain_tables *tables;
+    uint64_t minimum;
+    int simple_count;
+    simple simple[SIMPLE];
+};
+
+static uint64_t recomputed_flops(const ckpt_graph *graph, const ckpt_schedule *schedule, bool *ran) {
+    uint64_t flops = 0;
+    for (int i = 0; i < schedule->count; i++) {
+        if (ran[schedule->node[i]]) flops += ckpt_node_cost(graph, schedule->node[i]).flops;
+        ran[schedule->node[i]] = true;
+    }
+    return flops;
+}
+
+/* Keeps the output of every `every`-th stage (1: everything). */
+static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, uint64_t alignment, ckpt_error *err) {
+    const ckpt_graph *g = chain->graph;
+    ckpt_pool scratch = {0};
+    bool *kept = ckpt_pool_array(&scratch, g->tensor_count, bool);
+    bool *ran = ckpt_pool_array(&scratch, g->node_count, bool);
+    ckpt_status status = kept && ran ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory");
+    if (status == CKPT_OK) {
+        for (int t = 0; t < g->tensor_count && every == 1; t++) kept[t] = true;
+        for (int k = every; k < chain->stages.chain.stage_count; k += every)
+            if (chain->stages.nodes[k].out >= 0) kept[chain->stages.nodes[k].out] = true;
+        simple *s = &chain->simple[chain->simple_count];
+        ckpt_liveness live;
+        status = ckpt_schedule_from_kept(g, kept, &chain->pool, &s->schedule, err);
+        if (status == CKPT_OK) status = ckpt_liveness_find(g, &s->schedule, alignment, &scratch, &live, err);
+        if (status == CKPT_OK) {
+            s->bytes = live.peak_bytes;
+            s->flops = recomputed_flops(g, &s->schedule, ran);
+            if (s->bytes < chain->minimum) chain->minimum = s->bytes;
+            chain->simple_count++;
+        }
+    }
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, ckpt_error *err) {
+    CKPT_TRY(ckpt_stages_find(chain->graph, alignment, &chain->stages, err));
+    CKPT_TRY(ckpt_chain_tables_build(&chain->stages.chain, &(ckpt_chain_limits){0}, &chain->tables, err));
+    chain->minimum = ckpt_chain_least_bytes(chain->tables);
+    int stages = chain->stages.chain.stage_count;
+    CKPT_TRY(add_simple(chain, 1, alignment, err));
+    for (int every = 2; every <= stages && chain->simple_count < SIMPLE; every += every < 4 ? 1 : every / 2)
+        CKPT_TRY(add_simple(chain, every, alignment, err));
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes,
+                                     ckpt_chain_strategy **out, ckpt_error *err) {
+    *out = NULL;
+    ckpt_chain_strategy *chain = calloc(1, sizeof *chain);
+    if (!chain) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
+    chain->graph = graph;
+    ckpt_status status = open_all(chain, alignment_bytes, err);
+    if (status != CKPT_OK) {
+        ckpt_chain_strategy_close(chain);
+        return status;
+    }
+    *out = chain;
+    return CKPT_OK;
+}
+
+uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
+    return chain->minimum;
+}
+
+static ckpt_status copy_schedule(const ckpt_schedule *from, ckpt_pool *pool, ckpt_schedule *to,
+                                 ckpt_error *err) {
+    *to = (ckpt_schedule){0};
+    for (int i = 0; i < from->count; i++) CKPT_TRY(ckpt_schedule_append(pool, to, from->node[i], err));
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                      ckpt_schedule *schedule, ckpt_chain_solution *solution,
+                                      ckpt_error *err) {
+    if (step_bytes < chain->minimum)
+        return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
+                         (unsigned long long)step_bytes, (unsigned long long)chain->minimum);
+    *solution = (ckpt_chain_solution){.recompute_flops = UINT64_MAX, .needed_bytes = UINT64_MAX};
+    const simple *best = NULL;
+    for (int i = 0; i < chain->simple_count; i++) {
+        const simple *s = &chain->simple[i];
+        if (s->bytes > step_bytes || s->flops > solution->recompute_flops) continue;
+        if (s->flops == solution->recompute_flops && s->bytes >= solution->needed_bytes) continue;
+        best = s;
+        solution->recompute_flops = s->flops;
+        solution->needed_bytes = s->bytes;
+    }
+    if (step_bytes >= ckpt_chain_least_bytes(chain->tables)) {
+        ckpt_chain_program program;
+        CKPT_TRY(ckpt_chain_solve(chain->tables, step_bytes, pool, &program, err));
+        uint64_t flops = program.cost - chain->stages.forward_flops;
+        if (flops < solution->recompute_flops ||
+            (flops == solution->recompute_flops && program.needed_bytes <= solution->needed_bytes)) {
+            best = NULL;
+            solution->recompute_flops = flops;
+            solution->needed_bytes = program.needed_bytes;
+            *schedule = (ckpt_schedule){0};
+            CKPT_TRY(ckpt_stages_emit(&chain->stages, &program, pool, schedule, err));
+        }
+    }
+    if (best) CKPT_TRY(copy_schedule(&best->schedule, pool, schedule, err));
+    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->stages.alignment_bytes, step_bytes,
+                              &solution->bound.lower_bound_flops, err));
+    solution->bound.proved = solution->bound.lower_bound_flops == solution->recompute_flops;
+    return CKPT_OK;
+}
+
+void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {
+    if (!chain) return;
+    ckpt_chain_tables_free(chain->tables);
+    ckpt_stages_free(&chain->stages);
+    ckpt_pool_free(&chain->pool);
+    free(chain);
+}

@@ -1,0 +1,108 @@
+/* Inside of chain.h: the functions of the tables and the ways to split them. Used by chain*.c only.
+ *
+ * G(s, t, m), R(s, t, m), K(s, t, m), H = min(K, R): least cost of finishing the backward of stages t..s
+ * within m bytes beyond x_{s-1}. G: nothing of them has run yet (t is the last stage). R: the gradient of x_t
+ * is there, x_t is not. K: both are. Each has two variants by whether x_{s-1} may die in the backward of s,
+ * the last thing that happens: what follows then makes do without it. R, K and H also come with internals of
+ * stage t held, one function an option; option 0 holds none.
+ */
+#ifndef CKPT_CHAIN_TABLE_H
+#define CKPT_CHAIN_TABLE_H
+
+#include "planner/chain.h"
+
+enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWARD };
+
+/* A cost that falls as memory grows. In slots: infinite below lo, constant from hi on. */
+typedef struct ckpt_chain_fn {
+    int lo, hi;
+    double *value;                   /* [0, hi - lo] */
+    double only;                     /* what value points to where there is a single one */
+    uint64_t least_bytes;            /* feasible from here on */
+    uint64_t most_bytes, floor_cost; /* nothing cheaper than floor_cost, which is reached at most_bytes */
+} ckpt_chain_fn;
+
+/* Which function: of stages s..t with the option's internals of t held, or (BACKWARD) the backward of s. */
+typedef struct ckpt_chain_ref {
+    int type;
+    int s, t;
+    bool dies; /* x_{s-1} may die at the end */
+    int option;
+    bool has_output;
+} ckpt_chain_ref;
+
+/* One way to split a function: run s..run_to (none when run_to < s) keeping the last output and the option's
+ * internals of the last stage, `right` with shift_bytes less, then `left` with all. Either may be NONE. */
+typedef struct ckpt_chain_split {
+    int run_to, option;
+    uint64_t run_cost, least_bytes, shift_bytes;
+    ckpt_chain_ref right, left;
+} ckpt_chain_split;
+
+typedef struct ckpt_chain_held {
+    ckpt_chain_fn r[2], k[2], h[2];
+} ckpt_chain_held;
+
+typedef struct ckpt_chain_pair {
+    ckpt_chain_held *held; /* by option of stage t */
+} ckpt_chain_pair;
+
+struct ckpt_chain_tables {
+    ckpt_pool pool;
+    const ckpt_chain *chain;
+    int count; /* stages */
+    bool never_give_up;
+    bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
+    bool *gains;        /* [s]: the backward of s takes less when x_{s-1} may die: two variants are needed */
+    ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
+    ckpt_chain_fn *g[2];    /* [s] */
+    uint64_t unit_bytes;    /* of a slot; 0 before it is known */
+    bool exact;
+    uint64_t cap_bytes;             /* no budget above it is asked for */
+    uint64_t work;                  /* splits of all distinct functions, about */
+    ckpt_chain_split *split;        /* room for the ways of one function */
+    struct ckpt_chain_term *term;   /* the same, in slots */
+    int best_split;                 /* of the function filled last: where to begin in the next */
+    struct ckpt_chain_tables *fine; /* the same chain with smaller slots, for small budgets; or NULL */
+    int point_count;                /* 0 until the first ckpt_chain_solve */
+    struct ckpt_chain_point {
+        uint64_t budget_bytes, needed_bytes, cost;
+        struct ckpt_chain_tables *from;
+    } * point; /* where cost falls, needs ascending */
+};
+
+/* A split in slots. */
+typedef struct ckpt_chain_term {
+    double cost;
+    int shift, lo, hi;
+    const ckpt_chain_fn *right, *left;
+    ckpt_chain_fn scratch[2];
+} ckpt_chain_term;
+
+/* Fills `split`, which has room for those of any function; returns how many. */
+int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                           ckpt_chain_split *split);
+
+/* The function of a ref; `scratch` is filled and returned for BACKWARD, and for NONE (costs nothing, always
+ * fits). */
+const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                                        ckpt_chain_fn *scratch);
+
+/* Sets the byte fields, then (once the unit is known) the slots of a function from its splits. */
+void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
+                         ckpt_chain_fn *fn);
+bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
+                         ckpt_chain_fn *fn);
+
+/* H from K and R. */
+bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
+                          ckpt_chain_fn *fn);
+
+/* Slots: thresholds up, sizes to the nearest. */
+int ckpt_chain_slots_up(const ckpt_chain_tables *tables, uint64_t bytes);
+int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes);
+
+/* The value at `slot`; below lo the value at lo stands in. */
+double ckpt_chain_fn_guess(const ckpt_chain_fn *fn, int64_t slot);
+
+#endif

@@ -1,0 +1,172 @@
+/* From the tables back to programs. At every function the way is taken that is cheapest by the slots among
+ * those that fit by the byte, so that a program is found for each feasible budget, whatever the slots lost.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "planner/chain_table.h"
+
+typedef struct trace {
+    ckpt_chain_tables *tables;
+    ckpt_pool *pool;
+    ckpt_chain_program *program; /* steps are left out when pool is NULL */
+} trace;
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool has_output) {
+    ckpt_chain_program *program = tr->program;
+    if (!tr->pool) return true;
+    if (program->count == program->capacity) {
+        int capacity = program->capacity ? 2 * program->capacity : 64;
+        ckpt_chain_step *step =
+            ckpt_pool_grow(tr->pool, program->step, (size_t)program->count, (size_t)capacity, sizeof *step);
+        if (!step) return false;
+        program->step = step;
+        program->capacity = capacity;
+    }
+    program->step[program->count++] = (ckpt_chain_step){act, stage, option, has_output};
+    return true;
+}
+
+/* Cost with `budget` bytes: known where nothing is lacking, by the slots elsewhere. */
+static double guess(const ckpt_chain_tables *tables, const ckpt_chain_fn *fn, uint64_t budget) {
+    if (budget >= fn->most_bytes) return (double)fn->floor_cost;
+    return ckpt_chain_fn_guess(fn, (int64_t)(budget / tables->unit_bytes));
+}
+
+/* The split to take with `budget` bytes: fits, and is cheapest; the first of equals. */
+static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
+    int count = ckpt_chain_list_splits(tables, ref, tables->split), best = -1;
+    double best_cost = HUGE_VAL;
+    for (int i = 0; i < count; i++) {
+        const ckpt_chain_split *split = &tables->split[i];
+        ckpt_chain_fn scratch[2];
+        const ckpt_chain_fn *right = ckpt_chain_find_fn(tables, &split->right, &scratch[0]);
+        const ckpt_chain_fn *left = ckpt_chain_find_fn(tables, &split->left, &scratch[1]);
+        if (split->least_bytes > budget || right->least_bytes + split->shift_bytes > budget ||
+            left->least_bytes > budget)
+            continue;
+        double cost = (double)split->run_cost + guess(tables, left, budget) +
+                      guess(tables, right, budget - split->shift_bytes);
+        if (cost < best_cost) {
+            best_cost = cost;
+            best = i;
+        }
+    }
+    return tables->split[best]; /* budget >= fn.least_bytes, which one of the splits gave */
+}
+
+/* Returns the bytes needed beyond x_{s-1}; UINT64_MAX when memory ran out. */
+static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
+    const ckpt_chain_stage *stage = tr->tables->chain->stage;
+    if (ref->type == CKPT_FN_NONE) return 0;
+    if (ref->type == CKPT_FN_BACKWARD) {
+        const ckpt_chain_option *option = &stage[ref->s].option[ref->option];
+        tr->program->cost += option->recompute_cost[ref->has_output];
+        if (!add_step(tr, CKPT_CHAIN_BACKWARD, ref->s, ref->option, ref->has_output)) return UINT64_MAX;
+        return option->backward_bytes[ref->has_output][ref->dies];
+    }
+    ckpt_chain_split split = choose(tr->tables, ref, budget);
+    tr->program->cost += split.run_cost;
+    for (int k = ref->s; k <= split.run_to; k++)
+        if (!add_step(tr, CKPT_CHAIN_FORWARD, k, k == split.run_to ? split.option : 0, false))
+            return UINT64_MAX;
+    uint64_t right = follow(tr, &split.right, budget - split.shift_bytes);
+    if (right == UINT64_MAX) return right;
+    uint64_t left = follow(tr, &split.left, budget);
+    if (split.right.type != CKPT_FN_NONE) right += split.shift_bytes;
+    return larger(larger(split.least_bytes, right), left);
+}
+
+static bool trace_program(ckpt_chain_tables *tables, uint64_t budget, ckpt_pool *pool,
+                          ckpt_chain_program *program) {
+    trace tr = {tables, pool, program};
+    ckpt_chain_ref all = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
+    *program = (ckpt_chain_program){0};
+    program->needed_bytes = follow(&tr, &all, budget);
+    return program->needed_bytes != UINT64_MAX;
+}
+
+/* How many budgets to try: as many as there are slots, fewer on long chains, where each takes longer. */
+static int try_count(const ckpt_chain_tables *tables) {
+    int64_t each = (int64_t)tables->count * tables->count, most = 1200000 / (each + 1);
+    return most > 4096 ? 4096 : most < 16 ? 16 : (int)most;
+}
+
+static int by_need(const void *a, const void *b) {
+    const struct ckpt_chain_point *x = a, *y = b;
+    if (x->needed_bytes != y->needed_bytes) return x->needed_bytes < y->needed_bytes ? -1 : 1;
+    if (x->cost != y->cost) return x->cost < y->cost ? -1 : 1;
+    return x->budget_bytes < y->budget_bytes ? -1 : x->budget_bytes > y->budget_bytes;
+}
+
+/* Programs for budgets from cap_bytes down, each below the need of the one before. */
+static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_point *point) {
+    uint64_t least = ckpt_chain_least_bytes(tables), budget = larger(tables->cap_bytes, least);
+    uint64_t stride = (budget - least) / (uint64_t)tries;
+    int count = 0;
+    for (;;) {
+        ckpt_chain_program program;
+        if (!trace_program(tables, budget, NULL, &program)) return -1;
+        point[count++] = (struct ckpt_chain_point){budget, program.needed_bytes, program.cost, tables};
+        if (program.needed_bytes <= least || budget == least) return count;
+        uint64_t below = program.needed_bytes - 1, next = budget > stride ? budget - stride : 0;
+        if (next < below) below = next;
+        budget = count >= tries + 1 || below < least ? least : below;
+    }
+}
+
+/* The frontier does not depend on any budget asked for: answers from it are monotone in the budget. */
+static bool build_frontier(ckpt_chain_tables *tables) {
+    int tries = try_count(tables), count = 0;
+    struct ckpt_chain_point *point = ckpt_pool_array(&tables->pool, 2 * (tries + 3), struct ckpt_chain_point);
+    if (!point) return false;
+    for (ckpt_chain_tables *from = tables; from; from = from->fine) {
+        int added = add_points(from, tries, point + count);
+        if (added < 0) return false;
+        count += added;
+    }
+    qsort(point, (size_t)count, sizeof *point, by_need);
+    int kept = 0;
+    for (int i = 0; i < count; i++)
+        if (!kept || point[i].cost < point[kept - 1].cost) point[kept++] = point[i];
+    tables->point = point;
+    tables->point_count = kept;
+    return true;
+}
+
+/* Exact tables of long chains: no frontier is needed, the smallest slot of equal cost is the canonical one.
+ */
+static uint64_t canonical_budget(const ckpt_chain_tables *tables, uint64_t budget) {
+    const ckpt_chain_fn *g = &tables->g[0][1];
+    int64_t slot = (int64_t)(budget / tables->unit_bytes);
+    if (slot > g->hi) slot = g->hi;
+    while (slot > g->lo && g->value[slot - 1 - g->lo] <= g->value[slot - g->lo]) slot--;
+    return (uint64_t)slot * tables->unit_bytes;
+}
+
+ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool,
+                             ckpt_chain_program *program, ckpt_error *err) {
+    uint64_t least = ckpt_chain_least_bytes(tables);
+    if (budget_bytes < least)
+        return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
+                         (unsigned long long)budget_bytes, (unsigned long long)least);
+    uint64_t budget = 0;
+    ckpt_chain_tables *from = tables;
+    if (tables->exact) {
+        budget = canonical_budget(tables, budget_bytes);
+    } else {
+        if (!tables->point_count && !build_frontier(tables))
+            return ckpt_fail(err, CKPT_NOMEM, "out of memory");
+        int i = 0;
+        while (i + 1 < tables->point_count && tables->point[i + 1].needed_bytes <= budget_bytes) i++;
+        budget = tables->point[i].budget_bytes;
+        from = tables->point[i].from;
+    }
+    if (!trace_program(from, budget, pool, program))
+        return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
+    return CKPT_OK;
+}

@@ -1,0 +1,268 @@
+#include "planner/pack.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "planner/pack_search.h"
+
+static ckpt_status out_of_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of host memory while packing");
+}
+
+/* A greedy order: buffers with larger keys first, ties by id. */
+typedef struct order_key {
+    uint64_t key[3];
+    int index;
+} order_key;
+
+static int compare_keys(const void *a, const void *b) {
+    const order_key *x = a, *y = b;
+    for (int i = 0; i < 3; i++)
+        if (x->key[i] != y->key[i]) return x->key[i] > y->key[i] ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
+static uint64_t area(const ckpt_pack_part *p, int i) {
+    uint64_t product;
+    return ckpt_mul_u64(p->size[i], (uint64_t)(p->upper[i] - p->lower[i]), &product) ? product : UINT64_MAX;
+}
+
+enum { NESTED, STARTS_FIRST, ENDS_LAST, LARGEST, LARGEST_AREA };
+
+static void fill_keys(const ckpt_pack_part *p, int order, order_key *keys) {
+    for (int i = 0; i < p->count; i++) {
+        const uint64_t length = (uint64_t)(p->upper[i] - p->lower[i]), size = p->size[i];
+        const uint64_t early = (uint64_t)(INT_MAX - p->lower[i]), late = (uint64_t)p->upper[i];
+        order_key *k = &keys[i];
+        k->index = i;
+        switch (order) {
+        case NESTED: memcpy(k->key, (uint64_t[3]){length, size, early}, sizeof k->key); break;
+        case STARTS_FIRST: memcpy(k->key, (uint64_t[3]){early, length, size}, sizeof k->key); break;
+        case ENDS_LAST: memcpy(k->key, (uint64_t[3]){late, length, size}, sizeof k->key); break;
+        case LARGEST: memcpy(k->key, (uint64_t[3]){size, length, early}, sizeof k->key); break;
+        default: memcpy(k->key, (uint64_t[3]){area(p, i), size, early}, sizeof k->key); break;
+        }
+    }
+}
+
+/* Places buffers in the order of `keys`, each in the first gap (or, with best_fit, the tightest one) among the
+ * placed ones it meets in time. `placed` holds indices by offset. Returns the height. */
+static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, bool best_fit, int *placed,
+                               uint64_t *offset) {
+    uint64_t height = 0;
+    for (int k = 0; k < p->count; k++) {
+        const int i = keys[k].index;
+        uint64_t top = 0, at = 0, tightest = UINT64_MAX;
+        bool found = false;
+        for (int q = 0; q < k && !(found && !best_fit); q++) {
+            const int j = placed[q];
+            if (p->upper[j] <= p->lower[i] || p->upper[i] <= p->lower[j]) continue;
+            if (offset[j] >= top && offset[j] - top >= p->size[i] && offset[j] - top < tightest) {
+                found = true;
+                at = top;
+                tightest = offset[j] - top;
+            }
+            if (offset[j] + p->size[j] > top) top = offset[j] + p->size[j];
+        }
+        offset[i] = found ? at : top;
+        if (offset[i] + p->size[i] > height) height = offset[i] + p->size[i];
+        int q = k;
+        for (; q > 0 && offset[placed[q - 1]] > offset[i]; q--) placed[q] = placed[q - 1];
+        placed[q] = i;
+    }
+    return height;
+}
+
+/* Tried in this order until one is good enough. Nested lifetimes, the rule in training, need the first only. */
+static const struct {
+    int order;
+    bool best_fit;
+} greedy[] = {{NESTED, false}, {LARGEST_AREA, false},  {STARTS_FIRST, true},
+              {LARGEST, false}, {STARTS_FIRST, false}, {ENDS_LAST, false}};
+enum { GREEDY_COUNT = sizeof greedy / sizeof *greedy, GREEDY_LEAST = 3 };
+
+/* Takes about count^2 / 4 steps an order, all of them only while half of *work is left. */
+static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *best_offset,
+                            uint64_t *best, ckpt_pool *scratch) {
+    order_key *keys = ckpt_pool_array(scratch, p->count, order_key);
+    int *placed = ckpt_pool_array(scratch, p->count, int);
+    uint64_t *offset = ckpt_pool_array(scratch, p->count, uint64_t);
+    if (!keys || !placed || !offset) return false;
+    const uint64_t half = *work / 2, cost = (uint64_t)p->count * (uint64_t)p->count / 4;
+    *best = UINT64_MAX;
+    for (int k = 0; k < GREEDY_COUNT && *best > enough && (k < GREEDY_LEAST || *work > half + cost); k++) {
+        fill_keys(p, greedy[k].order, keys);
+        qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
+        const uint64_t height = place_greedily(p, keys, greedy[k].best_fit, placed, offset);
+        *work -= cost < *work ? cost : *work;
+        if (height >= *best) continue;
+        *best = height;
+        memcpy(best_offset, offset, (size_t)p->count * sizeof *offset);
+    }
+    return true;
+}
+
+/* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest ceiling
+ * is tried first: it is nearly always reached, and a low ceiling prunes most. Between that and the best, halves. */
+static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset, uint64_t *best,
+                    uint64_t *bound, uint64_t *trial) {
+    uint64_t lowest = enough; /* ceilings below are refuted or given up */
+    for (uint64_t ceiling = enough; lowest < *best && *work > 0; ceiling = lowest + (*best - 1 - lowest) / 2) {
+        const uint64_t share = ceiling == enough ? *work - *work / 4 : *work / 2 + 1;
+        uint64_t left = share;
+        const ckpt_pack_answer answer = ckpt_pack_search(p, ceiling, &left, trial);
+        *work -= share - left;
+        if (answer == CKPT_PACK_FITS) {
+            *best = 0;
+            for (int i = 0; i < p->count; i++) {
+                offset[i] = trial[i];
+                if (offset[i] + p->size[i] > *best) *best = offset[i] + p->size[i];
+            }
+        } else {
+            lowest = ceiling + 1;
+            if (answer == CKPT_PACK_DOES_NOT_FIT && *bound < lowest) *bound = lowest;
+        }
+        if (lowest >= *best) break;
+    }
+}
+
+/* The time axis of a problem, compressed: the distinct starts and ends in order. */
+typedef struct axis {
+    int64_t *time;
+    int count;
+} axis;
+
+static int compare_times(const void *a, const void *b) {
+    return (*(const int64_t *)a > *(const int64_t *)b) - (*(const int64_t *)a < *(const int64_t *)b);
+}
+
+static int time_index(const axis *x, int64_t time) {
+    int low = 0, high = x->count - 1;
+    while (low < high) {
+        const int middle = low + (high - low) / 2;
+        if (x->time[middle] < time) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static bool lives(const ckpt_pack_problem *problem, int i) {
+    return problem->size[i] > 0 && problem->lower[i] < problem->upper[i];
+}
+
+static bool find_axis(const ckpt_pack_problem *problem, axis *x, ckpt_pool *scratch) {
+    x->time = ckpt_pool_array(scratch, 2 * (size_t)problem->count + 1, int64_t);
+    if (!x->time) return false;
+    int count = 0;
+    for (int i = 0; i < problem->count; i++)
+        if (lives(problem, i)) {
+            x->time[count++] = problem->lower[i];
+            x->time[count++] = problem->upper[i];
+        }
+    qsort(x->time, (size_t)count, sizeof *x->time, compare_times);
+    x->count = 0;
+    for (int k = 0; k < count; k++)
+        if (x->count == 0 || x->time[x->count - 1] != x->time[k]) x->time[x->count++] = x->time[k];
+    return true;
+}
+
+/* The buffers that take room, by start, with their sections. */
+typedef struct sections {
+    int count;
+    int *id, *start, *end; /* in the order of starts, ties by id */
+} sections;
+
+static bool find_sections(const ckpt_pack_problem *problem, const axis *x, sections *all, ckpt_pool *scratch) {
+    int *slot = ckpt_pool_array(scratch, (size_t)x->count + 1, int);
+    all->id = ckpt_pool_array(scratch, problem->count, int);
+    all->start = ckpt_pool_array(scratch, problem->count, int);
+    all->end = ckpt_pool_array(scratch, problem->count, int);
+    if (!slot || !all->id || !all->start || !all->end) return false;
+    for (int i = 0; i < problem->count; i++)
+        if (lives(problem, i)) slot[time_index(x, problem->lower[i]) + 1]++;
+    for (int s = 1; s <= x->count; s++) slot[s] += slot[s - 1];
+    all->count = slot[x->count];
+    for (int i = 0; i < problem->count; i++) {
+        if (!lives(problem, i)) continue;
+        const int start = time_index(x, problem->lower[i]), k = slot[start]++;
+        all->id[k] = i;
+        all->start[k] = start;
+        all->end[k] = time_index(x, problem->upper[i]);
+    }
+    return true;
+}
+
+/* Makes a part of the buffers [first, last) of `all`, which span sections [from, to). */
+static bool make_part(const ckpt_pack_problem *problem, const sections *all, int first, int last, int from, int to,
+                      ckpt_pack_part *part, ckpt_pool *scratch) {
+    const int count = last - first;
+    *part = (ckpt_pack_part){.count = count,
+                             .section_count = to - from,
+                             .id = all->id + first,
+                             .lower = ckpt_pool_array(scratch, count, int),
+                             .upper = ckpt_pool_array(scratch, count, int),
+                             .size = ckpt_pool_array(scratch, count, uint64_t),
+                             .total = ckpt_pool_array(scratch, (size_t)(to - from) + 1, uint64_t)};
+    if (!part->lower || !part->upper || !part->size || !part->total) return false;
+    for (int k = 0; k < count; k++) {
+        part->lower[k] = all->start[first + k] - from;
+        part->upper[k] = all->end[first + k] - from;
+        part->size[k] = ckpt_align_up(problem->size[all->id[first + k]], problem->alignment) / problem->alignment;
+        part->total[part->lower[k]] += part->size[k];
+        part->total[part->upper[k]] -= part->size[k]; /* modulo 2^64 until summed */
+    }
+    uint64_t now = 0;
+    for (int s = 0; s < part->section_count; s++) {
+        part->total[s] = now += part->total[s];
+        if (now > part->live_peak) part->live_peak = now;
+    }
+    return true;
+}
+
+static ckpt_status pack_part(const ckpt_pack_problem *problem, const ckpt_pack_part *part, uint64_t *work,
+                             ckpt_packing *packing, ckpt_pool *scratch, ckpt_error *err) {
+    const uint64_t capacity = problem->capacity / problem->alignment;
+    const uint64_t enough = capacity > part->live_peak ? capacity : part->live_peak;
+    uint64_t *offset = ckpt_pool_array(scratch, part->count, uint64_t);
+    uint64_t *trial = ckpt_pool_array(scratch, part->count, uint64_t);
+    uint64_t best, bound = part->live_peak;
+    if (!offset || !trial || !place_by_orders(part, enough, work, offset, &best, scratch)) return out_of_memory(err);
+    improve(part, enough, work, offset, &best, &bound, trial);
+    for (int k = 0; k < part->count; k++) packing->offset[part->id[k]] = offset[k] * problem->alignment;
+    if (best * problem->alignment > packing->height) packing->height = best * problem->alignment;
+    if (bound * problem->alignment > packing->lower_bound) packing->lower_bound = bound * problem->alignment;
+    if (part->live_peak * problem->alignment > packing->live_peak)
+        packing->live_peak = part->live_peak * problem->alignment;
+    return CKPT_OK;
+}
+
+/* Parts that no buffer connects are packed each on its own. */
+static ckpt_status pack_parts(const ckpt_pack_problem *problem, ckpt_packing *packing, ckpt_pool *scratch,
+                              ckpt_error *err) {
+    axis x;
+    sections all;
+    if (!find_axis(problem, &x, scratch) || !find_sections(problem, &x, &all, scratch)) return out_of_memory(err);
+    uint64_t work = problem->work_limit ? problem->work_limit : CKPT_PACK_WORK;
+    const uint64_t limit = work;
+    for (int first = 0, last; first < all.count; first = last) {
+        int to = all.end[first];
+        for (last = first + 1; last < all.count && all.start[last] < to; last++)
+            if (all.end[last] > to) to = all.end[last];
+        ckpt_pack_part part;
+        if (!make_part(problem, &all, first, last, all.start[first], to, &part, scratch)) return out_of_memory(err);
+        CKPT_TRY(pack_part(problem, &part, &work, packing, scratch, err));
+    }
+    packing->work = limit - work;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing, ckpt_error *err) {
+    *packing = (ckpt_packing){.offset = ckpt_pool_array(pool, problem->count, uint64_t)};
+    if (!packing->offset) return out_of_memory(err);
+    ckpt_pool scratch = {0};
+    ckpt_status status = pack_parts(problem, packing, &scratch, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}

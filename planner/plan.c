@@ -1,0 +1,182 @@
+#include "planner/plan.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "graph/op.h"
+#include "planner/check.h"
+#include "planner/strategy.h"
+
+static ckpt_status out_of_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
+}
+
+/* Refuses sizes whose sums could pass 2^62, so that nothing behind needs to check: at any time at most one instance
+ * of each tensor is live, in input_buffers copies at most. */
+static ckpt_status check_sizes(const ckpt_graph *g, const ckpt_traits *traits, ckpt_error *err) {
+    uint64_t sum = traits->matmul_workspace_bytes, part;
+    bool fits = sum < 1ull << 61;
+    for (int t = 0; fits && t < g->tensor_count; t++) {
+        const uint64_t bytes = ckpt_tensor_bytes(&g->tensor[t]);
+        fits = bytes < 1ull << 61 &&
+               ckpt_mul_u64(ckpt_align_up(bytes, traits->alignment_bytes), (uint64_t)traits->input_buffers, &part) &&
+               ckpt_add_u64(sum, part, &sum) && sum < 1ull << 62;
+    }
+    if (fits) return CKPT_OK;
+    return ckpt_fail(err, CKPT_MODEL, "the model's tensors are larger together than any memory; use a smaller --batch");
+}
+
+/* Lays out one role after the other from `*at` on; returns the bytes they take. */
+static uint64_t place_role(const ckpt_graph *g, ckpt_role role, ckpt_plan *plan, uint64_t *at) {
+    const uint64_t begin = *at;
+    for (int t = 0; t < g->tensor_count; t++) {
+        if (g->tensor[t].role != role) continue;
+        plan->persistent_offset[t] = *at;
+        *at += ckpt_align_up(ckpt_tensor_bytes(&g->tensor[t]), plan->alignment_bytes);
+    }
+    return *at - begin;
+}
+
+/* The persistent region: parameters, constants, optimizer state, gradient sums, the result, then the copies of the
+ * batch. Everything of memory but the step region. */
+static ckpt_status place_persistent(const ckpt_graph *g, const ckpt_traits *traits, ckpt_plan *plan, ckpt_error *err) {
+    plan->tensor_count = g->tensor_count;
+    plan->persistent_offset = ckpt_pool_array(&plan->pool, g->tensor_count, uint64_t);
+    if (!plan->persistent_offset) return out_of_memory(err);
+    for (int t = 0; t < g->tensor_count; t++) plan->persistent_offset[t] = UINT64_MAX;
+    uint64_t at = 0;
+    ckpt_plan_memory *m = &plan->memory;
+    m->parameters = place_role(g, CKPT_ROLE_PARAM, plan, &at);
+    m->constants = place_role(g, CKPT_ROLE_CONST, plan, &at);
+    m->optimizer = place_role(g, CKPT_ROLE_STATE, plan, &at);
+    m->gradients = place_role(g, CKPT_ROLE_GRADSUM, plan, &at);
+    const uint64_t result = place_role(g, CKPT_ROLE_RESULT, plan, &at);
+    plan->input_buffers = traits->input_buffers;
+    plan->input_stride_bytes = place_role(g, CKPT_ROLE_INPUT, plan, &at) + place_role(g, CKPT_ROLE_TARGET, plan, &at);
+    m->inputs = result + plan->input_stride_bytes * (uint64_t)plan->input_buffers;
+    plan->persistent_bytes = at + plan->input_stride_bytes * (uint64_t)(plan->input_buffers - 1);
+    for (int n = 0; n < g->node_count && !m->workspace; n++)
+        if (ckpt_op_info(g->node[n].op)->flags & CKPT_MATMUL)
+            m->workspace = ckpt_align_up(traits->matmul_workspace_bytes, plan->alignment_bytes);
+    return CKPT_OK;
+}
+
+static ckpt_status place_eval(const ckpt_graph *eval, ckpt_plan *plan, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_layout layout;
+    const ckpt_status status = ckpt_layout_of_graph(eval, plan->alignment_bytes, &scratch, &layout, err);
+    if (status == CKPT_OK) {
+        plan->memory.eval_arena = layout.arena_bytes;
+        plan->memory.eval_live_peak = layout.live.peak_bytes;
+    }
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+static ckpt_status count_compute(const ckpt_graph *g, ckpt_plan *plan, ckpt_error *err) {
+    plan->layer_count = g->layer_count;
+    plan->layer_recomputed = ckpt_pool_array(&plan->pool, g->layer_count, bool);
+    if (!plan->layer_recomputed) return out_of_memory(err);
+    for (int s = 0; s < plan->step_count; s++) {
+        const ckpt_node *node = &g->node[plan->step[s].node];
+        const uint64_t flops = ckpt_node_cost(g, plan->step[s].node).flops;
+        if (plan->step[s].recompute) {
+            plan->compute.recompute_flops += flops;
+            plan->compute.recomputed_nodes++;
+            if (node->layer >= 0) plan->layer_recomputed[node->layer] = true;
+        } else if (node->phase == CKPT_FORWARD) {
+            plan->compute.forward_flops += flops;
+        } else {
+            plan->compute.backward_flops += flops;
+        }
+    }
+    return CKPT_OK;
+}
+
+static const char *strategy_text(const ckpt_plan_options *options, ckpt_pool *pool) {
+    const char *name = ckpt_strategy_name(options->strategy);
+    switch (options->strategy) {
+    case CKPT_STRATEGY_EVERY: return ckpt_pool_printf(pool, "%s=%d", name, options->every);
+    case CKPT_STRATEGY_LAYERS: return ckpt_pool_printf(pool, "%s=%s", name, options->layers);
+    case CKPT_STRATEGY_BUDGET: return ckpt_pool_printf(pool, "%s=%" PRIu64, name, options->budget_bytes);
+    default: return ckpt_pool_strdup(pool, name);
+    }
+}
+
+static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits,
+                        uint64_t *minimum_bytes, ckpt_plan *plan, ckpt_error *err) {
+    plan->alignment_bytes = traits->alignment_bytes;
+    memcpy(plan->graph_hash, g->hash, sizeof plan->graph_hash);
+    plan->strategy = strategy_text(options, &plan->pool);
+    plan->device = ckpt_pool_strdup(&plan->pool, traits->device);
+    if (!plan->strategy || !plan->device) return out_of_memory(err);
+    CKPT_TRY(place_persistent(g, traits, plan, err));
+    if (options->eval) CKPT_TRY(place_eval(options->eval, plan, err));
+
+    ckpt_plan_memory *m = &plan->memory;
+    const ckpt_strategy_input input = {.graph = g,
+                                       .options = options,
+                                       .alignment_bytes = traits->alignment_bytes,
+                                       .fixed_bytes = plan->persistent_bytes + m->workspace,
+                                       .eval_bytes = m->eval_arena};
+    ckpt_strategy_result result;
+    const ckpt_status status = ckpt_strategy_run(&input, &plan->pool, &result, err);
+    if (status == CKPT_INFEASIBLE && minimum_bytes) *minimum_bytes = result.minimum_total;
+    if (status != CKPT_OK) return status;
+
+    ckpt_layout layout;
+    CKPT_TRY(ckpt_layout_find(g, &result.schedule, traits->alignment_bytes, &plan->pool, &layout, err));
+    plan->step_count = layout.live.step_count;
+    plan->step = layout.live.step;
+    plan->instance_count = layout.live.instance_count;
+    plan->instance = layout.live.instance;
+    m->arena = layout.arena_bytes > m->eval_arena ? layout.arena_bytes : m->eval_arena;
+    m->live_peak = layout.live.peak_bytes > m->eval_live_peak ? layout.live.peak_bytes : m->eval_live_peak;
+    m->total = plan->persistent_bytes + m->workspace + m->arena;
+    CKPT_TRY(count_compute(g, plan, err));
+    plan->bound = result.bound;
+    if (ckpt_plan_check(g, plan, options->eval, err) != CKPT_OK)
+        return ckpt_fail_in(err, "the plan that strategy %s made is wrong", plan->strategy);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
+                           uint64_t *minimum_bytes, ckpt_plan **plan, ckpt_error *err) {
+    *plan = NULL;
+    CKPT_TRY(check_sizes(graph, traits, err));
+    if (options->eval) CKPT_TRY(check_sizes(options->eval, traits, err));
+    ckpt_plan *made = calloc(1, sizeof *made);
+    if (!made) return out_of_memory(err);
+    const ckpt_status status = make(graph, options, traits, minimum_bytes, made, err);
+    if (status != CKPT_OK) {
+        ckpt_plan_free(made);
+        return status;
+    }
+    *plan = made;
+    return CKPT_OK;
+}
+
+void ckpt_plan_free(ckpt_plan *plan) {
+    if (!plan) return;
+    ckpt_pool_free(&plan->pool);
+    free(plan);
+}
+
+ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_traits *traits,
+                               uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err) {
+    const struct {
+        ckpt_strategy strategy;
+        uint64_t *total;
+    } extreme[] = {{CKPT_STRATEGY_NONE, store_all_total}, {CKPT_STRATEGY_MIN, minimum_total}};
+    for (int i = 0; i < 2; i++) {
+        if (!extreme[i].total) continue;
+        const ckpt_plan_options options = {.strategy = extreme[i].strategy, .eval = eval};
+        ckpt_plan *plan;
+        CKPT_TRY(ckpt_plan_make(graph, &options, traits, NULL, &plan, err));
+        *extreme[i].total = plan->memory.total;
+        ckpt_plan_free(plan);
+    }
+    return CKPT_OK;
+}

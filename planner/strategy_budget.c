@@ -1,0 +1,166 @@
+/* The strategies that chain tables solve: budget and min (chain_strategy.h).
+ *
+ * The tables count live bytes; what a budget must hold is the packed arena. Where packing leaves holes and the arena
+ * is too large, the next smaller size at which the tables' schedule changes is tried, and so on: the first that
+ * fits recomputes least among them. Going down from any budget passes the same schedules, so a smaller budget
+ * never gets a larger arena. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "planner/chain_strategy.h"
+#include "planner/strategy.h"
+
+/* The tables, and the regions found so far by the live bytes of their schedule: packing is what takes the time. */
+enum { MEMO_SIZE = 64 };
+typedef struct tables {
+    const ckpt_strategy_input *input;
+    ckpt_chain_strategy *chain;
+    uint64_t minimum; /* live bytes */
+    struct {
+        uint64_t needed, region;
+    } memo[MEMO_SIZE];
+    int memo_count;
+} tables;
+
+/* A schedule of the tables with the step region that it really takes. */
+typedef struct candidate {
+    ckpt_pool pool;
+    ckpt_schedule schedule;
+    ckpt_chain_solution solution;
+    uint64_t region;
+} candidate;
+
+static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
+    const uint64_t needed = c->solution.needed_bytes;
+    for (int i = 0; i < t->memo_count; i++)
+        if (t->memo[i].needed == needed) {
+            c->region = t->memo[i].region;
+            return CKPT_OK;
+        }
+    ckpt_layout layout;
+    CKPT_TRY(ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &layout, err));
+    c->region = layout.arena_bytes > t->input->eval_bytes ? layout.arena_bytes : t->input->eval_bytes;
+    if (t->memo_count < MEMO_SIZE) {
+        t->memo[t->memo_count].needed = needed;
+        t->memo[t->memo_count++].region = c->region;
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status solve(tables *t, uint64_t step_bytes, candidate *c, ckpt_error *err) {
+    *c = (candidate){0};
+    ckpt_status status = ckpt_chain_strategy_solve(t->chain, step_bytes, &c->pool, &c->schedule, &c->solution, err);
+    if (status == CKPT_OK) status = find_region(t, c, err);
+    if (status != CKPT_OK) ckpt_pool_free(&c->pool);
+    return status;
+}
+
+/* The candidate with the smallest region; of several the one that recomputes least. */
+static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
+    const uint64_t least = t->minimum > t->input->eval_bytes ? t->minimum : t->input->eval_bytes;
+    CKPT_TRY(solve(t, t->minimum, best, err));
+    for (uint64_t bytes = best->region; bytes >= t->minimum;) {
+        candidate next;
+        const ckpt_status status = solve(t, bytes, &next, err);
+        if (status != CKPT_OK) {
+            ckpt_pool_free(&best->pool);
+            return status;
+        }
+        const uint64_t needed = next.solution.needed_bytes;
+        const bool better = next.region < best->region || (next.region == best->region && next.solution.recompute_flops <
+                                                                                              best->solution.recompute_flops);
+        candidate *worse = better ? best : &next;
+        ckpt_pool_free(&worse->pool);
+        if (better) *best = next;
+        if (best->region <= least || needed <= t->minimum) break;
+        bytes = needed - 1 < best->region ? needed - 1 : best->region;
+    }
+    return CKPT_OK;
+}
+
+/* The candidate that recomputes least within `allowance`; found->region > allowance when there is none. `bound` is
+ * that of the first one, which is for the whole allowance. */
+static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate *found, ckpt_plan_bound *bound,
+                                        ckpt_error *err) {
+    *found = (candidate){.region = UINT64_MAX};
+    *bound = (ckpt_plan_bound){0};
+    for (uint64_t bytes = allowance; bytes >= t->minimum && allowance >= t->input->eval_bytes;) {
+        CKPT_TRY(solve(t, bytes, found, err));
+        const uint64_t needed = found->solution.needed_bytes;
+        if (bytes == allowance) *bound = found->solution.bound;
+        if (found->region <= allowance) {
+            bound->proved &= bytes == allowance || found->solution.recompute_flops == bound->lower_bound_flops;
+            return CKPT_OK;
+        }
+        ckpt_pool_free(&found->pool);
+        if (needed <= t->minimum) break;
+        bytes = needed - 1;
+    }
+    found->region = UINT64_MAX;
+    return CKPT_OK;
+}
+
+static ckpt_status take(candidate *c, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    const int count = c->schedule.count;
+    result->schedule = (ckpt_schedule){.count = count, .capacity = count, .node = ckpt_pool_array(pool, count, int)};
+    if (!result->schedule.node) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
+    memcpy(result->schedule.node, c->schedule.node, (size_t)count * sizeof(int));
+    return CKPT_OK;
+}
+
+static ckpt_status infeasible(const ckpt_strategy_input *input, uint64_t region, ckpt_strategy_result *result,
+                              ckpt_error *err) {
+    char budget[CKPT_SIZE_TEXT], least[CKPT_SIZE_TEXT];
+    result->minimum_total = input->fixed_bytes + region;
+    return ckpt_fail(err, CKPT_INFEASIBLE,
+                     "no plan fits --budget %" PRIu64 " (%s): the smallest feasible budget is %" PRIu64 " bytes (%s)",
+                     input->options->budget_bytes, ckpt_units_format_size(input->options->budget_bytes, budget),
+                     result->minimum_total, ckpt_units_format_size(result->minimum_total, least));
+}
+
+static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    const uint64_t budget = t->input->options->budget_bytes, fixed = t->input->fixed_bytes;
+    const uint64_t allowance = budget > fixed ? budget - fixed : 0;
+    candidate c;
+    CKPT_TRY(find_least_recompute(t, allowance, &c, &result->bound, err));
+    if (c.region > allowance || budget < fixed) {
+        ckpt_pool_free(&c.pool);
+        CKPT_TRY(find_smallest(t, &c, err));
+        result->bound.proved = false;
+    }
+    const ckpt_status status = c.region > allowance || budget < fixed ? infeasible(t->input, c.region, result, err)
+                                                                      : take(&c, pool, result, err);
+    ckpt_pool_free(&c.pool);
+    return status;
+}
+
+static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    candidate c;
+    CKPT_TRY(find_smallest(t, &c, err));
+    result->bound = c.solution.bound;
+    const ckpt_status status = take(&c, pool, result, err);
+    ckpt_pool_free(&c.pool);
+    return status;
+}
+
+static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_strategy_result *, ckpt_error *),
+                               const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
+                               ckpt_error *err) {
+    tables t = {.input = input};
+    CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->alignment_bytes, &t.chain, err));
+    t.minimum = ckpt_chain_strategy_minimum(t.chain);
+    const ckpt_status status = plan(&t, pool, result, err);
+    ckpt_chain_strategy_close(t.chain);
+    return status;
+}
+
+ckpt_status ckpt_strategy_budget(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
+                                 ckpt_error *err) {
+    return with_tables(plan_budget, input, pool, result, err);
+}
+
+ckpt_status ckpt_strategy_min(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
+                              ckpt_error *err) {
+    return with_tables(plan_min, input, pool, result, err);
+}

@@ -1,0 +1,287 @@
+/* y = dropout(act(x)) and its gradient, in blocks that stay in the first-level cache: one pass of the act, one
+ * of random words, one of the mask, each a loop that vectorises. */
+#include "cpu/cpu_kernels.h"
+#include "runtime/act_math.h"
+
+enum { BLOCK = 1024, QUADS = BLOCK / 4 + 1 };
+
+/* word[4 q + i] is word i of quad first + q. */
+CKPT_CPU_VECTOR
+static void draw(uint64_t seed, uint32_t stream, uint32_t step, uint64_t first, int quads, uint32_t *word) {
+    enum { LANES = 16 };
+    for (int q = 0; q < quads; q += LANES) {
+        uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+        uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+        const uint64_t base = first + (uint64_t)q;
+        for (int i = 0; i < LANES; i++) {
+            c0[i] = (uint32_t)base + (uint32_t)i;
+            c1[i] = (uint32_t)(base >> 32) + (c0[i] < (uint32_t)base);
+            c2[i] = stream;
+            c3[i] = step;
+        }
+        for (int round = 0; round < 10; round++) { /* philox.h, sixteen at once */
+            for (int i = 0; i < LANES; i++) {
+                const uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
+                c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+                c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+                c1[i] = (uint32_t)p1;
+                c3[i] = (uint32_t)p0;
+            }
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        for (int i = 0; i < LANES; i++) {
+            word[4 * (q + i)] = c0[i];
+            word[4 * (q + i) + 1] = c1[i];
+            word[4 * (q + i) + 2] = c2[i];
+            word[4 * (q + i) + 3] = c3[i];
+        }
+    }
+}
+
+/* Room for a block's words: whole groups of quads. */
+enum { WORDS = 4 * ((QUADS + 15) / 16 * 16) };
+
+typedef struct drop_state {
+    uint64_t seed, first_element;
+    uint32_t stream, step, threshold;
+    float scale;
+} drop_state;
+
+static drop_state drop_of(const ckpt_cpu_epilogue *e, uint32_t stream, const ckpt_scalars *s) {
+    return (drop_state){.seed = s->seed,
+                        .first_element = (uint64_t)(s->first_sample * e->sample_elements),
+                        .stream = stream,
+                        .step = s->step,
+                        .threshold = ckpt_drop_threshold(e->attr.drop),
+                        .scale = ckpt_drop_scale(e->attr.drop)};
+}
+
+/* The words of elements [begin, begin + n), n <= BLOCK. */
+static const uint32_t *draw_block(const drop_state *d, int64_t begin, int n, uint32_t word[WORDS]) {
+    const uint64_t e = d->first_element + (uint64_t)begin;
+    const int skip = (int)(e % 4);
+    draw(d->seed, d->stream, d->step, e / 4, (skip + n + 3) / 4, word);
+    return word + skip;
+}
+
+CKPT_CPU_VECTOR
+static void apply_mask(const uint32_t *word, uint32_t threshold, float scale, float *y, int n) {
+    CKPT_CPU_SIMD
+    for (int i = 0; i < n; i++) y[i] = word[i] >= threshold ? y[i] * scale : 0.0f;
+}
+
+CKPT_CPU_VECTOR
+static void act_block(const ckpt_epilogue *e, const float *x, float *y, int n) {
+    const float alpha = e->alpha, beta = e->beta;
+    switch (e->act) {
+#define X(ID, name, from_output, costly)                                                                     \
+    case CKPT_ACT_##ID:                                                                                      \
+        CKPT_CPU_SIMD                                                                                        \
+        for (int i = 0; i < n; i++) y[i] = ckpt_act_##ID(x[i], alpha, beta);                                 \
+        break;
+#include "graph/acts.def"
+#undef X
+    case CKPT_ACT_COUNT: break;
+    }
+}
+
+/* dx = dy * slope(v * shrink): y-based slopes want act(x), which is y / scale where kept. */
+CKPT_CPU_VECTOR
+static void slope_block(const ckpt_epilogue *e, const float *v, float shrink, const float *dy, float *dx, int n) {
+    const float alpha = e->alpha, beta = e->beta;
+    switch (e->act) {
+#define X(ID, name, from_output, costly)                                                                     \
+    case CKPT_ACT_##ID:                                                                                      \
+        CKPT_CPU_SIMD                                                                                        \
+        for (int i = 0; i < n; i++) dx[i] = dy[i] * ckpt_act_slope_##ID(v[i] * shrink, alpha, beta);         \
+        break;
+#include "graph/acts.def"
+#undef X
+    case CKPT_ACT_COUNT: break;
+    }
+}
+
+CKPT_CPU_VECTOR
+static void relu_drop_block(const float *y, float scale, const float *dy, float *dx, int n) {
+    CKPT_CPU_SIMD
+    for (int i = 0; i < n; i++) dx[i] = y[i] > 0.0f ? dy[i] * scale : 0.0f;
+}
+
+ckpt_cpu_epilogue ckpt_cpu_epilogue_of(const ckpt_bind *bind, const ckpt_epilogue *attr, int64_t count) {
+    const int64_t batch = bind->graph->batch;
+    return (ckpt_cpu_epilogue){.attr = *attr,
+                               .stream = attr->stream + bind->stream_salt,
+                               .sample_elements = batch > 0 ? count / batch : 0};
+}
+
+/* A loop's grain in elements: random words cost about ten times an act. */
+static int64_t grain_of(const ckpt_cpu_epilogue *e) {
+    return e->attr.drop > 0 || ckpt_act_flops(e->attr.act) > 5 ? CKPT_CPU_GRAIN / 8 : CKPT_CPU_GRAIN;
+}
+
+/* y[begin, end) = dropout(act(x)) */
+static void transform(const ckpt_cpu_epilogue *e, const drop_state *d, const float *x, float *y, int64_t begin,
+                      int64_t end) {
+    uint32_t word[WORDS];
+    for (int64_t i = begin; i < end; i += BLOCK) {
+        const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
+        if (e->attr.act != CKPT_ACT_IDENTITY || x != y) act_block(&e->attr, x + i, y + i, n);
+        if (e->attr.drop > 0) apply_mask(draw_block(d, i, n, word), d->threshold, d->scale, y + i, n);
+    }
+}
+
+/* ACT */
+
+typedef struct act_kernel {
+    ckpt_cpu_epilogue epilogue;
+    int64_t count;
+    const float *x, *dy, *v;
+    float *y;
+} act_kernel;
+
+typedef struct act_call {
+    const act_kernel *kernel;
+    drop_state drop;
+} act_call;
+
+static void act_body(const void *context, int64_t begin, int64_t end) {
+    const act_call *c = context;
+    transform(&c->kernel->epilogue, &c->drop, c->kernel->x, c->kernel->y, begin, end);
+}
+
+static void act_run(const void *self, const ckpt_scalars *scalars) {
+    const act_kernel *k = self;
+    const act_call call = {k, drop_of(&k->epilogue, k->epilogue.stream, scalars)};
+    ckpt_cpu_for(k->count, grain_of(&k->epilogue), act_body, &call);
+}
+
+ckpt_status ckpt_cpu_act(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 1, 1, err));
+    act_kernel *k = ckpt_cpu_launch(bind, sizeof *k, act_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->count = ckpt_cpu_out_count(bind, 0);
+    k->epilogue = ckpt_cpu_epilogue_of(bind, &bind->node->attr.act, k->count);
+    k->x = bind->in[0];
+    k->y = bind->out[0];
+    return CKPT_OK;
+}
+
+/* ACT_GRAD */
+
+static void act_grad_body(const void *context, int64_t begin, int64_t end) {
+    const act_call *c = context;
+    const act_kernel *k = c->kernel;
+    const ckpt_epilogue *e = &k->epilogue.attr;
+    const float shrink = e->drop > 0 && ckpt_act_from_output(e->act) ? 1.0f - e->drop : 1.0f;
+    uint32_t word[WORDS];
+    for (int64_t i = begin; i < end; i += BLOCK) {
+        const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
+        /* Constant slopes have no second input; they do not look at what stands in for it. */
+        const float *v = k->v ? k->v + i : k->dy + i;
+        if (ckpt_drop_from_output(e)) {
+            relu_drop_block(v, c->drop.scale, k->dy + i, k->y + i, n);
+            continue;
+        }
+        slope_block(e, v, shrink, k->dy + i, k->y + i, n);
+        if (e->drop > 0) apply_mask(draw_block(&c->drop, i, n, word), c->drop.threshold, c->drop.scale, k->y + i, n);
+    }
+}
+
+static void act_grad_run(const void *self, const ckpt_scalars *scalars) {
+    const act_kernel *k = self;
+    /* The mask of the forward node: a salt belongs to its recomputation. */
+    const act_call call = {k, drop_of(&k->epilogue, k->epilogue.attr.stream, scalars)};
+    ckpt_cpu_for(k->count, grain_of(&k->epilogue), act_grad_body, &call);
+}
+
+ckpt_status ckpt_cpu_act_grad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    const ckpt_act act = bind->node->attr.act.act;
+    const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
+    CKPT_TRY(ckpt_cpu_require(bind, constant ? 1 : 2, 1, err));
+    act_kernel *k = ckpt_cpu_launch(bind, sizeof *k, act_grad_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->count = ckpt_cpu_out_count(bind, 0);
+    k->epilogue = ckpt_cpu_epilogue_of(bind, &bind->node->attr.act, k->count);
+    k->dy = bind->in[0];
+    k->v = bind->node->in_count > 1 ? bind->in[1] : NULL;
+    k->y = bind->out[0];
+    return CKPT_OK;
+}
+
+/* KEEP_MASK */
+
+typedef struct mask_kernel {
+    ckpt_cpu_epilogue epilogue;
+    int64_t count;
+    uint8_t *mask;
+} mask_kernel;
+
+typedef struct mask_call {
+    const mask_kernel *kernel;
+    drop_state drop;
+} mask_call;
+
+static void mask_body(const void *context, int64_t begin, int64_t end) {
+    const mask_call *c = context;
+    uint32_t buffer[WORDS];
+    for (int64_t i = begin; i < end; i += BLOCK) {
+        const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
+        const uint32_t *word = draw_block(&c->drop, i, n, buffer);
+        for (int j = 0; j < n; j++) c->kernel->mask[i + j] = word[j] >= c->drop.threshold;
+    }
+}
+
+static void mask_run(const void *self, const ckpt_scalars *scalars) {
+    const mask_kernel *k = self;
+    const mask_call call = {k, drop_of(&k->epilogue, k->epilogue.stream, scalars)};
+    ckpt_cpu_for(k->count, CKPT_CPU_GRAIN / 8, mask_body, &call);
+}
+
+ckpt_status ckpt_cpu_keep_mask(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 0, 1, err));
+    mask_kernel *k = ckpt_cpu_launch(bind, sizeof *k, mask_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->count = ckpt_cpu_out_count(bind, 0);
+    k->epilogue = ckpt_cpu_epilogue_of(bind, &bind->node->attr.act, k->count);
+    k->mask = bind->out[0];
+    return CKPT_OK;
+}
+
+/* The epilogue of a product, over rows: bias, act and dropout while a block is in the first-level cache. */
+
+typedef struct row_call {
+    const ckpt_cpu_epilogue *epilogue;
+    drop_state drop;
+    float *y;
+    const float *bias;
+    float factor;
+    int64_t cols;
+} row_call;
+
+CKPT_CPU_VECTOR
+static void add_bias(float *y, const float *bias, float factor, int64_t n) {
+    CKPT_CPU_SIMD
+    for (int64_t i = 0; i < n; i++) y[i] = y[i] + factor * bias[i];
+}
+
+static void row_body(const void *context, int64_t begin, int64_t end) {
+    const row_call *c = context;
+    /* Rows in groups of about a block: a narrow matrix is not cut into tiny pieces. */
+    const int64_t group = c->cols < BLOCK ? BLOCK / c->cols : 1;
+    for (int64_t r = begin; r < end; r += group) {
+        const int64_t last = r + group < end ? r + group : end;
+        if (c->bias)
+            for (int64_t i = r; i < last; i++) add_bias(c->y + i * c->cols, c->bias, c->factor, c->cols);
+        transform(c->epilogue, &c->drop, c->y, c->y, r * c->cols, last * c->cols);
+    }
+}
+
+void ckpt_cpu_apply_epilogue(const ckpt_cpu_epilogue *epilogue, float *y, const float *bias, float factor,
+                             int64_t rows, int64_t cols, const ckpt_scalars *scalars) {
+    if (!bias && epilogue->attr.act == CKPT_ACT_IDENTITY && !(epilogue->attr.drop > 0)) return;
+    if (rows <= 0 || cols <= 0) return;
+    const row_call call = {epilogue, drop_of(epilogue, epilogue->stream, scalars), y, bias, factor, cols};
+    const int64_t grain = grain_of(epilogue) / cols;
+    ckpt_cpu_for(rows, grain > 0 ? grain : 1, row_body, &call);
+}

@@ -1,0 +1,51 @@
+/* Matrix products through oneDNN, whose C interface changed between 2.x and 3.x: nothing else in the project
+ * includes its headers.
+ *
+ *     ckpt_dnnl_open(&dnnl, &err);
+ *     ckpt_gemm gemm = {.m = 512, .n = 1024, .k = 1024, .alpha = 1, .a = x, .b = w, .c = y};
+ *     ckpt_dnnl_make(dnnl, &gemm, workspace, workspace_bytes, &product, &err);
+ *     ckpt_dnnl_run(product);          // as often as wanted; asks for no memory of ours
+ *     ckpt_dnnl_close(dnnl);           // and its products
+ */
+#ifndef CKPT_CPU_DNNL_H
+#define CKPT_CPU_DNNL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "graph/graph.h"
+
+/* c[i] = alpha * op(a[i]) . op(b[i]) (+ c[i] if accumulate) for i in a batch; op(a) is m x k, op(b) k x n, a
+ * transposed operand is stored the other way round, all rows without gaps. Strides count matrices, 0 where
+ * broadcast; c's are those of a full batch. */
+typedef struct ckpt_gemm {
+    int64_t m, n, k;
+    bool trans_a, trans_b, accumulate;
+    float alpha;
+    int batch_rank;
+    int64_t batch_dim[CKPT_MAX_RANK], stride_a[CKPT_MAX_RANK], stride_b[CKPT_MAX_RANK];
+    const float *a, *b;
+    float *c;
+} ckpt_gemm;
+
+typedef struct ckpt_dnnl ckpt_dnnl;
+typedef struct ckpt_dnnl_product ckpt_dnnl_product;
+
+ckpt_status ckpt_dnnl_open(ckpt_dnnl **dnnl, ckpt_error *err);
+void ckpt_dnnl_close(ckpt_dnnl *dnnl);
+
+/* The fastest implementation whose scratchpad fits in the workspace; the product belongs to `dnnl`. */
+ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, void *workspace, uint64_t workspace_bytes,
+                           ckpt_dnnl_product **product, ckpt_error *err);
+void ckpt_dnnl_run(const ckpt_dnnl_product *product);
+
+/* False once a run has failed, until asked. */
+bool ckpt_dnnl_take_ok(ckpt_dnnl *dnnl);
+
+/* "gemm:jit", "brg_matmul:avx2", or "sgemm" for the plain interface; and what it takes of the workspace. */
+const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product);
+uint64_t ckpt_dnnl_scratchpad_bytes(const ckpt_dnnl_product *product);
+const char *ckpt_dnnl_version(char text[32]);
+
+#endif

@@ -1,0 +1,85 @@
+#include "cpu/cpu_kernels.h"
+
+#include <inttypes.h>
+#include <omp.h>
+
+ckpt_status ckpt_cpu_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    (void)launch;
+    return ckpt_fail(err, CKPT_MODEL, "node '%s': the CPU has no kernel for its operator",
+                     bind->node->name ? bind->node->name : "?");
+}
+
+ckpt_bind_kernel ckpt_cpu_kernel(ckpt_op op) {
+    static const ckpt_bind_kernel kernel[] = {
+#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda) [CKPT_OP_##ID] = ckpt_cpu_##cpu,
+#include "graph/ops.def"
+#undef X
+    };
+    return (unsigned)op < CKPT_OP_COUNT ? kernel[op] : ckpt_cpu_none;
+}
+
+bool ckpt_cpu_supports(ckpt_op op) { return ckpt_cpu_kernel(op) != ckpt_cpu_none; }
+
+void *ckpt_cpu_launch(const ckpt_bind *bind, size_t size,
+                      void (*run)(const void *self, const ckpt_scalars *scalars), ckpt_launch *launch,
+                      ckpt_error *err) {
+    void *self = ckpt_pool_alloc(bind->pool, 1, size);
+    if (!self) {
+        ckpt_fail(err, CKPT_NOMEM, "no memory to bind node '%s'", bind->node->name ? bind->node->name : "?");
+        return NULL;
+    }
+    *launch = (ckpt_launch){.run = run, .self = self};
+    return self;
+}
+
+static int64_t tensor_count(const ckpt_bind *bind, int tensor) {
+    return tensor >= 0 ? bind->graph->tensor[tensor].count : 0;
+}
+
+int64_t ckpt_cpu_out_count(const ckpt_bind *bind, int out) {
+    return out < bind->node->out_count ? tensor_count(bind, bind->node->out[out]) : 0;
+}
+
+int64_t ckpt_cpu_in_count(const ckpt_bind *bind, int in) {
+    return in < bind->node->in_count ? tensor_count(bind, bind->node->in[in]) : 0;
+}
+
+ckpt_status ckpt_cpu_require(const ckpt_bind *bind, int in, int out, ckpt_error *err) {
+    const ckpt_node *node = bind->node;
+    const char *name = node->name ? node->name : "?";
+    if (node->in_count < in || node->out_count < out)
+        return ckpt_fail(err, CKPT_MODEL, "node '%s' has %d inputs and %d outputs where %d and %d are needed", name,
+                         node->in_count, node->out_count, in, out);
+    for (int i = 0; i < in; i++)
+        if (!bind->in[i] && ckpt_cpu_in_count(bind, i) > 0)
+            return ckpt_fail(err, CKPT_MODEL, "node '%s': input %d has no address", name, i);
+    for (int i = 0; i < out; i++)
+        if (!bind->out[i] && ckpt_cpu_out_count(bind, i) > 0)
+            return ckpt_fail(err, CKPT_MODEL, "node '%s': output %d has no address", name, i);
+    return CKPT_OK;
+}
+
+int64_t ckpt_cpu_row_grain(int64_t cols) {
+    return cols > 0 && cols < CKPT_CPU_GRAIN ? CKPT_CPU_GRAIN / cols : 1;
+}
+
+/* The team always has every thread: libgomp keeps a team of one size waiting, a changing size costs more than
+ * what small teams save. Parts begin at multiples of 16 where that does not unbalance them: no two threads
+ * write into one cache line. */
+void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *context) {
+    if (count <= 0) return;
+    if (count < 2 * grain || omp_get_max_threads() == 1 || omp_in_parallel()) {
+        body(context, 0, count);
+        return;
+    }
+#pragma omp parallel
+    {
+        const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
+        const int64_t mask = count >= 256 * threads ? ~(int64_t)15 : ~(int64_t)0;
+        const int64_t share = count / threads, extra = count % threads;
+        const int64_t begin = (share * thread + (thread < extra ? thread : extra)) & mask;
+        const int64_t next = thread + 1;
+        const int64_t end = next == threads ? count : (share * next + (next < extra ? next : extra)) & mask;
+        if (begin < end) body(context, begin, end);
+    }
+}

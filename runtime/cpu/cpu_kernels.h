@@ -1,0 +1,82 @@
+/* What the kernels of the CPU backend share.
+ *
+ *     static void body(const void *context, int64_t begin, int64_t end);  // elements or whole rows
+ *     ckpt_cpu_for(rows, CKPT_CPU_GRAIN / cols, body, self);
+ *
+ * Each kernel file holds ckpt_cpu_NAME functions that ops.def names: they check what they were given and keep
+ * a struct in the bind's pool for its run function. A result depends on no split: a body writes each element
+ * from the inputs alone, and sums have an order of their own (row_math.h, cpu_reduce.c).
+ */
+#ifndef CKPT_CPU_KERNELS_H
+#define CKPT_CPU_KERNELS_H
+
+#include "graph/op.h"
+#include "runtime/backend.h"
+
+/* Compiles a function once per instruction set and picks at load time (GCC and clang, ELF systems on x86).
+ * Contraction is off, so each gives the same bits. An outlined OpenMP region would lose the attribute: put it
+ * on loop bodies, which contain none. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(CKPT_CPU_BASELINE)
+#define CKPT_CPU_VECTOR __attribute__((target_clones("default", "avx2", "avx512f")))
+#else
+#define CKPT_CPU_VECTOR
+#endif
+
+/* Before a loop over elements whose output is one of its inputs or touches none of them: without it the
+ * compiler's overlap test sends every in-place call to the scalar loop. */
+#define CKPT_CPU_SIMD _Pragma("omp simd")
+
+/* The binding functions, one per name in ops.def's cpu column; ckpt_cpu_none refuses. */
+#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda)                                               \
+    ckpt_status ckpt_cpu_##cpu(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+#include "graph/ops.def"
+#undef X
+ckpt_status ckpt_cpu_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+ckpt_bind_kernel ckpt_cpu_kernel(ckpt_op op);
+
+/* The kernel's own struct, in the bind's pool, as launch->self; NULL with `err` set when memory runs out. */
+void *ckpt_cpu_launch(const ckpt_bind *bind, size_t size,
+                      void (*run)(const void *self, const ckpt_scalars *scalars), ckpt_launch *launch,
+                      ckpt_error *err);
+
+/* CKPT_MODEL naming the node when one of the first `in` inputs or `out` outputs has no address although it
+ * has elements. */
+ckpt_status ckpt_cpu_require(const ckpt_bind *bind, int in, int out, ckpt_error *err);
+
+/* Elements of an output or input tensor of the node; 0 where absent. */
+int64_t ckpt_cpu_out_count(const ckpt_bind *bind, int out);
+int64_t ckpt_cpu_in_count(const ckpt_bind *bind, int in);
+
+typedef void (*ckpt_cpu_body)(const void *context, int64_t begin, int64_t end);
+
+/* Work that is worth a parallel region, in cheap element operations. */
+enum { CKPT_CPU_GRAIN = 16384 };
+
+/* body over [0, count) in as many parts as there are threads, or in one where count < 2 * grain. */
+void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *context);
+
+/* Rows of `cols` elements worth one grain: at least 1. */
+int64_t ckpt_cpu_row_grain(int64_t cols);
+
+/* An epilogue with what its random numbers are counted by (cpu_act.c). */
+typedef struct ckpt_cpu_epilogue {
+    ckpt_epilogue attr;
+    uint32_t stream;
+    int64_t sample_elements; /* of one sample: shifts the element index by first_sample times it */
+} ckpt_cpu_epilogue;
+
+ckpt_cpu_epilogue ckpt_cpu_epilogue_of(const ckpt_bind *bind, const ckpt_epilogue *attr, int64_t count);
+
+/* y[rows][cols] in place: dropout(act(y + factor * bias[col])); bias may be NULL. */
+void ckpt_cpu_apply_epilogue(const ckpt_cpu_epilogue *epilogue, float *y, const float *bias, float factor,
+                             int64_t rows, int64_t cols, const ckpt_scalars *scalars);
+
+/* What cpu_backend.c hands to kernels: the bind of the interface and the device's oneDNN context behind it. */
+typedef struct ckpt_cpu_bind {
+    ckpt_bind bind; /* first: kernels are given its address */
+    struct ckpt_dnnl *dnnl;
+} ckpt_cpu_bind;
+
+static inline struct ckpt_dnnl *ckpt_cpu_dnnl(const ckpt_bind *bind) { return ((const ckpt_cpu_bind *)bind)->dnnl; }
+
+#endif

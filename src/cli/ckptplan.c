@@ -1,0 +1,53 @@
+/* ckptplan: how a training step of a model will run, before anything is allocated. */
+#include <stdio.h>
+
+#include "cli/console.h"
+#include "cli/devices.h"
+#include "cli/plan_report.h"
+#include "planner/plan_file.h"
+
+static const char program[] = "ckptplan";
+
+static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
+    const ckpt_cli_options *o = report->options;
+    ckpt_plan *plan;
+    CKPT_TRY(ckpt_job_plan(report->job, o, report->traits, &plan, err));
+    report->plan = plan;
+    ckpt_status status = ckpt_plan_report_extremes(report, err);
+    if (status == CKPT_OK && o->output) status = ckpt_plan_write(plan, o->output, err);
+    if (status == CKPT_OK)
+        status = o->json ? ckpt_plan_report_json(report, err) : ckpt_plan_report_text(report, err);
+    ckpt_plan_free(plan);
+    return status;
+}
+
+static ckpt_status compare_plans(ckpt_plan_report *report, ckpt_error *err) {
+    CKPT_TRY(ckpt_plan_report_extremes(report, err));
+    return ckpt_plan_report_compare(report, err);
+}
+
+static ckpt_status run(const ckpt_cli_options *options, ckpt_error *err) {
+    ckpt_plan_report report = {.options = options};
+    ckpt_job job;
+    const char *note;
+    CKPT_TRY(ckpt_device_to_plan_for(options, &report.traits, &note, err));
+    CKPT_TRY(ckpt_job_load(options, CKPT_TARGET_UNKNOWN, &job, err));
+    report.job = &job;
+    const ckpt_status status = options->compare ? compare_plans(&report, err) : show_plan(&report, err);
+    /* At the end, so that a failure is the only line. */
+    if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
+    ckpt_job_free(&job);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    ckpt_cli_options options;
+    ckpt_error err;
+    ckpt_status status = ckpt_cli_parse(CKPT_PROGRAM_PLAN, argc, argv, &options, &err);
+    if (status == CKPT_OK) {
+        if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_PLAN, stdout);
+        else if (options.version) printf("%s %s\n", program, CKPT_VERSION);
+        else status = run(&options, &err);
+    }
+    return ckpt_console_finish(program, status, &err);
+}

@@ -1,0 +1,54 @@
+#include "cli/devices.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+static const ckpt_traits table[] = {
+    {.device = "cpu", .alignment_bytes = 256, .matmul_workspace_bytes = 0, .input_buffers = 1},
+    {.device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = 32 << 20, .input_buffers = 2},
+};
+
+const ckpt_traits *ckpt_device_traits(const char *name) {
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].device, name) == 0) return &table[i];
+    return NULL;
+}
+
+ckpt_status ckpt_device_check_precision(const ckpt_cli_options *options, const char *device, ckpt_error *err) {
+    if (options->precision == CKPT_PRECISION_FP32) return CKPT_OK;
+    const char *name = ckpt_precision_choices[options->precision];
+    if (strcmp(device, "cuda") != 0)
+        return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only, and this is for the %s", name, device);
+    if (options->precision == CKPT_PRECISION_BF16)
+        return ckpt_fail(err, CKPT_USAGE, "--precision %s is not supported yet; use fp32 or tf32", name);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_device_to_plan_for(const ckpt_cli_options *options, const ckpt_traits **traits, const char **note,
+                                    ckpt_error *err) {
+    /* CKPT_WITH_CUDA is 0 or 1: whether the ckpttrain of this build has the CUDA backend. */
+    const bool has_cuda = CKPT_WITH_CUDA && access("/dev/nvidiactl", F_OK) == 0;
+    const bool automatic = options->device == CKPT_DEVICE_AUTO;
+    const bool cuda = options->device == CKPT_DEVICE_CUDA || (automatic && has_cuda);
+    *note = NULL;
+    if (automatic && cuda) *note = "planned for cuda, as an NVIDIA driver is there; --device cpu plans for the CPU";
+    else if (automatic && CKPT_WITH_CUDA) *note = "planned for the CPU, as no NVIDIA driver is there; --device cuda plans for a GPU";
+    else if (automatic) *note = "planned for the CPU, as this build has no CUDA backend; --device cuda plans for a GPU";
+    *traits = ckpt_device_traits(cuda ? "cuda" : "cpu");
+    return ckpt_device_check_precision(options, (*traits)->device, err);
+}
+
+ckpt_status ckpt_device_host_budget(uint64_t *bytes, ckpt_error *err) {
+    FILE *file = fopen("/proc/meminfo", "r");
+    uint64_t kib = 0;
+    char line[128];
+    while (file && !kib && fgets(line, sizeof line, file)) {
+        uint64_t value;
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &value) == 1) kib = value;
+    }
+    if (file) fclose(file);
+    if (!kib) return ckpt_fail(err, CKPT_FAILED, "--budget auto: /proc/meminfo does not say what is available; give a size");
+    *bytes = kib * 1024 / 10 * 9;
+    return CKPT_OK;
+}

@@ -1,0 +1,172 @@
+#include "cli/job.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/devices.h"
+#include "graph/loss_choice.h"
+#include "graph/op.h"
+#include "planner/plan_file.h"
+#include "proto/onnx_file.h"
+
+static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }
+
+static ckpt_status load_model(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch, ckpt_model *model,
+                              ckpt_error *err) {
+    ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
+                                  .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
+    if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);
+    return ckpt_model_load(o->model_path, &options, model, err);
+}
+
+/* The batch when it is not given: as the model would have it, which is known once it is loaded. */
+static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
+    job->batch = o->batch;
+    if (job->batch || !o->micro_batch) return CKPT_OK;
+    ckpt_model model;
+    CKPT_TRY(load_model(o, CKPT_TARGET_UNKNOWN, 0, &model, err));
+    job->batch = model.graph.batch;
+    ckpt_model_free(&model);
+    if (job->batch % o->micro_batch == 0) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "--micro-batch %" PRId64 " does not divide the model's batch of %" PRId64
+                     "; give --batch", o->micro_batch, job->batch);
+}
+
+/* A --dim that names nothing would otherwise be a typing error that nobody sees. */
+static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model, ckpt_error *err) {
+    const Onnx__GraphProto *graph = model->file->model->graph;
+    for (int d = 0; d < o->dim_count; d++) {
+        const char *names[64];
+        int count = 0;
+        bool found = false;
+        for (size_t i = 0; i < graph->n_input; i++) {
+            const Onnx__TypeProto *type = graph->input[i]->type;
+            const Onnx__TensorShapeProto *shape = type && type->tensor_type ? type->tensor_type->shape : NULL;
+            for (size_t a = 0; shape && a < shape->n_dim; a++) {
+                const Onnx__TensorShapeProto__Dimension *dim = shape->dim[a];
+                if (dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM || !dim->dim_param) continue;
+                found = found || strcmp(dim->dim_param, o->dim[d].name) == 0;
+                if (count < 64) names[count++] = dim->dim_param;
+            }
+        }
+        if (found) continue;
+        const char *near = ckpt_cli_nearest(o->dim[d].name, names, count);
+        if (!near && count) near = names[0];
+        return ckpt_fail(err, CKPT_USAGE, "--dim %s: no input of %s has a dimension of that name%s%s%s", o->dim[d].name,
+                         o->model_path, near ? "; there is '" : "", near ? near : "", near ? "'" : "");
+    }
+    return CKPT_OK;
+}
+
+/* --dim may name the batch dimension too, and wins over --batch. */
+static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const ckpt_model *model, ckpt_error *err) {
+    if (!asked || model->graph.batch == asked) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "--dim makes the batch %" PRId64 ", not %" PRId64 "; give it with --%s alone",
+                     model->graph.batch, asked, o->micro_batch ? "batch and --micro-batch" : "batch");
+}
+
+static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
+    ckpt_training_options training = {.optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1};
+    ckpt_training_defaults(&training);
+    /* The copy is of the forward pass alone, so it comes first. */
+    CKPT_TRY(ckpt_graph_for_evaluation(&job->model.graph, &job->evaluation, err));
+    return ckpt_autodiff_run(&job->model.graph, &training, err);
+}
+
+/* Messages about the file begin with its path. */
+static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_error *err) {
+    if (status != CKPT_MODEL || strncmp(err->message, o->model_path, strlen(o->model_path)) == 0) return status;
+    return ckpt_fail_in(err, "%s", o->model_path);
+}
+
+ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, ckpt_job *job, ckpt_error *err) {
+    *job = (ckpt_job){0};
+    CKPT_TRY(find_batch(o, job, err));
+    const int64_t asked = o->micro_batch ? o->micro_batch : job->batch;
+    CKPT_TRY(load_model(o, hint, asked, &job->model, err));
+    if (!job->batch) job->batch = job->model.graph.batch;
+    job->parts = o->micro_batch ? job->batch / o->micro_batch : 1;
+    job->forward_only = job->model.loss == CKPT_LOSS_NONE;
+    ckpt_status status = check_dims(o, &job->model, err);
+    if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
+    if (status == CKPT_OK && !job->forward_only) status = in_file(o, make_graphs(o, job, err), err);
+    if (status != CKPT_OK) ckpt_job_free(job);
+    return status;
+}
+
+ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, const ckpt_traits *traits,
+                                   ckpt_plan **plan, ckpt_error *err) {
+    ckpt_plan_options options = *strategy;
+    options.eval = evaluation_of(job);
+    return ckpt_plan_make(&job->model.graph, &options, traits, NULL, plan, err);
+}
+
+static ckpt_status read_plan(const ckpt_job *job, const char *path, const ckpt_traits *traits, ckpt_plan **plan,
+                             ckpt_error *err) {
+    CKPT_TRY(ckpt_plan_read(path, &job->model.graph, evaluation_of(job), plan, err));
+    /* The same device, and laid out as it needs it. */
+    if (strcmp((*plan)->device, traits->device) == 0 && (*plan)->alignment_bytes % traits->alignment_bytes == 0 &&
+        (*plan)->input_buffers == traits->input_buffers)
+        return CKPT_OK;
+    ckpt_fail(err, CKPT_USAGE, "%s: the plan was made for the device %s; make one with ckptplan --device %s", path,
+              (*plan)->device, traits->device);
+    ckpt_plan_free(*plan);
+    *plan = NULL;
+    return CKPT_USAGE;
+}
+
+ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *o, const ckpt_traits *traits, ckpt_plan **plan,
+                          ckpt_error *err) {
+    *plan = NULL;
+    if (o->plan) return read_plan(job, o->plan, traits, plan, err);
+    ckpt_plan_options options = {.strategy = (ckpt_strategy)o->strategy, .every = (int)o->every, .layers = o->layers,
+                                 .budget_bytes = o->budget_bytes};
+    if (o->budget_auto) {
+        if (strcmp(traits->device, "cpu") != 0)
+            return ckpt_fail(err, CKPT_USAGE, "--budget auto is for the CPU; give the %s device's bytes", traits->device);
+        CKPT_TRY(ckpt_device_host_budget(&options.budget_bytes, err));
+    }
+    return ckpt_job_plan_strategy(job, &options, traits, plan, err);
+}
+
+ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan) {
+    ckpt_plan_compute sum = {0};
+    for (int i = 0; i < plan->step_count; i++) {
+        const ckpt_node *node = &job->model.graph.node[plan->step[i].node];
+        const uint64_t times = node->when == CKPT_ALWAYS ? (uint64_t)job->parts : 1;
+        const uint64_t flops = times * ckpt_node_cost(&job->model.graph, plan->step[i].node).flops;
+        if (plan->step[i].recompute) {
+            sum.recompute_flops += flops;
+            sum.recomputed_nodes += (int)times;
+        } else if (node->phase == CKPT_FORWARD) {
+            sum.forward_flops += flops;
+        } else {
+            sum.backward_flops += flops;
+        }
+    }
+    return sum;
+}
+
+static double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+double ckpt_compute_recompute_fraction(const ckpt_plan_compute *c) {
+    return share((double)c->recompute_flops, (double)c->forward_flops + (double)c->backward_flops);
+}
+
+double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_flops) {
+    const double least = (double)c->forward_flops + (double)c->backward_flops + (double)lower_bound_flops;
+    return share((double)c->recompute_flops - (double)lower_bound_flops, least);
+}
+
+int64_t ckpt_job_parameter_count(const ckpt_job *job) {
+    int64_t count = 0;
+    for (int t = 0; t < job->model.graph.tensor_count; t++)
+        if (job->model.graph.tensor[t].role == CKPT_ROLE_PARAM) count += job->model.graph.tensor[t].count;
+    return count;
+}
+
+void ckpt_job_free(ckpt_job *job) {
+    ckpt_graph_free(&job->evaluation);
+    ckpt_model_free(&job->model);
+    *job = (ckpt_job){0};
+}

@@ -1,0 +1,51 @@
+/* From a command line to a plan: what ckptplan shows and what ckpttrain runs are made here, by the same calls.
+ *
+ *     ckpt_job job;
+ *     ckpt_plan *plan;
+ *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, &err);
+ *     ckpt_job_plan(&job, &options, traits, &plan, &err);
+ *     ...
+ *     ckpt_plan_free(plan);
+ *     ckpt_job_free(&job);
+ */
+#ifndef CKPT_JOB_H
+#define CKPT_JOB_H
+
+#include "cli/options.h"
+#include "import/model.h"
+#include "planner/plan.h"
+
+typedef struct ckpt_job {
+    ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
+    bool forward_only;
+    ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
+    int64_t batch;         /* samples of a step: `parts` times model.graph.batch */
+    int64_t parts;         /* micro-batches of a step */
+} ckpt_job;
+
+/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs. Errors
+ * as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
+ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, ckpt_job *job, ckpt_error *err);
+
+/* The plan that the options ask for: made, or read from --plan. The caller frees it. */
+ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *options, const ckpt_traits *traits,
+                          ckpt_plan **plan, ckpt_error *err);
+
+/* The same with a strategy of the caller's; its eval is filled in. */
+ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, const ckpt_traits *traits,
+                                   ckpt_plan **plan, ckpt_error *err);
+
+/* What a whole step computes: plan->compute is for one micro-batch. */
+ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
+
+/* Recomputed share of the work of a step without recomputation; and by how much the step is longer than with
+ * the least recomputation that is not excluded. */
+double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
+double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_flops);
+
+/* Trained values of the model. */
+int64_t ckpt_job_parameter_count(const ckpt_job *job);
+
+void ckpt_job_free(ckpt_job *job);
+
+#endif

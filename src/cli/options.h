@@ -1,0 +1,115 @@
+/* Command lines of ckptplan and ckpttrain: one table (options.def) for parsing, --help and checks.
+ *
+ *     ckpt_cli_options options;
+ *     if (ckpt_cli_parse(CKPT_PROGRAM_PLAN, argc, argv, &options, &err) != CKPT_OK) ...
+ *     if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_PLAN, stdout);
+ *     if (ckpt_cli_given(&options, CKPT_OPTION_LR)) rate = options.lr;
+ */
+#ifndef CKPT_OPTIONS_H
+#define CKPT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+#include "graph/autodiff.h"
+#include "import/model.h"
+#include "planner/plan.h"
+
+typedef enum ckpt_program { CKPT_PROGRAM_PLAN = 1, CKPT_PROGRAM_TRAIN = 2, CKPT_PROGRAM_BOTH = 3 } ckpt_program;
+
+typedef enum ckpt_option {
+#define X(ID, ...) CKPT_OPTION_##ID,
+#include "cli/options.def"
+#undef X
+    CKPT_OPTION_COUNT
+} ckpt_option;
+
+typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;
+typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
+
+enum { CKPT_CLI_MAX_DIMS = 16, CKPT_CLI_LOSS_AUTO = 0 };
+
+/* All strings are argv's. What was not given has its default, but for values that depend on the model. */
+typedef struct ckpt_cli_options {
+    uint64_t given; /* bit i: option i was on the command line */
+    const char *model_path;
+
+    int64_t batch, micro_batch; /* 0: not given */
+    int dim_count;
+    ckpt_dim_binding dim[CKPT_CLI_MAX_DIMS];
+    int optimizer; /* ckpt_optimizer */
+    int loss;      /* CKPT_CLI_LOSS_AUTO, or an index into ckpt_loss_choices */
+    int device, device_index;
+    int precision;
+
+    int strategy; /* ckpt_strategy, with --checkpoint and what other options imply worked in */
+    int64_t every;
+    const char *layers;
+    bool budget_auto;
+    uint64_t budget_bytes;
+    int checkpoint; /* likewise */
+    const char *plan;
+
+    const char *data, *val_data;
+    int64_t epochs, steps; /* 0: no limit */
+    double lr;
+    uint64_t seed;
+    int shuffle, preserve_rng;
+    bool verify;
+    int64_t threads; /* 0: as many as there are */
+
+    bool compare, json, overwrite, help, version;
+    const char *output, *save, *log;
+} ckpt_cli_options;
+
+/* Parses, fills in defaults and checks what can be checked without the model. Stops at --help or --version: then
+ * nothing else is checked. CKPT_USAGE: one line that names the option and the remedy. */
+ckpt_status ckpt_cli_parse(ckpt_program program, int argc, char **argv, ckpt_cli_options *options, ckpt_error *err);
+
+static inline bool ckpt_cli_given(const ckpt_cli_options *options, ckpt_option option) {
+    return options->given >> option & 1;
+}
+
+void ckpt_cli_print_help(ckpt_program program, FILE *out);
+/* "ckptplan" */
+const char *ckpt_cli_program_name(ckpt_program program);
+
+/* What follows is for options*.c and option_values.c. */
+
+typedef struct ckpt_option_row {
+    char letter;
+    const char *name;
+    unsigned programs;
+    int group;
+    const char *value;
+    ckpt_status (*parse)(const struct ckpt_option_row *row, const char *text, ckpt_cli_options *options,
+                         ckpt_error *err);
+    size_t offset; /* of the field in ckpt_cli_options */
+    double min, max;
+    const char *const *choices;
+    const char *help;
+} ckpt_option_row;
+
+extern const ckpt_option_row ckpt_option_table[CKPT_OPTION_COUNT];
+
+/* text: the value; NULL for options that take none. */
+#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(seed) X(real) X(choice) X(dim) X(device) X(budget)
+#define X(name)                                                                                              \
+    ckpt_status ckpt_option_##name(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,  \
+                                   ckpt_error *err);
+CKPT_OPTION_PARSERS(X)
+#undef X
+
+/* In the order of their enums, ended by NULL. */
+extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
+    *const ckpt_precision_choices[], *const ckpt_off_on_choices[];
+
+/* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */
+const char *ckpt_cli_nearest(const char *text, const char *const *names, int count);
+
+/* Options against each other: what implies what, what excludes what. */
+ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *options, ckpt_error *err);
+
+#endif

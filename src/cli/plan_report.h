@@ -1,0 +1,45 @@
+/* A plan told: as text, as JSON (schema "ckptplan/1" of docs/design.md), and beside others.
+ *
+ *     ckpt_plan_report report = {.options = &options, .job = &job, .plan = plan, .traits = traits};
+ *     ckpt_plan_report_extremes(&report, &err);
+ *     ckpt_plan_report_text(&report, stdout, &err);
+ */
+#ifndef CKPT_PLAN_REPORT_H
+#define CKPT_PLAN_REPORT_H
+
+#include <stdio.h>
+
+#include "cli/job.h"
+
+typedef struct ckpt_plan_report {
+    const ckpt_cli_options *options;
+    const ckpt_job *job;
+    const ckpt_traits *traits;
+    const ckpt_plan *plan;
+    uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
+} ckpt_plan_report;
+
+/* Plans twice more. Without a backward pass both are the plan's own. */
+ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err);
+
+/* To stdout. */
+ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *err);
+ckpt_status ckpt_plan_report_json(const ckpt_plan_report *report, ckpt_error *err);
+
+/* Makes the plans of all strategies, and of budgets between the smallest and storing all, and prints them side by
+ * side to stdout; with --json as schema "ckptplan-compare/1". report->plan is not read. */
+ckpt_status ckpt_plan_report_compare(const ckpt_plan_report *report, ckpt_error *err);
+
+/* Bytes of the step region that are live at each step of the plan: live[step_count]. */
+void ckpt_plan_live_bytes(const ckpt_plan *plan, uint64_t *live);
+
+/* "Linear": the op that a layer is named for. */
+const char *ckpt_layer_op(const ckpt_graph *graph, int layer);
+
+/* Layers of which something is recomputed. */
+int ckpt_plan_recomputed_layers(const ckpt_plan *plan);
+
+/* The optimizer's name, NULL for a forward pass alone. */
+const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report);
+
+#endif

@@ -1,0 +1,114 @@
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "cli/console.h"
+#include "cli/plan_report.h"
+#include "graph/op.h"
+
+ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err) {
+    report->store_all_bytes = report->minimum_bytes = report->plan ? report->plan->memory.total : 0;
+    if (report->job->forward_only) return CKPT_OK;
+    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, report->traits,
+                              &report->store_all_bytes, &report->minimum_bytes, err);
+}
+
+const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
+    return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->optimizer);
+}
+
+const char *ckpt_layer_op(const ckpt_graph *graph, int layer) {
+    if (graph->layer[layer].linear >= 0) return ckpt_op_info(graph->node[graph->layer[layer].linear].op)->name;
+    for (int n = 0; n < graph->forward_count; n++)
+        if (graph->node[n].layer == layer) return ckpt_op_info(graph->node[n].op)->name;
+    return "";
+}
+
+int ckpt_plan_recomputed_layers(const ckpt_plan *plan) {
+    int count = 0;
+    for (int i = 0; i < plan->layer_count; i++) count += plan->layer_recomputed[i];
+    return count;
+}
+
+static void print_head(const ckpt_plan_report *r) {
+    const ckpt_graph *graph = &r->job->model.graph;
+    const char *optimizer = ckpt_plan_report_optimizer(r);
+    char parameters[CKPT_NUMBER_TEXT];
+    printf("Model     %s: %d layer%s, %s parameters\n", r->options->model_path, graph->layer_count,
+           graph->layer_count == 1 ? "" : "s", ckpt_console_count((uint64_t)ckpt_job_parameter_count(r->job), parameters));
+    printf("Step      batch %" PRId64, r->job->batch);
+    if (r->job->parts > 1) printf(" in %" PRId64 " parts of %" PRId64, r->job->parts, graph->batch);
+    if (optimizer) printf(", optimizer %s, loss %s", optimizer, r->job->model.loss_reason);
+    else printf(", forward pass only");
+    printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
+    printf("Strategy  %s\n", r->plan->strategy);
+}
+
+static void print_bytes(const char *name, uint64_t bytes) {
+    char count[CKPT_NUMBER_TEXT], size[CKPT_SIZE_TEXT];
+    printf("  %-26s %20s  %12s\n", name, ckpt_console_count(bytes, count), ckpt_units_format_size(bytes, size));
+}
+
+static void print_memory(const ckpt_plan_report *r) {
+    const ckpt_plan_memory *m = &r->plan->memory;
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } parts[] = {{"parameters", m->parameters}, {"constants", m->constants}, {"optimizer state", m->optimizer},
+                 {"gradient sums", m->gradients}, {"inputs and targets", m->inputs}, {"workspace", m->workspace},
+                 {"arena of the step", m->arena}};
+    printf("\nMemory %49s\n", "bytes");
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].bytes) print_bytes(parts[i].name, parts[i].bytes);
+    print_bytes("total", m->total);
+    print_bytes("most live in the arena", m->live_peak);
+    if (r->job->forward_only) return;
+    print_bytes("total when storing all", r->store_all_bytes);
+    print_bytes("smallest possible total", r->minimum_bytes);
+}
+
+static void print_compute(const ckpt_plan_report *r) {
+    const ckpt_plan_compute c = ckpt_job_compute(r->job, r->plan);
+    const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->job->parts;
+    char text[CKPT_NUMBER_TEXT];
+    printf("\nCompute\n  forward    %14s\n", ckpt_console_flops(c.forward_flops, text));
+    if (r->job->forward_only) return;
+    printf("  backward   %14s\n", ckpt_console_flops(c.backward_flops, text));
+    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_console_flops(c.recompute_flops, text),
+           100 * ckpt_compute_recompute_fraction(&c), c.recomputed_nodes, ckpt_plan_recomputed_layers(r->plan),
+           r->plan->layer_count);
+    if (r->plan->bound.proved)
+        printf("  at least   %14s  must be recomputed under this budget: the step is within %.2f%% of optimal\n",
+               ckpt_console_flops(bound, text), 100 * ckpt_compute_gap(&c, bound));
+}
+
+static void print_layers(const ckpt_plan_report *r) {
+    const ckpt_graph *graph = &r->job->model.graph;
+    int width = 4;
+    for (int i = 0; i < graph->layer_count; i++) {
+        const int length = (int)strlen(graph->layer[i].name);
+        if (length > width) width = length;
+    }
+    if (width > 40) width = 40;
+    printf("\nLayers\n  %5s  %-*s  %-10s  %-16s  %14s  decision\n", "index", width, "name", "op", "output", "bytes");
+    for (int i = 0; i < graph->layer_count; i++) {
+        const ckpt_layer *layer = &graph->layer[i];
+        const ckpt_tensor *output = layer->output >= 0 ? &graph->tensor[layer->output] : NULL;
+        char shape[128] = "", bytes[CKPT_NUMBER_TEXT];
+        ckpt_error name; /* ckpt_fail escapes what a terminal must not see */
+        ckpt_fail(&name, CKPT_OK, "%s", layer->name);
+        printf("  %5d  %-*.*s  %-10s  %-16s  %14s  %s\n", i, width, width, name.message, ckpt_layer_op(graph, i),
+               output ? ckpt_shape_text(output, shape) : "",
+               ckpt_console_count(output ? ckpt_tensor_bytes(output) : 0, bytes),
+               r->plan->layer_recomputed[i] ? "recompute" : "keep");
+    }
+}
+
+ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *err) {
+    (void)err;
+    print_head(report);
+    print_memory(report);
+    print_compute(report);
+    print_layers(report);
+    return CKPT_OK;
+}

@@ -1,0 +1,37 @@
+/* Ground truth for chains of stages (chain.h): the least cost of any schedule, by search over everything that
+ * can be resident. A schedule may drop and remake what it likes, in any order; small chains only.
+ *
+ *     uint64_t cost = ckpt_chain_oracle(&chain, budget);   // CKPT_CHAIN_NEVER: infeasible
+ *
+ * Also makes the random chains that the tests compare on.
+ */
+#ifndef CKPT_CHAIN_ORACLE_H
+#define CKPT_CHAIN_ORACLE_H
+
+#include "planner/chain.h"
+
+/* At most 8 stages of 4 options; 3 bits a stage of state. */
+uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes);
+
+enum { CKPT_ORACLE_STAGES = 1024, CKPT_ORACLE_OPTIONS = 4 };
+
+typedef struct ckpt_random_chain {
+    uint64_t state; /* of the generator; not 0 */
+    ckpt_chain chain;
+    ckpt_chain_stage stage[CKPT_ORACLE_STAGES + 1];
+    ckpt_chain_option option[CKPT_ORACLE_STAGES + 1][CKPT_ORACLE_OPTIONS];
+} ckpt_random_chain;
+
+/* Uniform in [low, high]. */
+uint64_t ckpt_random_between(ckpt_random_chain *random, uint64_t low, uint64_t high);
+
+/* The model of the design's reference search: every backward reads its output, nothing is transient, a
+ * gradient has its tensor's size. bytes[k], cost[k] for k in [1, count]. */
+void ckpt_chain_make_plain(ckpt_random_chain *random, int count, const uint64_t *bytes, const uint64_t *cost);
+
+/* Sizes and costs up to `most`; the rest as a linear stage has it: weight gradients, outputs not read, inputs
+ * that die, and (options > 1) internals. */
+void ckpt_chain_make_plain_random(ckpt_random_chain *random, int count, uint64_t most);
+void ckpt_chain_make_real_random(ckpt_random_chain *random, int count, uint64_t most, int options);
+
+#endif

@@ -1,0 +1,267 @@
+/* The tables of chain.h against exhaustive search, the closed form of Revolve, and themselves without R. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "chain_oracle.h"
+
+static ckpt_random_chain g_random;
+
+typedef struct agreement {
+    int feasible, equal, called_infeasible, above_bound;
+    int proved;
+} agreement;
+
+static ckpt_chain_tables *build(const ckpt_chain *chain, ckpt_chain_limits limits) {
+    ckpt_chain_tables *tables = NULL;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(chain, &limits, &tables, &err), CKPT_OK);
+    return tables;
+}
+
+/* Cost of what a program runs, and that every step finds what it reads. */
+static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *program) {
+    uint64_t cost = 0;
+    bool there[CKPT_ORACLE_STAGES + 1] = {true};
+    int next = chain->stage_count;
+    for (int i = 0; i < program->count; i++) {
+        const ckpt_chain_step *step = &program->step[i];
+        const ckpt_chain_stage *stage = &chain->stage[step->stage];
+        assert_true(there[step->stage - 1]);
+        if (step->act == CKPT_CHAIN_FORWARD) {
+            cost += stage->forward_cost;
+            there[step->stage] = true;
+        } else {
+            assert_int_equal(step->stage, next);
+            next--;
+            cost += stage->option[step->option].recompute_cost[step->has_output];
+            assert_true(!step->has_output || there[step->stage]);
+        }
+    }
+    assert_int_equal(next, 0);
+    return cost;
+}
+
+static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement *sum) {
+    ckpt_chain_tables *tables = build(chain, limits);
+    uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    uint64_t before = CKPT_CHAIN_NEVER, need_before = 0;
+    for (uint64_t m = least > 12 ? least - 12 : 0; m <= most + 1; m++) {
+        uint64_t truth = ckpt_chain_oracle(chain, m), bound = 0;
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        ckpt_error err;
+        ckpt_status status = ckpt_chain_solve(tables, m, &pool, &program, &err);
+        assert_int_equal(ckpt_chain_lower_bound(chain, m, &bound, &err), CKPT_OK);
+        if (status == CKPT_OK) {
+            assert_true(truth != CKPT_CHAIN_NEVER);
+            assert_true(program.cost >= truth);
+            assert_true(program.needed_bytes <= m);
+            assert_true(program.cost <= before && program.needed_bytes >= need_before);
+            assert_int_equal(replay_cost(chain, &program), program.cost);
+            before = program.cost;
+            need_before = program.needed_bytes;
+        } else {
+            assert_int_equal(status, CKPT_INFEASIBLE);
+        }
+        if (truth != CKPT_CHAIN_NEVER) {
+            sum->feasible++;
+            sum->equal += status == CKPT_OK && truth == program.cost;
+            sum->proved += status == CKPT_OK && bound == program.cost;
+            sum->called_infeasible += status != CKPT_OK;
+            sum->above_bound += bound > truth;
+        }
+        ckpt_pool_free(&pool);
+    }
+    ckpt_chain_tables_free(tables);
+}
+
+static void print_agreement(const char *what, const agreement *sum) {
+    printf("%s: %d feasible, cost equal %.2f%%, called infeasible %d, proved %.1f%%\n", what, sum->feasible,
+           100.0 * sum->equal / sum->feasible, sum->called_infeasible, 100.0 * sum->proved / sum->feasible);
+}
+
+static void check_agreement(const char *what, const agreement *sum) {
+    print_agreement(what, sum);
+    assert_int_equal(sum->called_infeasible, 0);
+    assert_int_equal(sum->above_bound, 0);
+    assert_true(sum->equal >= 0.97 * sum->feasible);
+}
+
+static void test_plain_chains(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 1;
+    for (int i = 0; i < 150; i++) {
+        ckpt_chain_make_plain_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, &sum);
+    }
+    check_agreement("reference model", &sum);
+}
+
+static void test_real_chains(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 2;
+    for (int i = 0; i < 150; i++) {
+        ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10, 1);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, &sum);
+    }
+    check_agreement("flags and transients", &sum);
+}
+
+static void test_chains_with_internals(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 3;
+    for (int i = 0; i < 120; i++) {
+        ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 5), 10, 3);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, &sum);
+    }
+    check_agreement("internals", &sum);
+}
+
+static void test_coarse_slots_stay_feasible(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 4;
+    for (int i = 0; i < 60; i++) {
+        ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 5), 10, 2);
+        compare(&g_random.chain, (ckpt_chain_limits){.slots = 9}, &sum);
+    }
+    print_agreement("nine slots", &sum);
+    assert_int_equal(sum.called_infeasible, 0);
+    assert_int_equal(sum.above_bound, 0);
+}
+
+/* The comparison must notice what it is there to notice. */
+static void test_tables_without_giving_up_are_caught(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 1;
+    for (int i = 0; i < 150; i++) {
+        ckpt_chain_make_plain_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10);
+        compare(&g_random.chain, (ckpt_chain_limits){.never_give_up = true}, &sum);
+    }
+    print_agreement("without R", &sum);
+    assert_true(sum.called_infeasible > 0);
+}
+
+/* t(l, s) = r l - C(s + r, s + 1), with r least such that C(s + r, s) >= l: forward runs of l steps from s
+ * checkpoints (the input is one) when the backward needs the step's input only and nothing else takes room.
+ */
+static uint64_t revolve(uint64_t l, uint64_t s) {
+    uint64_t r = 0, reach = 1, beta = 0; /* C(s + r, s), C(s + r, s + 1) */
+    while (reach < l) {
+        r++;
+        beta = beta + reach; /* C(s + r, s + 1) = C(s + r - 1, s + 1) + C(s + r - 1, s) */
+        reach = reach * (s + r) / r;
+    }
+    return r * l - beta;
+}
+
+static void test_closed_form_of_revolve(void **state) {
+    (void)state;
+    for (int l = 2; l < 80; l++) {
+        g_random.chain = (ckpt_chain){l, g_random.stage};
+        for (int k = 1; k <= l; k++) {
+            /* One byte a checkpoint, and one for the state that is being advanced in place of the input's. */
+            g_random.stage[k] = (ckpt_chain_stage){.out_bytes = k < l,
+                                                   .forward_cost = k < l,
+                                                   .option_count = 1,
+                                                   .option = g_random.option[k < l ? 1 : 2],
+                                                   .kind = k < l ? 1 : 2};
+        }
+        g_random.option[1][0] = (ckpt_chain_option){.forward_bytes = {1, 1}};
+        g_random.option[2][0] = (ckpt_chain_option){.forward_bytes = {0, 1}};
+        ckpt_chain_tables *tables = build(&g_random.chain, (ckpt_chain_limits){0});
+        for (uint64_t s = 1; s < 12; s++) {
+            ckpt_pool pool = {0};
+            ckpt_chain_program program;
+            ckpt_error err;
+            assert_int_equal(ckpt_chain_solve(tables, s, &pool, &program, &err), CKPT_OK);
+            assert_int_equal(program.cost, revolve((uint64_t)l, s));
+            ckpt_pool_free(&pool);
+        }
+        ckpt_chain_tables_free(tables);
+    }
+}
+
+static double seconds_since(const struct timespec *start) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
+}
+
+static void time_chain(const char *what) {
+    struct timespec start;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    ckpt_chain_tables *tables = build(&g_random.chain, (ckpt_chain_limits){0});
+    double built = seconds_since(&start);
+    uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    uint64_t floor_cost = ckpt_chain_floor_cost(tables), cost = CKPT_CHAIN_NEVER, need = 0;
+    double first = 0, worst_gap = 0;
+    for (uint64_t i = 0; i <= 200; i += 1) {
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        ckpt_error err;
+        uint64_t bound = 0, budget = least + (most - least) / 200 * i;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        assert_int_equal(ckpt_chain_solve(tables, budget, &pool, &program, &err), CKPT_OK);
+        if (i == 0) first = seconds_since(&start);
+        assert_true(program.cost <= cost && program.needed_bytes >= need && program.needed_bytes <= budget);
+        assert_int_equal(replay_cost(&g_random.chain, &program), program.cost);
+        cost = program.cost;
+        need = program.needed_bytes;
+        if (i % 20 == 0) {
+            assert_int_equal(ckpt_chain_lower_bound(&g_random.chain, budget, &bound, &err), CKPT_OK);
+            double gap = (double)(program.cost - bound) / (double)program.cost;
+            if (gap > worst_gap) worst_gap = gap;
+        }
+        ckpt_pool_free(&pool);
+    }
+    printf("%s: tables %.1f ms, first answer %.1f ms, least/most %.3f, cost at least/floor %s, gap <= %.3f\n",
+           what, 1e3 * built, 1e3 * first, (double)least / (double)most,
+           ckpt_chain_is_exact(tables) ? "exact" : "slots", worst_gap);
+    assert_true(cost == floor_cost || !ckpt_chain_is_exact(tables));
+    ckpt_chain_tables_free(tables);
+}
+
+static void test_monotone_and_timed(void **state) {
+    (void)state;
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    static const int uniform[] = {64, 256}, arbitrary[] = {64, 100};
+    for (int i = 0; i < 2; i++) {
+        for (int k = 1; k <= uniform[i]; k++) bytes[k] = 65536, cost[k] = 1000003;
+        bytes[uniform[i]] = 2560;
+        ckpt_chain_make_plain(&g_random, uniform[i], bytes, cost);
+        char text[32];
+        snprintf(text, sizeof text, "%d equal stages", uniform[i]);
+        time_chain(text);
+    }
+    g_random.state = 5;
+    for (int i = 0; i < 2; i++) {
+        ckpt_chain_make_plain_random(&g_random, arbitrary[i], 1000000);
+        char text[32];
+        snprintf(text, sizeof text, "%d arbitrary stages", arbitrary[i]);
+        time_chain(text);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plain_chains),
+        cmocka_unit_test(test_real_chains),
+        cmocka_unit_test(test_chains_with_internals),
+        cmocka_unit_test(test_coarse_slots_stay_feasible),
+        cmocka_unit_test(test_tables_without_giving_up_are_caught),
+        cmocka_unit_test(test_closed_form_of_revolve),
+        cmocka_unit_test(test_monotone_and_timed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

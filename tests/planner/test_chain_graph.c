@@ -1,0 +1,313 @@
+/* Stages with the byte counts of real training graphs: tables against exhaustive search, and what the tables
+ * say against the liveness of the schedule they give. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "chain_oracle.h"
+#include "graph/autodiff.h"
+#include "graph/build.h"
+#include "graph/op.h"
+#include "planner/chain_strategy.h"
+#include "planner/liveness.h"
+#include "planner/stages.h"
+
+static ckpt_random_chain g_random; /* for its generator */
+static ckpt_error g_err;
+
+enum { ALIGNMENT = 64 };
+
+static int between(int low, int high) {
+    return (int)ckpt_random_between(&g_random, (uint64_t)low, (uint64_t)high);
+}
+
+static void linear(ckpt_graph *g, ckpt_act act, int64_t out, ckpt_view *x) {
+    int64_t dims[2] = {x->dim[1], out};
+    int w = ckpt_graph_add_tensor(g, "w", CKPT_F32, CKPT_ROLE_PARAM, 2, dims, &g_err);
+    int b = ckpt_graph_add_tensor(g, "b", CKPT_F32, CKPT_ROLE_PARAM, 1, &out, &g_err);
+    ckpt_view weight = ckpt_view_of(g, w), y;
+    ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = act}};
+    char name[32];
+    snprintf(name, sizeof name, "linear%d", g->node_count);
+    assert_int_equal(ckpt_build_linear(g, name, x, &weight, b, &attr, &y, &g_err), CKPT_OK);
+    *x = y;
+}
+
+static void gelu(ckpt_graph *g, ckpt_view *x) {
+    ckpt_epilogue epilogue = {.act = CKPT_ACT_GELU};
+    ckpt_view y;
+    char name[32];
+    snprintf(name, sizeof name, "gelu%d", g->node_count);
+    assert_int_equal(ckpt_build_act(g, name, &epilogue, x, &y, &g_err), CKPT_OK);
+    *x = y;
+}
+
+static void residual(ckpt_graph *g, int64_t inner, bool normed, ckpt_view *x) {
+    ckpt_view h = *x, y;
+    char name[32];
+    if (normed) {
+        int scale = ckpt_graph_add_tensor(g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &x->dim[1], &g_err);
+        snprintf(name, sizeof name, "norm%d", g->node_count);
+        assert_int_equal(ckpt_build_layernorm(g, name, x, scale, -1, 1, 1e-5f, &h, NULL, &g_err), CKPT_OK);
+    }
+    linear(g, normed ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU, inner, &h);
+    if (normed) gelu(g, &h);
+    linear(g, CKPT_ACT_IDENTITY, x->dim[1], &h);
+    snprintf(name, sizeof name, "add%d", g->node_count);
+    assert_int_equal(ckpt_build_binary(g, name, CKPT_BINARY_ADD, x, &h, &y, &g_err), CKPT_OK);
+    *x = y;
+}
+
+static ckpt_view input(ckpt_graph *g, int64_t batch, int64_t width) {
+    *g = (ckpt_graph){.batch = batch, .target = -1, .result = -1};
+    int64_t dims[2] = {batch, width};
+    int x = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &g_err);
+    return ckpt_view_of(g, x);
+}
+
+static void finish(ckpt_graph *g, const ckpt_view *x, ckpt_optimizer optimizer, bool accumulate) {
+    assert_int_equal(ckpt_loss_attach(g, CKPT_LOSS_CE, x, &g_err), CKPT_OK);
+    ckpt_training_options training = {.optimizer = optimizer, .accumulate = accumulate};
+    ckpt_training_defaults(&training);
+    if (ckpt_autodiff_run(g, &training, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
+}
+
+static uint64_t peak_of(const ckpt_graph *g, const ckpt_schedule *schedule, uint64_t *recomputed) {
+    ckpt_pool pool = {0};
+    ckpt_liveness live;
+    if (ckpt_liveness_find(g, schedule, ALIGNMENT, &pool, &live, &g_err) != CKPT_OK)
+        fail_msg("%s", g_err.message);
+    *recomputed = 0;
+    int *runs = ckpt_pool_array(&pool, g->node_count, int);
+    for (int i = 0; i < schedule->count; i++) {
+        int n = schedule->node[i];
+        if (runs[n]++) {
+            *recomputed += ckpt_node_cost(g, n).flops;
+            assert_true(n < g->forward_count && !ckpt_stage_once(g, n));
+        }
+    }
+    for (int n = 0; n < g->node_count; n++) assert_true(runs[n] >= 1);
+    uint64_t peak = live.peak_bytes;
+    ckpt_pool_free(&pool);
+    return peak;
+}
+
+typedef struct agreement {
+    int feasible, equal, wrong, exact_need, answers;
+} agreement;
+
+/* Solves at `budget`; checks the answer against its own schedule. */
+static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint64_t budget,
+                          ckpt_chain_solution *solution, uint64_t *peak) {
+    ckpt_pool pool = {0};
+    ckpt_schedule schedule;
+    ckpt_status status = ckpt_chain_strategy_solve(chain, budget, &pool, &schedule, solution, &g_err);
+    if (status == CKPT_OK) {
+        uint64_t recomputed;
+        *peak = peak_of(g, &schedule, &recomputed);
+        assert_true(*peak <= solution->needed_bytes);
+        assert_true(solution->needed_bytes <= budget);
+        assert_int_equal(recomputed, solution->recompute_flops);
+        assert_true(solution->bound.lower_bound_flops <= solution->recompute_flops);
+    } else {
+        assert_int_equal(status, CKPT_INFEASIBLE);
+    }
+    ckpt_pool_free(&pool);
+    return status;
+}
+
+static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
+    ckpt_chain_strategy *chain;
+    ckpt_stages stages;
+    if (ckpt_chain_strategy_open(g, ALIGNMENT, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
+    assert_int_equal(ckpt_stages_find(g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    ckpt_schedule all = {.count = g->node_count, .node = malloc(sizeof(int) * (size_t)g->node_count)};
+    for (int n = 0; n < g->node_count; n++) all.node[n] = n;
+    uint64_t zero, most = peak_of(g, &all, &zero), least = ckpt_chain_strategy_minimum(chain);
+    free(all.node);
+    uint64_t before = UINT64_MAX, need_before = 0, step = exhaustive ? ALIGNMENT : (most - least) / 200 + 1;
+    uint64_t from = exhaustive && least > 20 * ALIGNMENT ? least - 20 * ALIGNMENT : least;
+    if (exhaustive && (most - from) / step > 60) step = (most - from) / 60 / ALIGNMENT * ALIGNMENT;
+    from = least - (least - from) / step * step;
+    for (uint64_t m = from; m <= most + step; m += step) {
+        ckpt_chain_solution solution;
+        uint64_t peak = 0, truth = exhaustive ? ckpt_chain_oracle(&stages.chain, m) : 0;
+        ckpt_status status = answer(g, chain, m, &solution, &peak);
+        assert_int_equal(status == CKPT_OK, m >= least);
+        if (exhaustive) sum->wrong += (truth != CKPT_CHAIN_NEVER) != (status == CKPT_OK);
+        if (status != CKPT_OK) continue;
+        assert_true(solution.recompute_flops <= before && solution.needed_bytes >= need_before);
+        before = solution.recompute_flops;
+        need_before = solution.needed_bytes;
+        sum->answers++;
+        sum->exact_need += peak == solution.needed_bytes;
+        if (!exhaustive) continue;
+        uint64_t ours = solution.recompute_flops + stages.forward_flops;
+        assert_true(ours >= truth);
+        assert_true(solution.bound.lower_bound_flops + stages.forward_flops <= truth);
+        sum->feasible++;
+        sum->equal += ours == truth;
+    }
+    assert_int_equal(before, 0);
+    ckpt_stages_free(&stages);
+    ckpt_chain_strategy_close(chain);
+}
+
+static void print_agreement(const char *what, const agreement *sum) {
+    printf("%s: need equals live peak in %d of %d", what, sum->exact_need, sum->answers);
+    if (sum->feasible)
+        printf("; cost equal %.2f%% of %d, feasibility wrong %d", 100.0 * sum->equal / sum->feasible,
+               sum->feasible, sum->wrong);
+    printf("\n");
+}
+
+static void test_random_mlps(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 11;
+    for (int i = 0; i < 60; i++) {
+        ckpt_graph g;
+        ckpt_view x = input(&g, 16, between(1, 6));
+        int layers = between(1, 4);
+        for (int k = 0; k < layers && g.node_count < 5; k++) {
+            bool separate = between(0, 2) == 0;
+            linear(&g, separate ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU, 4 * between(1, 9), &x);
+            if (separate) gelu(&g, &x);
+        }
+        linear(&g, CKPT_ACT_IDENTITY, between(2, 5), &x);
+        finish(&g, &x, i % 2 ? CKPT_OPTIMIZER_SGD : CKPT_OPTIMIZER_ADAM, i % 5 == 0);
+        compare(&g, true, &sum);
+        ckpt_graph_free(&g);
+    }
+    print_agreement("random MLPs", &sum);
+    assert_int_equal(sum.wrong, 0);
+    assert_int_equal(sum.exact_need, sum.answers);
+    assert_true(sum.equal >= 0.97 * sum.feasible);
+}
+
+static void test_random_residual_mlps(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 12;
+    for (int i = 0; i < 20; i++) {
+        ckpt_graph g;
+        ckpt_view x = input(&g, 16, between(1, 6));
+        linear(&g, CKPT_ACT_IDENTITY, 4 * between(1, 4), &x);
+        int blocks = between(1, 2);
+        for (int k = 0; k < blocks; k++) residual(&g, 4 * between(1, 9), false, &x);
+        linear(&g, CKPT_ACT_IDENTITY, between(2, 5), &x);
+        finish(&g, &x, CKPT_OPTIMIZER_SGD, false);
+        compare(&g, true, &sum);
+        ckpt_graph_free(&g);
+    }
+    print_agreement("random residual MLPs", &sum);
+    assert_int_equal(sum.wrong, 0);
+    assert_true(sum.equal >= 0.97 * sum.feasible);
+}
+
+/* One weight read by several stages: its gradient is summed across them. */
+static void test_shared_weight(void **state) {
+    (void)state;
+    agreement sum = {0};
+    ckpt_graph g;
+    ckpt_view x = input(&g, 16, 12), y;
+    int64_t dims[2] = {12, 12};
+    int w = ckpt_graph_add_tensor(&g, "w", CKPT_F32, CKPT_ROLE_PARAM, 2, dims, &g_err);
+    ckpt_view weight = ckpt_view_of(&g, w);
+    ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = CKPT_ACT_TANH}};
+    for (int k = 0; k < 6; k++) {
+        linear(&g, CKPT_ACT_RELU, 12, &x);
+        char name[32];
+        snprintf(name, sizeof name, "shared%d", k);
+        assert_int_equal(ckpt_build_linear(&g, name, &x, &weight, -1, &attr, &y, &g_err), CKPT_OK);
+        x = y;
+    }
+    linear(&g, CKPT_ACT_IDENTITY, 3, &x);
+    finish(&g, &x, CKPT_OPTIMIZER_ADAM, false);
+    compare(&g, false, &sum);
+    ckpt_stages stages;
+    assert_int_equal(ckpt_stages_find(&g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    assert_true(stages.chain.stage_count > 8);
+    ckpt_stages_free(&stages);
+    ckpt_graph_free(&g);
+    print_agreement("shared weight", &sum);
+}
+
+/* What passes over everything leaves nothing to cut between: one stage, planned all the same. */
+static void test_long_skip(void **state) {
+    (void)state;
+    agreement sum = {0};
+    ckpt_graph g;
+    ckpt_view x = input(&g, 16, 12), first, y;
+    linear(&g, CKPT_ACT_RELU, 12, &x);
+    first = x;
+    for (int k = 0; k < 6; k++) linear(&g, CKPT_ACT_RELU, 12, &x);
+    assert_int_equal(ckpt_build_binary(&g, "skip", CKPT_BINARY_ADD, &first, &x, &y, &g_err), CKPT_OK);
+    linear(&g, CKPT_ACT_IDENTITY, 3, &y);
+    finish(&g, &y, CKPT_OPTIMIZER_SGD, true);
+    compare(&g, false, &sum);
+    ckpt_graph_free(&g);
+    print_agreement("long skip", &sum);
+}
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
+    finish(g, x, CKPT_OPTIMIZER_ADAM, false);
+    agreement sum = {0};
+    ckpt_chain_strategy *chain;
+    double start = seconds();
+    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, &chain, &g_err), CKPT_OK);
+    double opened = seconds();
+    uint64_t least = ckpt_chain_strategy_minimum(chain);
+    ckpt_chain_solution solution;
+    ckpt_pool pool = {0};
+    ckpt_schedule schedule;
+    assert_int_equal(ckpt_chain_strategy_solve(chain, 2 * least, &pool, &schedule, &solution, &g_err),
+                     CKPT_OK);
+    printf("%s: open %.1f ms, solve %.1f ms; at twice the minimum: recomputed %.3g, bound %.3g\n", what,
+           1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_flops,
+           (double)solution.bound.lower_bound_flops);
+    ckpt_pool_free(&pool);
+    ckpt_chain_strategy_close(chain);
+    compare(g, false, &sum);
+    print_agreement(what, &sum);
+    ckpt_graph_free(g);
+}
+
+static void test_deep_models(void **state) {
+    (void)state;
+    g_random.state = 13;
+    ckpt_graph g;
+    ckpt_view x = input(&g, 64, 64);
+    for (int k = 0; k < 63; k++) linear(&g, CKPT_ACT_RELU, 256, &x);
+    linear(&g, CKPT_ACT_IDENTITY, 10, &x);
+    time_graph("64 equal layers", &g, &x);
+    x = input(&g, 64, 64);
+    for (int k = 0; k < 63; k++) linear(&g, CKPT_ACT_RELU, between(16, 512), &x);
+    linear(&g, CKPT_ACT_IDENTITY, 10, &x);
+    time_graph("64 layers of different widths", &g, &x);
+    x = input(&g, 64, 64);
+    linear(&g, CKPT_ACT_RELU, 128, &x);
+    for (int k = 0; k < 16; k++) residual(&g, 256, true, &x);
+    linear(&g, CKPT_ACT_IDENTITY, 10, &x);
+    time_graph("16 pre-norm blocks", &g, &x);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
+        cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
+        cmocka_unit_test(test_deep_models),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

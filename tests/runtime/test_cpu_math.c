@@ -1,0 +1,215 @@
+/* The shared arithmetic against libm in double: bits of floats taken evenly over the whole range, so that every
+ * binade, subnormals and NaNs among them, is visited. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <math.h>
+
+#include <cmocka.h>
+
+#include "runtime/act_math.h"
+#include "runtime/convert_math.h"
+#include "runtime/update_math.h"
+
+/* |got - want| in units in the last place of a float near `want`. */
+static double ulps(float got, double want) {
+    if (isnan(want)) return isnan(got) ? 0 : 1e30;
+    if (isinf((float)want)) return (float)want == got ? 0 : 1e30;
+    if (isnan(got) || isinf(got)) return 1e30;
+    int exponent;
+    frexp(want, &exponent);
+    return fabs((double)got - want) / ldexp(1, (exponent < -125 ? -125 : exponent) - 24);
+}
+
+typedef struct worst {
+    double ulp;
+    float at;
+} worst;
+
+static worst sweep(float (*f)(float), double (*reference)(double), float low, float high) {
+    worst w = {0, 0};
+    for (uint64_t bits = 0; bits <= UINT32_MAX; bits += 1499) {
+        const float x = ckpt_bits_float((uint32_t)bits);
+        if (!(x >= low && x <= high)) continue;
+        const double u = ulps(f(x), reference((double)x));
+        if (u > w.ulp) w = (worst){u, x};
+    }
+    return w;
+}
+
+static float softplus_f(float x) { return ckpt_softplus(x); }
+static double softplus_d(double x) { return fmax(x, 0) + log1p(exp(-fabs(x))); }
+static double sigmoid_d(double x) { return 1 / (1 + exp(-x)); }
+static float exp_f(float x) { return ckpt_exp(x); }
+static float expm1_f(float x) { return ckpt_expm1_low(x); }
+static float log_f(float x) { return ckpt_log(x); }
+static float log1p_f(float x) { return ckpt_log1p_unit(x); }
+static float tanh_f(float x) { return ckpt_tanh(x); }
+static float erf_f(float x) { return ckpt_erf(x); }
+static float sigmoid_f(float x) { return ckpt_sigmoid(x); }
+static float erfc_f(float x) { return ckpt_erfc_with(x, ckpt_exp(0.0f - x * x)); }
+
+static void test_elementary_functions(void **state) {
+    (void)state;
+    const struct {
+        const char *name;
+        float (*f)(float);
+        double (*reference)(double);
+        float low, high;
+        double limit;
+    } row[] = {
+        {"exp", exp_f, exp, -INFINITY, INFINITY, 1.2},
+        {"expm1", expm1_f, expm1, -INFINITY, 0.3f, 1.8},
+        {"log", log_f, log, 0, INFINITY, 1.2},
+        {"log1p", log1p_f, log1p, 0, 1, 1.2},
+        {"tanh", tanh_f, tanh, -INFINITY, INFINITY, 2.0},
+        {"sigmoid", sigmoid_f, sigmoid_d, -87, INFINITY, 2.5},
+        {"softplus", softplus_f, softplus_d, -87, INFINITY, 3.0},
+        {"erf", erf_f, erf, -INFINITY, INFINITY, 2.0},
+        {"erfc to 3", erfc_f, erfc, 0, 3, 16},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        const worst w = sweep(row[i].f, row[i].reference, row[i].low, row[i].high);
+        print_message("%-10s %.3f ulp at %.9g\n", row[i].name, w.ulp, (double)w.at);
+        assert_true(w.ulp <= row[i].limit);
+    }
+}
+
+static void test_extremes(void **state) {
+    (void)state;
+    assert_true(ckpt_exp(INFINITY) == INFINITY && ckpt_exp(-INFINITY) == 0.0f && ckpt_exp(89.0f) == INFINITY);
+    assert_true(ckpt_exp(-103.0f) > 0.0f && ckpt_exp(-104.5f) == 0.0f && ckpt_exp(0.0f) == 1.0f);
+    assert_true(ckpt_log(0.0f) == -INFINITY && ckpt_log(INFINITY) == INFINITY && isnan(ckpt_log(-1.0f)));
+    assert_true(ckpt_log(1.0f) == 0.0f && ckpt_tanh(INFINITY) == 1.0f && ckpt_tanh(-INFINITY) == -1.0f);
+    assert_true(signbit(ckpt_tanh(-0.0f)) && ckpt_erf(INFINITY) == 1.0f && ckpt_erf(-INFINITY) == -1.0f);
+    assert_true(ckpt_sigmoid(-INFINITY) == 0.0f && ckpt_sigmoid(INFINITY) == 1.0f);
+    assert_true(ckpt_softplus(INFINITY) == INFINITY && ckpt_softplus(-INFINITY) == 0.0f);
+    for (int a = 0; a < CKPT_ACT_COUNT; a++) {
+        const float y = ckpt_act_value((ckpt_act)a, NAN, 1.5f, 0.5f);
+        assert_true(isnan(y));
+        /* far out, every act and slope of a finite number is finite */
+        for (int e = -30; e <= 30; e++)
+            for (int sign = -1; sign <= 1; sign += 2) {
+                const float x = (float)sign * ldexpf(1.1f, e);
+                assert_true(isfinite(ckpt_act_value((ckpt_act)a, x, 1.5f, 0.5f)));
+                assert_true(isfinite(ckpt_act_slope((ckpt_act)a, x, 1.5f, 0.5f)) || a == CKPT_ACT_TANH ||
+                            a == CKPT_ACT_SIGMOID || a == CKPT_ACT_SOFTPLUS);
+            }
+    }
+}
+
+/* The formulas of acts.def once more, in double. */
+static double act_reference(ckpt_act act, double x, double alpha, double beta) {
+    switch (act) {
+    case CKPT_ACT_IDENTITY: return x;
+    case CKPT_ACT_RELU: return x > 0 ? x : 0;
+    case CKPT_ACT_LEAKY_RELU:
+    case CKPT_ACT_LEAKY_RELU_X: return x > 0 ? x : alpha * x;
+    case CKPT_ACT_ELU:
+    case CKPT_ACT_ELU_X: return x > 0 ? x : alpha * expm1(x);
+    case CKPT_ACT_SIGMOID: return sigmoid_d(x);
+    case CKPT_ACT_TANH: return tanh(x);
+    case CKPT_ACT_SOFTPLUS: return softplus_d(x);
+    case CKPT_ACT_GELU: return x * 0.5 * erfc(-x * 0.70710678118654752);
+    case CKPT_ACT_GELU_TANH: return x * sigmoid_d(1.5957691216057308 * (x + 0.044715 * x * x * x));
+    case CKPT_ACT_SILU: return x * sigmoid_d(x);
+    case CKPT_ACT_ERF: return erf(x);
+    case CKPT_ACT_NEG: return -x;
+    case CKPT_ACT_SCALE: return alpha * x + beta;
+    case CKPT_ACT_COUNT: break;
+    }
+    return x;
+}
+
+static void test_acts_and_slopes(void **state) {
+    (void)state;
+    const double h = 1e-5;
+    for (int a = 0; a < CKPT_ACT_COUNT; a++) {
+        const ckpt_act act = (ckpt_act)a;
+        double value_error = 0, slope_error = 0;
+        for (float x = -12; x < 12; x += 0.00731f) {
+            const float alpha = 0.75f, beta = -0.25f;
+            const double want = act_reference(act, (double)x, 0.75, -0.25);
+            const float got = ckpt_act_value(act, x, alpha, beta);
+            const double e = fabs((double)got - want) / fmax(fabs(want), 1e-4);
+            if (e > value_error) value_error = e;
+            if (fabsf(x) < 1e-3f) continue; /* kinks */
+            const double difference = (act_reference(act, (double)x + h, 0.75, -0.25) -
+                                       act_reference(act, (double)x - h, 0.75, -0.25)) / (2 * h);
+            bool from_output = false;
+            switch (act) {
+#define X(ID, name, out, costly)                                                                             \
+    case CKPT_ACT_##ID: from_output = out; break;
+#include "graph/acts.def"
+#undef X
+            case CKPT_ACT_COUNT: break;
+            }
+            const double s = (double)ckpt_act_slope(act, from_output ? got : x, alpha, beta);
+            const double es = fabs(s - difference) / fmax(fabs(difference), 0.1);
+            if (es > slope_error) slope_error = es;
+        }
+        print_message("act %2d: value %.2e, slope %.2e\n", a, value_error, slope_error);
+        assert_true(value_error < 3e-6);
+        assert_true(slope_error < 1e-5);
+    }
+}
+
+static void test_halves(void **state) {
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        const float x = ckpt_float_from_half((uint16_t)h), b = ckpt_float_from_bfloat((uint16_t)h);
+        const int e = (int)(h >> 10 & 31), m = (int)(h & 1023);
+        const float sign = h & 0x8000 ? -1.0f : 1.0f;
+        const float want = e == 31 ? (m ? NAN : sign * INFINITY)
+                           : e     ? sign * ldexpf((float)(1024 + m), e - 25)
+                                   : sign * ldexpf((float)m, -24);
+        assert_true(isnan(want) ? isnan(x) : x == want && signbit(x) == signbit(want));
+        if (!isnan(x)) assert_int_equal(ckpt_half_from_float(x), h);
+        if (!isnan(b)) assert_int_equal(ckpt_bfloat_from_float(b), h);
+        if (e == 31 || isnan(b)) continue;
+        /* the midpoint to the next half goes to the even one, and a hair beyond it upwards */
+        const float next = ckpt_float_from_half((uint16_t)(h + 1));
+        if (isinf(next)) continue;
+        const double middle = ((double)x + (double)next) / 2;
+        assert_int_equal(ckpt_half_from_float((float)middle), h & 1 ? h + 1 : h);
+        assert_int_equal(ckpt_half_from_float(ckpt_float_round_odd(middle * (1 + 1e-12))), h + 1);
+    }
+    assert_int_equal(ckpt_half_from_float(65520.0f), 0x7C00);
+    assert_int_equal(ckpt_half_from_float(65519.0f), 0x7BFF);
+    assert_int_equal(ckpt_half_from_float(ckpt_float_round_odd(1e300)), 0x7C00);
+    assert_true((ckpt_half_from_float(NAN) & 0x7FFF) > 0x7C00 && (ckpt_bfloat_from_float(NAN) & 0x7FFF) > 0x7F80);
+    assert_int_equal(ckpt_i32_from_double(1e300), INT32_MAX);
+    assert_int_equal(ckpt_i32_from_double(NAN), 0);
+    assert_true(ckpt_i64_from_double(-1e300) == INT64_MIN && ckpt_i64_from_double(9.3e18) == INT64_MAX);
+}
+
+/* Ten steps of Adam and AdamW in double, as Kingma and Ba's algorithm 1 and Loshchilov and Hutter's write them. */
+static void test_adam(void **state) {
+    (void)state;
+    for (int decoupled = 0; decoupled < 2; decoupled++) {
+        double w = 0.8, m = 0, v = 0;
+        float fw = 0.8f, fm = 0, fv = 0;
+        for (int t = 1; t <= 10; t++) {
+            const double lr = 1e-2, decay = 0.1, raw = cos(t) * 0.3;
+            const ckpt_adam_rate r = ckpt_adam_rates(0.9f, 0.999f, 1e-2f, 0.1f, decoupled, (uint64_t)t);
+            const double g = raw + (decoupled ? 0 : decay * w);
+            m = 0.9 * m + 0.1 * g;
+            v = 0.999 * v + 0.001 * g * g;
+            if (decoupled) w -= lr * decay * w;
+            w -= lr * (m / (1 - pow(0.9, t))) / (sqrt(v / (1 - pow(0.999, t))) + 1e-8);
+            fw = ckpt_adam_update(fw, (float)raw, &fm, &fv, 0.999f, 1e-8f, &r);
+            assert_true(fabs((double)fw - w) < 3e-7 && fabs((double)fv - v) < 1e-6 * v);
+        }
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_elementary_functions), cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_acts_and_slopes),      cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_adam),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
