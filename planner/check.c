@@ -31,7 +31,9 @@ typedef struct replay {
     ckpt_check_seen *seen;
 } replay;
 
-static const char *tensor_name(const replay *r, int tensor) { return r->graph->tensor[tensor].name; }
+static const char *tensor_name(const replay *r, int tensor) {
+    return r->graph->tensor[tensor].name;
+}
 
 /* "step 12 (fc1) ..." */
 #define FAIL_AT(r, s, ...)                                                                                   \
@@ -45,13 +47,17 @@ static ckpt_status check_instance(const ckpt_graph *g, const ckpt_plan *p, int k
     const char *name = g->tensor[x->tensor].name;
     const uint64_t bytes = ckpt_tensor_bytes(&g->tensor[x->tensor]);
     if (x->bytes != bytes)
-        return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' has %" PRIu64 " bytes instead of %" PRIu64, k, name,
-                         x->bytes, bytes);
-    if (x->offset % p->alignment_bytes != 0 || x->offset > p->memory.arena || bytes > p->memory.arena - x->offset)
-        return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' at offset %" PRIu64 " is not aligned or not inside the "
-                         "arena", k, name, x->offset);
+        return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' has %" PRIu64 " bytes instead of %" PRIu64, k,
+                         name, x->bytes, bytes);
+    if (x->offset % p->alignment_bytes != 0 || x->offset > p->memory.arena ||
+        bytes > p->memory.arena - x->offset)
+        return ckpt_fail(err, CKPT_FAILED,
+                         "instance %d of '%s' at offset %" PRIu64 " is not aligned or not inside the "
+                         "arena",
+                         k, name, x->offset);
     if (x->first < 0 || x->first >= x->end || x->end > p->step_count)
-        return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' lives in no steps: [%d, %d)", k, name, x->first, x->end);
+        return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' lives in no steps: [%d, %d)", k, name,
+                         x->first, x->end);
     if (x->reuses < -1 || x->reuses >= p->instance_count || x->reuses == k)
         return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' reuses no instance: %d", k, name, x->reuses);
     return CKPT_OK;
@@ -89,6 +95,17 @@ static ckpt_status check_step(replay *r, int s, ckpt_error *err) {
     return CKPT_OK;
 }
 
+/* A graph's outputs are read when the last step has run: the newest production of each. */
+static void use_outputs_at_end(replay *r) {
+    for (int i = 0; i < r->graph->output_count; i++) {
+        int newest = -1;
+        for (int k = 0; k < r->plan->instance_count; k++)
+            if (r->plan->instance[k].tensor == r->graph->output[i] && (newest < 0 || r->writer[k] > r->writer[newest]))
+                newest = k;
+        if (newest >= 0) r->last_use[newest] = r->plan->step_count - 1;
+    }
+}
+
 /* Shapes of everything, so that the replay may index freely; lifetimes as the steps themselves imply them. */
 static ckpt_status check_structure(replay *r, ckpt_error *err) {
     const ckpt_plan *p = r->plan;
@@ -97,11 +114,14 @@ static ckpt_status check_structure(replay *r, ckpt_error *err) {
         r->writer[k] = r->last_use[k] = -1;
     }
     for (int s = 0; s < p->step_count; s++) CKPT_TRY(check_step(r, s, err));
+    use_outputs_at_end(r);
     for (int k = 0; k < p->instance_count; k++) {
         const ckpt_instance *x = &p->instance[k];
         if (r->writer[k] != x->first || r->last_use[k] + 1 != x->end)
-            return ckpt_fail(err, CKPT_FAILED, "instance %d of '%s' is stated to live in steps [%d, %d) but lives in [%d, %d)",
-                             k, tensor_name(r, x->tensor), x->first, x->end, r->writer[k], r->last_use[k] + 1);
+            return ckpt_fail(err, CKPT_FAILED,
+                             "instance %d of '%s' is stated to live in steps [%d, %d) but lives in [%d, %d)",
+                             k, tensor_name(r, x->tensor), x->first, x->end, r->writer[k],
+                             r->last_use[k] + 1);
     }
     return CKPT_OK;
 }
@@ -131,7 +151,8 @@ static ckpt_status check_repetition(replay *r, int s, ckpt_error *err) {
     if (node->op == CKPT_OP_LOSS || node->when != CKPT_ALWAYS) return FAIL_AT(r, s, "must run once");
     for (int i = 0; i < node->out_count; i++)
         if (node->out[i] >= 0 && r->graph->tensor[node->out[i]].role != CKPT_ROLE_STEP)
-            return FAIL_AT(r, s, "runs twice although it has an effect on '%s'", tensor_name(r, node->out[i]));
+            return FAIL_AT(r, s, "runs twice although it has an effect on '%s'",
+                           tensor_name(r, node->out[i]));
     return CKPT_OK;
 }
 
@@ -140,8 +161,10 @@ static int find_span(const replay *r, uint64_t lo) {
     int low = 0, high = r->map_count;
     while (low < high) {
         const int middle = low + (high - low) / 2;
-        if (r->map[middle].hi <= lo) low = middle + 1;
-        else high = middle;
+        if (r->map[middle].hi <= lo)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -158,16 +181,18 @@ static ckpt_status check_read(replay *r, int s, int i, ckpt_error *err) {
         return CKPT_OK;
     }
     if (r->newest[t] != k)
-        return FAIL_AT(r, s, "reads instance %d of '%s', but the newest is %d", k, tensor_name(r, t), r->newest[t]);
+        return FAIL_AT(r, s, "reads instance %d of '%s', but the newest is %d", k, tensor_name(r, t),
+                       r->newest[t]);
     const ckpt_node *producer = &r->graph->node[r->plan->step[r->writer[k]].node];
     if (producer->when != CKPT_ALWAYS && producer->when != node->when)
         return FAIL_AT(r, s, "reads '%s', which is not made in every micro-batch", tensor_name(r, t));
     const ckpt_instance *x = &r->plan->instance[k];
     if (x->bytes == 0) return CKPT_OK;
     const int m = find_span(r, x->offset);
-    if (m == r->map_count || r->map[m].lo != x->offset || r->map[m].hi != x->offset + x->bytes || r->map[m].owner != k)
-        return FAIL_AT(r, s, "reads '%s' at offset %" PRIu64 ", which has been written over", tensor_name(r, t),
-                       x->offset);
+    if (m == r->map_count || r->map[m].lo != x->offset || r->map[m].hi != x->offset + x->bytes ||
+        r->map[m].owner != k)
+        return FAIL_AT(r, s, "reads '%s' at offset %" PRIu64 ", which has been written over",
+                       tensor_name(r, t), x->offset);
     return CKPT_OK;
 }
 
@@ -180,11 +205,14 @@ static ckpt_status check_reuse(const replay *r, int s, int k, ckpt_error *err) {
     int permitted = 0, forbidden = 0;
     for (int i = 0; i < CKPT_MAX_IN; i++) {
         if (step->in[i] != x->reuses) continue;
-        if (mask >> i & 1) permitted++;
-        else forbidden++;
+        if (mask >> i & 1)
+            permitted++;
+        else
+            forbidden++;
     }
     if (k != step->out[0] || !permitted || forbidden)
-        return FAIL_AT(r, s, "may not write '%s' over '%s'", tensor_name(r, x->tensor), tensor_name(r, over->tensor));
+        return FAIL_AT(r, s, "may not write '%s' over '%s'", tensor_name(r, x->tensor),
+                       tensor_name(r, over->tensor));
     if (r->last_use[x->reuses] != s)
         return FAIL_AT(r, s, "writes over '%s', which step %d still reads", tensor_name(r, over->tensor),
                        r->last_use[x->reuses]);
@@ -207,13 +235,15 @@ static ckpt_status write_instance(replay *r, int s, int k, ckpt_error *err) {
     for (; to < r->map_count && r->map[to].lo < hi; to++)
         if (r->last_use[r->map[to].owner] >= s && r->map[to].owner != x->reuses)
             return FAIL_AT(r, s, "writes '%s' over '%s' (instance %d), which step %d still uses",
-                           tensor_name(r, x->tensor), tensor_name(r, r->plan->instance[r->map[to].owner].tensor),
-                           r->map[to].owner, r->last_use[r->map[to].owner]);
+                           tensor_name(r, x->tensor),
+                           tensor_name(r, r->plan->instance[r->map[to].owner].tensor), r->map[to].owner,
+                           r->last_use[r->map[to].owner]);
     span piece[3];
     int pieces = 0;
     if (from < to && r->map[from].lo < lo) piece[pieces++] = (span){r->map[from].lo, lo, r->map[from].owner};
     piece[pieces++] = (span){lo, hi, k};
-    if (from < to && r->map[to - 1].hi > hi) piece[pieces++] = (span){hi, r->map[to - 1].hi, r->map[to - 1].owner};
+    if (from < to && r->map[to - 1].hi > hi)
+        piece[pieces++] = (span){hi, r->map[to - 1].hi, r->map[to - 1].owner};
     memmove(r->map + from + pieces, r->map + to, (size_t)(r->map_count - to) * sizeof *r->map);
     memcpy(r->map + from, piece, (size_t)pieces * sizeof *piece);
     r->map_count += pieces - (to - from);
@@ -260,8 +290,10 @@ static void count_live(replay *r, int s) {
     int inherited = -1;
     for (int i = 0; i < CKPT_MAX_OUT; i++) {
         if (step->out[i] < 0) continue;
-        if (r->plan->instance[step->out[i]].reuses >= 0) inherited = r->plan->instance[step->out[i]].reuses;
-        else r->live += padded(r, step->out[i]);
+        if (r->plan->instance[step->out[i]].reuses >= 0)
+            inherited = r->plan->instance[step->out[i]].reuses;
+        else
+            r->live += padded(r, step->out[i]);
     }
     if (r->live > r->seen->live_peak) r->seen->live_peak = r->live;
     for (int i = 0; i < CKPT_MAX_IN; i++) {
@@ -286,7 +318,8 @@ static ckpt_status replay_steps(replay *r, ckpt_error *err) {
         count_live(r, s);
     }
     for (int n = 0; n < r->graph->node_count; n++)
-        if (r->runs[n] == 0) return ckpt_fail(err, CKPT_FAILED, "node %d (%s) never runs", n, r->graph->node[n].name);
+        if (r->runs[n] == 0)
+            return ckpt_fail(err, CKPT_FAILED, "node %d (%s) never runs", n, r->graph->node[n].name);
     return CKPT_OK;
 }
 
@@ -304,14 +337,15 @@ static bool allocate(replay *r) {
     r->touched = ckpt_pool_array(pool, tensors, bool);
     r->closed = ckpt_pool_array(pool, tensors, bool);
     r->map = ckpt_pool_array(pool, 2 * instances + 3, span); /* each write adds at most two */
-    if (!r->writer || !r->last_use || !r->newest || !r->runs || !r->version || !r->expected_in || !r->expected_out ||
-        !r->touched || !r->closed || !r->map)
+    if (!r->writer || !r->last_use || !r->newest || !r->runs || !r->version || !r->expected_in ||
+        !r->expected_out || !r->touched || !r->closed || !r->map)
         return false;
     for (size_t t = 0; t < tensors; t++) r->newest[t] = -1;
     return true;
 }
 
-ckpt_status ckpt_check_replay(const ckpt_graph *graph, const ckpt_plan *plan, ckpt_check_seen *seen, ckpt_error *err) {
+ckpt_status ckpt_check_replay(const ckpt_graph *graph, const ckpt_plan *plan, ckpt_check_seen *seen,
+                              ckpt_error *err) {
     *seen = (ckpt_check_seen){0};
     const uint64_t a = plan->alignment_bytes;
     if (a == 0 || (a & (a - 1)) != 0)
@@ -322,7 +356,8 @@ ckpt_status ckpt_check_replay(const ckpt_graph *graph, const ckpt_plan *plan, ck
     if (plan->step_count < 0 || plan->instance_count < 0 || plan->memory.arena > UINT64_MAX / 2)
         return ckpt_fail(err, CKPT_FAILED, "the plan's counts are out of range");
     replay r = {.graph = graph, .plan = plan, .seen = seen};
-    ckpt_status status = allocate(&r) ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while checking a plan");
+    ckpt_status status =
+        allocate(&r) ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while checking a plan");
     if (status == CKPT_OK) status = check_structure(&r, err);
     if (status == CKPT_OK) {
         find_expected_versions(&r);
@@ -332,7 +367,8 @@ ckpt_status ckpt_check_replay(const ckpt_graph *graph, const ckpt_plan *plan, ck
     return status;
 }
 
-ckpt_status ckpt_plan_check(const ckpt_graph *graph, const ckpt_plan *plan, const ckpt_graph *eval, ckpt_error *err) {
+ckpt_status ckpt_plan_check(const ckpt_graph *graph, const ckpt_plan *plan, const ckpt_graph *eval,
+                            ckpt_error *err) {
     ckpt_check_seen seen;
     CKPT_TRY(ckpt_check_replay(graph, plan, &seen, err));
     return ckpt_check_totals(graph, plan, eval, &seen, err);

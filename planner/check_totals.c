@@ -30,7 +30,8 @@ static bool is_input(const ckpt_tensor *tensor) {
     return tensor->role == CKPT_ROLE_INPUT || tensor->role == CKPT_ROLE_TARGET;
 }
 
-/* Every copy of every tensor that outlives the step, in `extents` (NULL: only counted). -1: an offset is wrong. */
+/* Every copy of every tensor that outlives the step, in `extents` (NULL: only counted). -1: an offset is
+ * wrong. */
 static int64_t list_extents(const ckpt_graph *g, const ckpt_plan *p, extent *extents, ckpt_error *err) {
     int64_t count = 0;
     for (int t = 0; t < g->tensor_count; t++) {
@@ -46,8 +47,10 @@ static int64_t list_extents(const ckpt_graph *g, const ckpt_plan *p, extent *ext
             const uint64_t lo = at + (uint64_t)c * p->input_stride_bytes;
             if (at > p->persistent_bytes || lo > p->persistent_bytes || bytes > p->persistent_bytes - lo ||
                 lo % p->alignment_bytes != 0) {
-                ckpt_fail(err, CKPT_FAILED, "'%s' at offset %" PRIu64 " is not aligned or not inside the persistent "
-                          "region", tensor->name, lo);
+                ckpt_fail(err, CKPT_FAILED,
+                          "'%s' at offset %" PRIu64 " is not aligned or not inside the persistent "
+                          "region",
+                          tensor->name, lo);
                 return -1;
             }
             if (extents) extents[count] = (extent){lo, lo + bytes, t};
@@ -71,8 +74,8 @@ static ckpt_status check_extents(const ckpt_graph *g, const ckpt_plan *p, ckpt_e
     for (int64_t i = 0; i < count && status == CKPT_OK; i++) {
         if (extents[i].lo == extents[i].hi) continue;
         if (extents[i].lo < end)
-            status = ckpt_fail(err, CKPT_FAILED, "'%s' and '%s' overlap in the persistent region", g->tensor[owner].name,
-                               g->tensor[extents[i].tensor].name);
+            status = ckpt_fail(err, CKPT_FAILED, "'%s' and '%s' overlap in the persistent region",
+                               g->tensor[owner].name, g->tensor[extents[i].tensor].name);
         end = extents[i].hi;
         owner = extents[i].tensor;
     }
@@ -80,8 +83,8 @@ static ckpt_status check_extents(const ckpt_graph *g, const ckpt_plan *p, ckpt_e
     return status;
 }
 
-/* Sizes of the persistent region by role; its extents are disjoint and as large together as the region, so it has
- * no holes. */
+/* Sizes of the persistent region by role; its extents are disjoint and as large together as the region, so it
+ * has no holes. */
 static ckpt_status check_persistent(const ckpt_graph *g, const ckpt_plan *p, ckpt_error *err) {
     uint64_t role[CKPT_ROLE_RESULT + 1] = {0};
     for (int t = 0; t < g->tensor_count; t++)
@@ -94,8 +97,8 @@ static ckpt_status check_persistent(const ckpt_graph *g, const ckpt_plan *p, ckp
     CKPT_TRY(differs("memory.constants", p->memory.constants, role[CKPT_ROLE_CONST], err));
     CKPT_TRY(differs("memory.optimizer", p->memory.optimizer, role[CKPT_ROLE_STATE], err));
     CKPT_TRY(differs("memory.gradients", p->memory.gradients, role[CKPT_ROLE_GRADSUM], err));
-    CKPT_TRY(differs("memory.inputs", p->memory.inputs, batch * (uint64_t)p->input_buffers + role[CKPT_ROLE_RESULT],
-                     err));
+    CKPT_TRY(differs("memory.inputs", p->memory.inputs,
+                     batch * (uint64_t)p->input_buffers + role[CKPT_ROLE_RESULT], err));
     CKPT_TRY(differs("the persistent region", p->persistent_bytes,
                      p->memory.parameters + p->memory.constants + p->memory.optimizer + p->memory.gradients +
                          p->memory.inputs,
@@ -103,8 +106,8 @@ static ckpt_status check_persistent(const ckpt_graph *g, const ckpt_plan *p, ckp
     return check_extents(g, p, err);
 }
 
-/* The most that is live when the graph's nodes run once each in order, outputs written over dying inputs where
- * ops.def permits. `last` is by tensor. */
+/* The most that is live when the graph's nodes run once each in order, outputs written over dying inputs
+ * where ops.def permits. `last` is by tensor. */
 static uint64_t straight_live_peak(const ckpt_graph *g, uint64_t alignment, int *last) {
     for (int n = 0; n < g->node_count; n++) {
         for (int i = 0; i < g->node[n].out_count; i++)
@@ -143,18 +146,21 @@ static uint64_t straight_live_peak(const ckpt_graph *g, uint64_t alignment, int 
     return peak;
 }
 
-static ckpt_status check_eval(const ckpt_graph *g, const ckpt_plan *p, const ckpt_graph *eval, ckpt_error *err) {
+static ckpt_status check_eval(const ckpt_graph *g, const ckpt_plan *p, const ckpt_graph *eval,
+                              ckpt_error *err) {
     if (!eval) {
         CKPT_TRY(differs("memory.eval_arena", p->memory.eval_arena, 0, err));
         return differs("memory.eval_live_peak", p->memory.eval_live_peak, 0, err);
     }
     if (eval->tensor_count > g->tensor_count)
-        return ckpt_fail(err, CKPT_FAILED, "the evaluation graph has tensors that the training graph has not");
+        return ckpt_fail(err, CKPT_FAILED,
+                         "the evaluation graph has tensors that the training graph has not");
     for (int t = 0; t < eval->tensor_count; t++)
         if (eval->tensor[t].role != g->tensor[t].role ||
             (eval->tensor[t].role != CKPT_ROLE_STEP &&
              ckpt_tensor_bytes(&eval->tensor[t]) > ckpt_tensor_bytes(&g->tensor[t])))
-            return ckpt_fail(err, CKPT_FAILED, "'%s' of the evaluation graph does not fit its place in the training graph",
+            return ckpt_fail(err, CKPT_FAILED,
+                             "'%s' of the evaluation graph does not fit its place in the training graph",
                              eval->tensor[t].name);
     ckpt_pool scratch = {0};
     int *last = ckpt_pool_array(&scratch, eval->tensor_count, int);
@@ -167,26 +173,31 @@ static ckpt_status check_eval(const ckpt_graph *g, const ckpt_plan *p, const ckp
     return CKPT_OK;
 }
 
-static ckpt_status check_memory(const ckpt_graph *g, const ckpt_plan *p, const ckpt_check_seen *seen, ckpt_error *err) {
+static ckpt_status check_memory(const ckpt_graph *g, const ckpt_plan *p, const ckpt_check_seen *seen,
+                                ckpt_error *err) {
     const ckpt_plan_memory *m = &p->memory;
     const uint64_t highest = padded(seen->highest, p->alignment_bytes);
     CKPT_TRY(differs("memory.arena", m->arena, highest > m->eval_arena ? highest : m->eval_arena, err));
     CKPT_TRY(differs("memory.live_peak", m->live_peak,
                      seen->live_peak > m->eval_live_peak ? seen->live_peak : m->eval_live_peak, err));
     bool products = false;
-    for (int n = 0; n < g->node_count; n++) products |= (ckpt_op_info(g->node[n].op)->flags & CKPT_MATMUL) != 0;
-    if (m->workspace % p->alignment_bytes != 0 || m->workspace > UINT64_MAX / 4 || (m->workspace && !products))
-        return ckpt_fail(err, CKPT_FAILED, "memory.workspace of %" PRIu64 " bytes is not aligned or not needed",
-                         m->workspace);
+    for (int n = 0; n < g->node_count; n++)
+        products |= (ckpt_op_info(g->node[n].op)->flags & CKPT_MATMUL) != 0;
+    if (m->workspace % p->alignment_bytes != 0 || m->workspace > UINT64_MAX / 4 ||
+        (m->workspace && !products))
+        return ckpt_fail(err, CKPT_FAILED,
+                         "memory.workspace of %" PRIu64 " bytes is not aligned or not needed", m->workspace);
     return differs("memory.total", m->total, p->persistent_bytes + m->workspace + m->arena, err);
 }
 
 static ckpt_status check_layers(const ckpt_graph *g, const ckpt_plan *p, ckpt_error *err) {
     if (p->layer_count != g->layer_count)
-        return ckpt_fail(err, CKPT_FAILED, "the plan has %d layers, the graph %d", p->layer_count, g->layer_count);
+        return ckpt_fail(err, CKPT_FAILED, "the plan has %d layers, the graph %d", p->layer_count,
+                         g->layer_count);
     ckpt_pool scratch = {0};
     bool *recomputed = ckpt_pool_array(&scratch, g->layer_count, bool);
-    ckpt_status status = recomputed ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while checking a plan");
+    ckpt_status status =
+        recomputed ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while checking a plan");
     for (int s = 0; recomputed && s < p->step_count; s++) {
         const int layer = g->node[p->step[s].node].layer;
         if (layer >= 0 && p->step[s].recompute) recomputed[layer] = true;
@@ -194,7 +205,8 @@ static ckpt_status check_layers(const ckpt_graph *g, const ckpt_plan *p, ckpt_er
     for (int i = 0; status == CKPT_OK && i < p->layer_count; i++)
         if (p->layer_recomputed[i] != recomputed[i])
             status = ckpt_fail(err, CKPT_FAILED, "layer %d (%s) is %s", i, g->layer[i].name,
-                               recomputed[i] ? "recomputed but not stated to be" : "stated to be recomputed but is not");
+                               recomputed[i] ? "recomputed but not stated to be"
+                                             : "stated to be recomputed but is not");
     ckpt_pool_free(&scratch);
     return status;
 }
@@ -212,10 +224,12 @@ static ckpt_status check_compute(const ckpt_graph *g, const ckpt_plan *p, ckpt_e
     CKPT_TRY(differs("compute.forward_flops", p->compute.forward_flops, forward, err));
     CKPT_TRY(differs("compute.backward_flops", p->compute.backward_flops, backward, err));
     CKPT_TRY(differs("compute.recompute_flops", p->compute.recompute_flops, again, err));
-    CKPT_TRY(differs("compute.recomputed_nodes", (uint64_t)p->compute.recomputed_nodes, (uint64_t)steps, err));
+    CKPT_TRY(
+        differs("compute.recomputed_nodes", (uint64_t)p->compute.recomputed_nodes, (uint64_t)steps, err));
     if (p->bound.lower_bound_flops > again)
-        return ckpt_fail(err, CKPT_FAILED, "the plan recomputes %" PRIu64 " FLOP, less than its lower bound of %" PRIu64,
-                         again, p->bound.lower_bound_flops);
+        return ckpt_fail(err, CKPT_FAILED,
+                         "the plan recomputes %" PRIu64 " FLOP, less than its lower bound of %" PRIu64, again,
+                         p->bound.lower_bound_flops);
     return check_layers(g, p, err);
 }
 

@@ -5,7 +5,8 @@
 #include "planner/schedule.h"
 
 /* Instances that follow each other in one buffer are packed as one: `group` maps to it. */
-static bool group_reuses(const ckpt_liveness *live, ckpt_pack_problem *problem, int *group, ckpt_pool *scratch) {
+static bool group_reuses(const ckpt_liveness *live, ckpt_pack_problem *problem, int *group,
+                         ckpt_pool *scratch) {
     int64_t *lower = ckpt_pool_array(scratch, live->instance_count, int64_t);
     int64_t *upper = ckpt_pool_array(scratch, live->instance_count, int64_t);
     uint64_t *size = ckpt_pool_array(scratch, live->instance_count, uint64_t);

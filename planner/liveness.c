@@ -7,7 +7,8 @@ static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while finding lifetimes");
 }
 
-/* Every step's productions and what its reads mean; lifetimes grow to the last read. `newest` is by tensor. */
+/* Every step's productions and what its reads mean; lifetimes grow to the last read. `newest` is by tensor.
+ */
 static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *schedule, int *newest, bool *ran,
                                   ckpt_liveness *live, ckpt_error *err) {
     for (int s = 0; s < schedule->count; s++) {
@@ -23,8 +24,8 @@ static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *sche
             const int t = node->in[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
             if (newest[t] < 0)
-                return ckpt_fail(err, CKPT_FAILED, "step %d (%s) reads '%s' before any step has made it", s, node->name,
-                                 g->tensor[t].name);
+                return ckpt_fail(err, CKPT_FAILED, "step %d (%s) reads '%s' before any step has made it", s,
+                                 node->name, g->tensor[t].name);
             step->in[i] = newest[t];
             live->instance[newest[t]].end = s + 1;
         }
@@ -32,15 +33,20 @@ static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *sche
             const int t = node->out[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
             newest[t] = step->out[i] = live->instance_count;
-            live->instance[live->instance_count++] = (ckpt_instance){
-                .tensor = t, .first = s, .end = s + 1, .bytes = ckpt_tensor_bytes(&g->tensor[t]), .reuses = -1};
+            live->instance[live->instance_count++] =
+                (ckpt_instance){.tensor = t,
+                                .first = s,
+                                .end = s + 1,
+                                .bytes = ckpt_tensor_bytes(&g->tensor[t]),
+                                .reuses = -1};
         }
     }
     return CKPT_OK;
 }
 
-/* The input instance that output 0 of `step` may be written over, or -1. Reading the dying buffer through another
- * input as well is fine only where the op could be written over that one too: then it works element by element. */
+/* The input instance that output 0 of `step` may be written over, or -1. Reading the dying buffer through
+ * another input as well is fine only where the op could be written over that one too: then it works element
+ * by element. */
 static int dying_input(const ckpt_graph *g, const ckpt_plan_step *step, const ckpt_liveness *live) {
     const ckpt_node *node = &g->node[step->node];
     const unsigned mask = ckpt_op_info(node->op)->inplace;
@@ -58,8 +64,8 @@ static int dying_input(const ckpt_graph *g, const ckpt_plan_step *step, const ck
     return -1;
 }
 
-/* live_bytes as running sums of what begins and ends; a reusing instance adds nothing in the step that it shares
- * with its predecessor. */
+/* live_bytes as running sums of what begins and ends; a reusing instance adds nothing in the step that it
+ * shares with its predecessor. */
 static void count_live(ckpt_liveness *live, uint64_t alignment_bytes) {
     for (int k = 0; k < live->instance_count; k++) {
         const ckpt_instance *x = &live->instance[k];
@@ -77,8 +83,9 @@ static void count_live(ckpt_liveness *live, uint64_t alignment_bytes) {
     }
 }
 
-ckpt_status ckpt_liveness_find(const ckpt_graph *graph, const ckpt_schedule *schedule, uint64_t alignment_bytes,
-                               ckpt_pool *pool, ckpt_liveness *live, ckpt_error *err) {
+ckpt_status ckpt_liveness_find(const ckpt_graph *graph, const ckpt_schedule *schedule,
+                               uint64_t alignment_bytes, ckpt_pool *pool, ckpt_liveness *live,
+                               ckpt_error *err) {
     size_t outputs = 0;
     for (int s = 0; s < schedule->count; s++) outputs += (size_t)graph->node[schedule->node[s]].out_count;
     *live = (ckpt_liveness){.step_count = schedule->count,
@@ -94,6 +101,9 @@ ckpt_status ckpt_liveness_find(const ckpt_graph *graph, const ckpt_schedule *sch
     if (status == CKPT_OK) {
         for (int t = 0; t < graph->tensor_count; t++) newest[t] = -1;
         status = find_instances(graph, schedule, newest, ran, live, err);
+        for (int i = 0; status == CKPT_OK && i < graph->output_count; i++) /* read when all is done */
+            if (ckpt_tensor_is_step(graph, graph->output[i]) && newest[graph->output[i]] >= 0)
+                live->instance[newest[graph->output[i]]].end = schedule->count;
     }
     ckpt_pool_free(&scratch);
     if (status != CKPT_OK) return status;

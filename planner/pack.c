@@ -38,17 +38,27 @@ static void fill_keys(const ckpt_pack_part *p, int order, order_key *keys) {
         order_key *k = &keys[i];
         k->index = i;
         switch (order) {
-        case NESTED: memcpy(k->key, (uint64_t[3]){length, size, early}, sizeof k->key); break;
-        case STARTS_FIRST: memcpy(k->key, (uint64_t[3]){early, length, size}, sizeof k->key); break;
-        case ENDS_LAST: memcpy(k->key, (uint64_t[3]){late, length, size}, sizeof k->key); break;
-        case LARGEST: memcpy(k->key, (uint64_t[3]){size, length, early}, sizeof k->key); break;
-        default: memcpy(k->key, (uint64_t[3]){area(p, i), size, early}, sizeof k->key); break;
+        case NESTED:
+            memcpy(k->key, (uint64_t[3]){length, size, early}, sizeof k->key);
+            break;
+        case STARTS_FIRST:
+            memcpy(k->key, (uint64_t[3]){early, length, size}, sizeof k->key);
+            break;
+        case ENDS_LAST:
+            memcpy(k->key, (uint64_t[3]){late, length, size}, sizeof k->key);
+            break;
+        case LARGEST:
+            memcpy(k->key, (uint64_t[3]){size, length, early}, sizeof k->key);
+            break;
+        default:
+            memcpy(k->key, (uint64_t[3]){area(p, i), size, early}, sizeof k->key);
+            break;
         }
     }
 }
 
-/* Places buffers in the order of `keys`, each in the first gap (or, with best_fit, the tightest one) among the
- * placed ones it meets in time. `placed` holds indices by offset. Returns the height. */
+/* Places buffers in the order of `keys`, each in the first gap (or, with best_fit, the tightest one) among
+ * the placed ones it meets in time. `placed` holds indices by offset. Returns the height. */
 static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, bool best_fit, int *placed,
                                uint64_t *offset) {
     uint64_t height = 0;
@@ -75,11 +85,12 @@ static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, b
     return height;
 }
 
-/* Tried in this order until one is good enough. Nested lifetimes, the rule in training, need the first only. */
+/* Tried in this order until one is good enough. Nested lifetimes, the rule in training, need the first only.
+ */
 static const struct {
     int order;
     bool best_fit;
-} greedy[] = {{NESTED, false}, {LARGEST_AREA, false},  {STARTS_FIRST, true},
+} greedy[] = {{NESTED, false},  {LARGEST_AREA, false}, {STARTS_FIRST, true},
               {LARGEST, false}, {STARTS_FIRST, false}, {ENDS_LAST, false}};
 enum { GREEDY_COUNT = sizeof greedy / sizeof *greedy, GREEDY_LEAST = 3 };
 
@@ -92,7 +103,7 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     if (!keys || !placed || !offset) return false;
     const uint64_t half = *work / 2, cost = (uint64_t)p->count * (uint64_t)p->count / 4;
     *best = UINT64_MAX;
-    for (int k = 0; k < GREEDY_COUNT && *best > enough && (k < GREEDY_LEAST || *work > half + cost); k++) {
+    for (int k = 0; k<GREEDY_COUNT && * best> enough && (k < GREEDY_LEAST || *work > half + cost); k++) {
         fill_keys(p, greedy[k].order, keys);
         qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
         const uint64_t height = place_greedily(p, keys, greedy[k].best_fit, placed, offset);
@@ -104,12 +115,13 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     return true;
 }
 
-/* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest ceiling
- * is tried first: it is nearly always reached, and a low ceiling prunes most. Between that and the best, halves. */
-static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset, uint64_t *best,
-                    uint64_t *bound, uint64_t *trial) {
+/* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest
+ * ceiling is tried first: it is nearly always reached, and a low ceiling prunes most. Between that and the
+ * best, halves. */
+static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset,
+                    uint64_t *best, uint64_t *bound, uint64_t *trial) {
     uint64_t lowest = enough; /* ceilings below are refuted or given up */
-    for (uint64_t ceiling = enough; lowest < *best && *work > 0; ceiling = lowest + (*best - 1 - lowest) / 2) {
+    for (uint64_t ceiling = enough; lowest<*best && * work> 0; ceiling = lowest + (*best - 1 - lowest) / 2) {
         const uint64_t share = ceiling == enough ? *work - *work / 4 : *work / 2 + 1;
         uint64_t left = share;
         const ckpt_pack_answer answer = ckpt_pack_search(p, ceiling, &left, trial);
@@ -142,8 +154,10 @@ static int time_index(const axis *x, int64_t time) {
     int low = 0, high = x->count - 1;
     while (low < high) {
         const int middle = low + (high - low) / 2;
-        if (x->time[middle] < time) low = middle + 1;
-        else high = middle;
+        if (x->time[middle] < time)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -174,7 +188,8 @@ typedef struct sections {
     int *id, *start, *end; /* in the order of starts, ties by id */
 } sections;
 
-static bool find_sections(const ckpt_pack_problem *problem, const axis *x, sections *all, ckpt_pool *scratch) {
+static bool find_sections(const ckpt_pack_problem *problem, const axis *x, sections *all,
+                          ckpt_pool *scratch) {
     int *slot = ckpt_pool_array(scratch, (size_t)x->count + 1, int);
     all->id = ckpt_pool_array(scratch, problem->count, int);
     all->start = ckpt_pool_array(scratch, problem->count, int);
@@ -195,8 +210,8 @@ static bool find_sections(const ckpt_pack_problem *problem, const axis *x, secti
 }
 
 /* Makes a part of the buffers [first, last) of `all`, which span sections [from, to). */
-static bool make_part(const ckpt_pack_problem *problem, const sections *all, int first, int last, int from, int to,
-                      ckpt_pack_part *part, ckpt_pool *scratch) {
+static bool make_part(const ckpt_pack_problem *problem, const sections *all, int first, int last, int from,
+                      int to, ckpt_pack_part *part, ckpt_pool *scratch) {
     const int count = last - first;
     *part = (ckpt_pack_part){.count = count,
                              .section_count = to - from,
@@ -209,7 +224,8 @@ static bool make_part(const ckpt_pack_problem *problem, const sections *all, int
     for (int k = 0; k < count; k++) {
         part->lower[k] = all->start[first + k] - from;
         part->upper[k] = all->end[first + k] - from;
-        part->size[k] = ckpt_align_up(problem->size[all->id[first + k]], problem->alignment) / problem->alignment;
+        part->size[k] =
+            ckpt_align_up(problem->size[all->id[first + k]], problem->alignment) / problem->alignment;
         part->total[part->lower[k]] += part->size[k];
         part->total[part->upper[k]] -= part->size[k]; /* modulo 2^64 until summed */
     }
@@ -228,7 +244,8 @@ static ckpt_status pack_part(const ckpt_pack_problem *problem, const ckpt_pack_p
     uint64_t *offset = ckpt_pool_array(scratch, part->count, uint64_t);
     uint64_t *trial = ckpt_pool_array(scratch, part->count, uint64_t);
     uint64_t best, bound = part->live_peak;
-    if (!offset || !trial || !place_by_orders(part, enough, work, offset, &best, scratch)) return out_of_memory(err);
+    if (!offset || !trial || !place_by_orders(part, enough, work, offset, &best, scratch))
+        return out_of_memory(err);
     improve(part, enough, work, offset, &best, &bound, trial);
     for (int k = 0; k < part->count; k++) packing->offset[part->id[k]] = offset[k] * problem->alignment;
     if (best * problem->alignment > packing->height) packing->height = best * problem->alignment;
@@ -243,7 +260,8 @@ static ckpt_status pack_parts(const ckpt_pack_problem *problem, ckpt_packing *pa
                               ckpt_error *err) {
     axis x;
     sections all;
-    if (!find_axis(problem, &x, scratch) || !find_sections(problem, &x, &all, scratch)) return out_of_memory(err);
+    if (!find_axis(problem, &x, scratch) || !find_sections(problem, &x, &all, scratch))
+        return out_of_memory(err);
     uint64_t work = problem->work_limit ? problem->work_limit : CKPT_PACK_WORK;
     const uint64_t limit = work;
     for (int first = 0, last; first < all.count; first = last) {
@@ -251,14 +269,16 @@ static ckpt_status pack_parts(const ckpt_pack_problem *problem, ckpt_packing *pa
         for (last = first + 1; last < all.count && all.start[last] < to; last++)
             if (all.end[last] > to) to = all.end[last];
         ckpt_pack_part part;
-        if (!make_part(problem, &all, first, last, all.start[first], to, &part, scratch)) return out_of_memory(err);
+        if (!make_part(problem, &all, first, last, all.start[first], to, &part, scratch))
+            return out_of_memory(err);
         CKPT_TRY(pack_part(problem, &part, &work, packing, scratch, err));
     }
     packing->work = limit - work;
     return CKPT_OK;
 }
 
-ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing, ckpt_error *err) {
+ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing,
+                      ckpt_error *err) {
     *packing = (ckpt_packing){.offset = ckpt_pool_array(pool, problem->count, uint64_t)};
     if (!packing->offset) return out_of_memory(err);
     ckpt_pool scratch = {0};

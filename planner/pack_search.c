@@ -6,13 +6,15 @@
 
 #include "base/units.h"
 
-/* A packing is canonical when every buffer rests on the ground or on a buffer below it, and buffers are placed in
- * the order of (offset, rank). Every packing sinks to a canonical one, so only these are searched: a buffer may be
- * placed only where it rests now, and never below the one placed before it. Cut off are branches where
- *   - some section's remaining buffers no longer fit between the lowest of their resting places and the ceiling, or
+/* A packing is canonical when every buffer rests on the ground or on a buffer below it, and buffers are
+ * placed in the order of (offset, rank). Every packing sinks to a canonical one, so only these are searched:
+ * a buffer may be placed only where it rests now, and never below the one placed before it. Cut off are
+ * branches where
+ *   - some section's remaining buffers no longer fit between the lowest of their resting places and the
+ * ceiling, or
  *   - some other buffer would fit wholly below the one to be placed (it could have been placed first).
- * Whenever what remains falls apart in time, each piece is solved alone, and a piece that fails refutes its parent
- * without the others being tried again. */
+ * Whenever what remains falls apart in time, each piece is solved alone, and a piece that fails refutes its
+ * parent without the others being tried again. */
 typedef struct search {
     const ckpt_pack_part *part;
     uint64_t ceiling, work;
@@ -29,19 +31,24 @@ typedef struct search {
     struct lift {
         int buffer;
         uint64_t rest;
-    } *lift;
+    } * lift;
     size_t placed_count, lift_count;
 } search;
 
-/* Recursion goes as deep as there are buffers. Lists and lifts beyond the room end a search without an answer. */
+/* Recursion goes as deep as there are buffers. Lists and lifts beyond the room end a search without an
+ * answer. */
 enum { SEARCH_MAX_BUFFERS = 2500, SEARCH_ROOM = 1 << 20 };
 
-static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
 
-static void spend(search *q, int steps) { q->work -= (uint64_t)steps < q->work ? (uint64_t)steps : q->work; }
+static void spend(search *q, int steps) {
+    q->work -= (uint64_t)steps < q->work ? (uint64_t)steps : q->work;
+}
 
-/* Can every section still hold what is left of it? What is left begins no lower than the lowest rest among the
- * members that cross the section, nor than `last`. */
+/* Can every section still hold what is left of it? What is left begins no lower than the lowest rest among
+ * the members that cross the section, nor than `last`. */
 static bool sections_fit(search *q, const int *member, int count, int i, int from, int to, uint64_t last) {
     const ckpt_pack_part *p = q->part;
     for (int s = from; s < to; s++) q->lowest[s] = UINT64_MAX;
@@ -57,8 +64,8 @@ static bool sections_fit(search *q, const int *member, int count, int i, int fro
     return true;
 }
 
-/* Puts buffer i where it rests and lifts the members that meet it in time. False when one of them no longer fits
- * below the ceiling; the caller takes it back in either case. */
+/* Puts buffer i where it rests and lifts the members that meet it in time. False when one of them no longer
+ * fits below the ceiling; the caller takes it back in either case. */
 static bool place(search *q, int i, const int *member, int count) {
     const ckpt_pack_part *p = q->part;
     const uint64_t top = q->rest[i] + p->size[i];
@@ -100,7 +107,8 @@ static int piece_end(search *q, const int *member, int count, int i, int from, i
     memset(q->reach + from, 0, (size_t)(to - from) * sizeof *q->reach);
     for (int k = 0; k < count; k++) {
         const int j = member[k];
-        if (j != i && p->lower[j] >= from && p->upper[j] > q->reach[p->lower[j]]) q->reach[p->lower[j]] = p->upper[j];
+        if (j != i && p->lower[j] >= from && p->upper[j] > q->reach[p->lower[j]])
+            q->reach[p->lower[j]] = p->upper[j];
     }
     int end = q->reach[from];
     for (int s = from; s < end; s++)
@@ -133,7 +141,8 @@ static ckpt_pack_answer solve_rest(search *q, const int *member, int count, int 
         const int end = piece_end(q, member, count, i, from, to);
         int n = 0;
         for (int k = 0; k < count; k++)
-            if (member[k] != i && p->lower[member[k]] >= from && p->lower[member[k]] < end) list[n++] = member[k];
+            if (member[k] != i && p->lower[member[k]] >= from && p->lower[member[k]] < end)
+                list[n++] = member[k];
         const ckpt_pack_answer answer = solve(q, list, n, last, q->rank[i]);
         if (answer != CKPT_PACK_FITS) return answer;
         from = end;
@@ -141,7 +150,8 @@ static ckpt_pack_answer solve_rest(search *q, const int *member, int count, int 
     return CKPT_PACK_FITS;
 }
 
-/* Is a buffer just like member[k], but earlier in rank, still to be placed? Then that one is tried instead. */
+/* Is a buffer just like member[k], but earlier in rank, still to be placed? Then that one is tried instead.
+ */
 static bool has_twin(const search *q, const int *member, int k) {
     const ckpt_pack_part *p = q->part;
     const int i = member[k];
@@ -153,7 +163,8 @@ static bool has_twin(const search *q, const int *member, int k) {
 }
 
 /* The next candidate after (at, rank): low resting places first, then the static order. -1: none left. */
-static int next_candidate(const search *q, const int *member, int count, uint64_t at, int rank, uint64_t below) {
+static int next_candidate(const search *q, const int *member, int count, uint64_t at, int rank,
+                          uint64_t below) {
     int best = -1;
     for (int k = 0; k < count; k++) {
         const uint64_t rest = q->rest[member[k]];
@@ -189,7 +200,8 @@ static ckpt_pack_answer solve(search *q, const int *member, int count, uint64_t 
     return CKPT_PACK_DOES_NOT_FIT;
 }
 
-/* A static order: the crowding of the sections a buffer lives in, its width, its area, in different precedence. */
+/* A static order: the crowding of the sections a buffer lives in, its width, its area, in different
+ * precedence. */
 typedef struct rank_key {
     uint64_t key[3];
     int buffer;
@@ -202,7 +214,7 @@ static int compare_rank(const void *a, const void *b) {
     return (x->buffer > y->buffer) - (x->buffer < y->buffer);
 }
 
-enum { RANK_ORDERS = 3, FIRST_SHARE = 750000 };
+enum { RANK_ORDERS = 3, FIRST_SHARE = 1200000 };
 
 static void rank_members(search *q, int order, rank_key *keys) {
     static const int precedence[RANK_ORDERS][3] = {{2, 0, 1}, {0, 1, 2}, {1, 0, 2}};
@@ -245,7 +257,8 @@ static ckpt_pack_answer search_orders(search *q, rank_key *keys, uint64_t *work)
         }
 }
 
-ckpt_pack_answer ckpt_pack_search(const ckpt_pack_part *part, uint64_t ceiling, uint64_t *work, uint64_t *offset) {
+ckpt_pack_answer ckpt_pack_search(const ckpt_pack_part *part, uint64_t ceiling, uint64_t *work,
+                                  uint64_t *offset) {
     if (part->live_peak > ceiling) return CKPT_PACK_DOES_NOT_FIT;
     if (part->count > SEARCH_MAX_BUFFERS) {
         *work = 0;

@@ -13,19 +13,21 @@ static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
 }
 
-/* Refuses sizes whose sums could pass 2^62, so that nothing behind needs to check: at any time at most one instance
- * of each tensor is live, in input_buffers copies at most. */
+/* Refuses sizes whose sums could pass 2^62, so that nothing behind needs to check: at any time at most one
+ * instance of each tensor is live, in input_buffers copies at most. */
 static ckpt_status check_sizes(const ckpt_graph *g, const ckpt_traits *traits, ckpt_error *err) {
     uint64_t sum = traits->matmul_workspace_bytes, part;
     bool fits = sum < 1ull << 61;
     for (int t = 0; fits && t < g->tensor_count; t++) {
         const uint64_t bytes = ckpt_tensor_bytes(&g->tensor[t]);
         fits = bytes < 1ull << 61 &&
-               ckpt_mul_u64(ckpt_align_up(bytes, traits->alignment_bytes), (uint64_t)traits->input_buffers, &part) &&
+               ckpt_mul_u64(ckpt_align_up(bytes, traits->alignment_bytes), (uint64_t)traits->input_buffers,
+                            &part) &&
                ckpt_add_u64(sum, part, &sum) && sum < 1ull << 62;
     }
     if (fits) return CKPT_OK;
-    return ckpt_fail(err, CKPT_MODEL, "the model's tensors are larger together than any memory; use a smaller --batch");
+    return ckpt_fail(err, CKPT_MODEL,
+                     "the model's tensors are larger together than any memory; use a smaller --batch");
 }
 
 /* Lays out one role after the other from `*at` on; returns the bytes they take. */
@@ -39,9 +41,10 @@ static uint64_t place_role(const ckpt_graph *g, ckpt_role role, ckpt_plan *plan,
     return *at - begin;
 }
 
-/* The persistent region: parameters, constants, optimizer state, gradient sums, the result, then the copies of the
- * batch. Everything of memory but the step region. */
-static ckpt_status place_persistent(const ckpt_graph *g, const ckpt_traits *traits, ckpt_plan *plan, ckpt_error *err) {
+/* The persistent region: parameters, constants, optimizer state, gradient sums, the result, then the copies
+ * of the batch. Everything of memory but the step region. */
+static ckpt_status place_persistent(const ckpt_graph *g, const ckpt_traits *traits, ckpt_plan *plan,
+                                    ckpt_error *err) {
     plan->tensor_count = g->tensor_count;
     plan->persistent_offset = ckpt_pool_array(&plan->pool, g->tensor_count, uint64_t);
     if (!plan->persistent_offset) return out_of_memory(err);
@@ -54,7 +57,8 @@ static ckpt_status place_persistent(const ckpt_graph *g, const ckpt_traits *trai
     m->gradients = place_role(g, CKPT_ROLE_GRADSUM, plan, &at);
     const uint64_t result = place_role(g, CKPT_ROLE_RESULT, plan, &at);
     plan->input_buffers = traits->input_buffers;
-    plan->input_stride_bytes = place_role(g, CKPT_ROLE_INPUT, plan, &at) + place_role(g, CKPT_ROLE_TARGET, plan, &at);
+    plan->input_stride_bytes =
+        place_role(g, CKPT_ROLE_INPUT, plan, &at) + place_role(g, CKPT_ROLE_TARGET, plan, &at);
     m->inputs = result + plan->input_stride_bytes * (uint64_t)plan->input_buffers;
     plan->persistent_bytes = at + plan->input_stride_bytes * (uint64_t)(plan->input_buffers - 1);
     for (int n = 0; n < g->node_count && !m->workspace; n++)
@@ -98,10 +102,14 @@ static ckpt_status count_compute(const ckpt_graph *g, ckpt_plan *plan, ckpt_erro
 static const char *strategy_text(const ckpt_plan_options *options, ckpt_pool *pool) {
     const char *name = ckpt_strategy_name(options->strategy);
     switch (options->strategy) {
-    case CKPT_STRATEGY_EVERY: return ckpt_pool_printf(pool, "%s=%d", name, options->every);
-    case CKPT_STRATEGY_LAYERS: return ckpt_pool_printf(pool, "%s=%s", name, options->layers);
-    case CKPT_STRATEGY_BUDGET: return ckpt_pool_printf(pool, "%s=%" PRIu64, name, options->budget_bytes);
-    default: return ckpt_pool_strdup(pool, name);
+    case CKPT_STRATEGY_EVERY:
+        return ckpt_pool_printf(pool, "%s=%d", name, options->every);
+    case CKPT_STRATEGY_LAYERS:
+        return ckpt_pool_printf(pool, "%s=%s", name, options->layers);
+    case CKPT_STRATEGY_BUDGET:
+        return ckpt_pool_printf(pool, "%s=%" PRIu64, name, options->budget_bytes);
+    default:
+        return ckpt_pool_strdup(pool, name);
     }
 }
 
@@ -142,8 +150,9 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     return CKPT_OK;
 }
 
-ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
-                           uint64_t *minimum_bytes, ckpt_plan **plan, ckpt_error *err) {
+ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options,
+                           const ckpt_traits *traits, uint64_t *minimum_bytes, ckpt_plan **plan,
+                           ckpt_error *err) {
     *plan = NULL;
     CKPT_TRY(check_sizes(graph, traits, err));
     if (options->eval) CKPT_TRY(check_sizes(options->eval, traits, err));

@@ -18,8 +18,9 @@ static const char schema[] = "ckptplan-file/1";
 /* Whole numbers of a plan, by the object that they are in: one list for the writer and for the reader. */
 #define HEAD_FIELDS(X) X(alignment_bytes) X(input_stride_bytes) X(persistent_bytes)
 #define MEMORY_FIELDS(X)                                                                                     \
-    X(total) X(parameters) X(constants) X(optimizer) X(gradients) X(inputs) X(workspace) X(arena)            \
-    X(live_peak) X(eval_arena) X(eval_live_peak)
+    X(total)                                                                                                 \
+    X(parameters) X(constants) X(optimizer) X(gradients) X(inputs) X(workspace) X(arena) X(live_peak)        \
+        X(eval_arena) X(eval_live_peak)
 #define COMPUTE_FIELDS(X) X(forward_flops) X(backward_flops) X(recompute_flops)
 #define COUNT(name) +1
 enum {
@@ -38,8 +39,12 @@ static json_t *number(uint64_t value) {
 }
 
 /* Every put takes its value over, and fails when that is NULL. */
-static bool put(json_t *object, const char *key, json_t *value) { return json_object_set_new(object, key, value) == 0; }
-static bool push(json_t *array, json_t *value) { return json_array_append_new(array, value) == 0; }
+static bool put(json_t *object, const char *key, json_t *value) {
+    return json_object_set_new(object, key, value) == 0;
+}
+static bool push(json_t *array, json_t *value) {
+    return json_array_append_new(array, value) == 0;
+}
 
 /* Instance ids up to the last that is one. */
 static json_t *id_list(const int *id, int room) {
@@ -53,12 +58,14 @@ static json_t *id_list(const int *id, int room) {
     return list;
 }
 
-static bool fill_arrays(const ckpt_plan *p, json_t *steps, json_t *instances, json_t *offsets, json_t *layers) {
+static bool fill_arrays(const ckpt_plan *p, json_t *steps, json_t *instances, json_t *offsets,
+                        json_t *layers) {
     bool ok = true;
     for (int s = 0; ok && s < p->step_count; s++) {
         json_t *step = json_array();
         ok = push(step, json_integer(p->step[s].node)) && push(step, json_boolean(p->step[s].recompute)) &&
-             push(step, id_list(p->step[s].in, CKPT_MAX_IN)) && push(step, id_list(p->step[s].out, CKPT_MAX_OUT));
+             push(step, id_list(p->step[s].in, CKPT_MAX_IN)) &&
+             push(step, id_list(p->step[s].out, CKPT_MAX_OUT));
         ok &= push(steps, step);
     }
     for (int k = 0; ok && k < p->instance_count; k++) {
@@ -77,9 +84,10 @@ static bool fill_arrays(const ckpt_plan *p, json_t *steps, json_t *instances, js
 static bool fill_document(const ckpt_plan *p, json_t *root) {
     json_t *memory = json_object(), *compute = json_object(), *bound = json_object();
     json_t *steps = json_array(), *instances = json_array(), *offsets = json_array(), *layers = json_array();
-    bool ok = put(root, "schema", json_string(schema)) && put(root, "graph_hash", json_string(p->graph_hash)) &&
-              put(root, "strategy", json_string(p->strategy)) && put(root, "device", json_string(p->device)) &&
-              put(root, "input_buffers", json_integer(p->input_buffers));
+    bool ok =
+        put(root, "schema", json_string(schema)) && put(root, "graph_hash", json_string(p->graph_hash)) &&
+        put(root, "strategy", json_string(p->strategy)) && put(root, "device", json_string(p->device)) &&
+        put(root, "input_buffers", json_integer(p->input_buffers));
 #define X(name) ok = ok && put(root, #name, number(p->name));
     HEAD_FIELDS(X)
 #undef X
@@ -114,7 +122,8 @@ static bool write_all(int file, const char *text, size_t length) {
     return true;
 }
 
-/* Writes a temporary file beside `path`, flushes it to disk and renames it. Nothing is left behind on failure. */
+/* Writes a temporary file beside `path`, flushes it to disk and renames it. Nothing is left behind on
+ * failure. */
 static ckpt_status replace_file(const char *path, const char *text, size_t length, ckpt_error *err) {
     ckpt_pool scratch = {0};
     char *temporary = ckpt_pool_printf(&scratch, "%s.XXXXXX", path);
@@ -196,8 +205,8 @@ static ckpt_status load_text(const reader *r, char **text, size_t *length) {
     return status;
 }
 
-static ckpt_status read_number(const reader *r, const json_t *value, const char *what, int64_t least, int64_t most,
-                               int64_t *number_read) {
+static ckpt_status read_number(const reader *r, const json_t *value, const char *what, int64_t least,
+                               int64_t most, int64_t *number_read) {
     if (!json_is_integer(value)) return REFUSE(r, "'%s' is missing or not a whole number", what);
     const int64_t n = json_integer_value(value);
     if (n < least || n > most) return REFUSE(r, "'%s' is %" PRId64 ", which is out of range", what, n);
@@ -212,7 +221,8 @@ static ckpt_status read_bytes(const reader *r, const json_t *value, const char *
     return CKPT_OK;
 }
 
-static ckpt_status read_int(const reader *r, const json_t *value, const char *what, int least, int *number_read) {
+static ckpt_status read_int(const reader *r, const json_t *value, const char *what, int least,
+                            int *number_read) {
     int64_t n = 0;
     CKPT_TRY(read_number(r, value, what, least, INT_MAX, &n));
     *number_read = (int)n;
@@ -238,7 +248,8 @@ static ckpt_status read_ids(const reader *r, const json_t *list, const char *wha
         return REFUSE(r, "'%s' is no list of at most %d numbers", what, room);
     for (int i = 0; i < room; i++) {
         id[i] = -1;
-        if ((size_t)i < json_array_size(list)) CKPT_TRY(read_int(r, json_array_get(list, (size_t)i), what, -1, &id[i]));
+        if ((size_t)i < json_array_size(list))
+            CKPT_TRY(read_int(r, json_array_get(list, (size_t)i), what, -1, &id[i]));
     }
     return CKPT_OK;
 }
@@ -279,7 +290,8 @@ static ckpt_status read_instances(const reader *r, const json_t *list, ckpt_plan
     return CKPT_OK;
 }
 
-static ckpt_status get_list(const reader *r, const json_t *root, const char *what, const json_t **list, int *count) {
+static ckpt_status get_list(const reader *r, const json_t *root, const char *what, const json_t **list,
+                            int *count) {
     *list = json_object_get(root, what);
     if (!json_is_array(*list) || json_array_size(*list) > INT_MAX)
         return REFUSE(r, "'%s' is missing or not a list", what);
@@ -294,8 +306,8 @@ static ckpt_status read_lists(const reader *r, const json_t *root, const ckpt_gr
     CKPT_TRY(get_list(r, root, "persistent_offset", &offsets, &p->tensor_count));
     CKPT_TRY(get_list(r, root, "layer_recomputed", &layers, &p->layer_count));
     if (p->tensor_count != g->tensor_count || p->layer_count != g->layer_count)
-        return REFUSE(r, "is damaged: %d tensors and %d layers, of %d and %d", p->tensor_count, p->layer_count,
-                      g->tensor_count, g->layer_count);
+        return REFUSE(r, "is damaged: %d tensors and %d layers, of %d and %d", p->tensor_count,
+                      p->layer_count, g->tensor_count, g->layer_count);
     p->step = ckpt_pool_array(&p->pool, p->step_count, ckpt_plan_step);
     p->instance = ckpt_pool_array(&p->pool, p->instance_count, ckpt_instance);
     p->persistent_offset = ckpt_pool_array(&p->pool, p->tensor_count, uint64_t);
@@ -305,17 +317,20 @@ static ckpt_status read_lists(const reader *r, const json_t *root, const ckpt_gr
     CKPT_TRY(read_steps(r, steps, p));
     CKPT_TRY(read_instances(r, instances, p));
     for (int t = 0; t < p->tensor_count; t++) {
-        int64_t offset;
-        CKPT_TRY(read_number(r, json_array_get(offsets, (size_t)t), "persistent_offset", -1, INT64_MAX, &offset));
+        int64_t offset = 0;
+        CKPT_TRY(
+            read_number(r, json_array_get(offsets, (size_t)t), "persistent_offset", -1, INT64_MAX, &offset));
         p->persistent_offset[t] = offset < 0 ? UINT64_MAX : (uint64_t)offset;
     }
     for (int i = 0; i < p->layer_count; i++)
-        CKPT_TRY(read_bool(r, json_array_get(layers, (size_t)i), "layer_recomputed", &p->layer_recomputed[i]));
+        CKPT_TRY(
+            read_bool(r, json_array_get(layers, (size_t)i), "layer_recomputed", &p->layer_recomputed[i]));
     return CKPT_OK;
 }
 
 /* An object with exactly `size` keys: unknown ones mean another version. */
-static ckpt_status get_object(const reader *r, const json_t *root, const char *what, size_t size, const json_t **object) {
+static ckpt_status get_object(const reader *r, const json_t *root, const char *what, size_t size,
+                              const json_t **object) {
     *object = json_object_get(root, what);
     if (!json_is_object(*object) || json_object_size(*object) != size)
         return REFUSE(r, "'%s' is missing or not an object of %zu fields", what, size);
@@ -346,7 +361,8 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
 
 static ckpt_status read_document(const reader *r, const json_t *root, const ckpt_graph *g, ckpt_plan *p) {
     const json_t *name = json_object_get(root, "schema");
-    if (!json_is_string(name)) return REFUSE(r, "is no plan file: it has no 'schema'; make one with ckptplan -o");
+    if (!json_is_string(name))
+        return REFUSE(r, "is no plan file: it has no 'schema'; make one with ckptplan -o");
     if (strcmp(json_string_value(name), schema) != 0)
         return REFUSE(r, "is of schema '%.40s'; this program reads '%s'", json_string_value(name), schema);
     if (json_object_size(root) != TOP_FIELDS)
@@ -354,8 +370,11 @@ static ckpt_status read_document(const reader *r, const json_t *root, const ckpt
     const char *hash;
     CKPT_TRY(read_text(r, root, "graph_hash", &p->pool, &hash));
     if (strcmp(hash, g->hash) != 0)
-        return REFUSE(r, "was made for another model, batch or training option (graph %.12s, this one is %.12s); make it "
-                      "again with ckptplan -o", hash, g->hash);
+        return REFUSE(
+            r,
+            "was made for another model, batch or training option (graph %.12s, this one is %.12s); make it "
+            "again with ckptplan -o",
+            hash, g->hash);
     memcpy(p->graph_hash, g->hash, sizeof p->graph_hash);
     CKPT_TRY(read_text(r, root, "strategy", &p->pool, &p->strategy));
     CKPT_TRY(read_text(r, root, "device", &p->pool, &p->device));
@@ -363,8 +382,8 @@ static ckpt_status read_document(const reader *r, const json_t *root, const ckpt
     return read_lists(r, root, g, p);
 }
 
-ckpt_status ckpt_plan_read(const char *path, const ckpt_graph *graph, const ckpt_graph *eval, ckpt_plan **plan,
-                           ckpt_error *err) {
+ckpt_status ckpt_plan_read(const char *path, const ckpt_graph *graph, const ckpt_graph *eval,
+                           ckpt_plan **plan, ckpt_error *err) {
     *plan = NULL;
     const reader r = {path, err};
     char *text;

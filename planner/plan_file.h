@@ -4,7 +4,8 @@
  *     ckpt_plan_read("plan.json", &graph, NULL, &plan, &err);
  *
  * Schema "ckptplan-file/1". Steps are [node, recompute, [instances read], [instances written]], instances are
- * [tensor, first, end, offset, bytes, reuses]; -1 stands for none. Fields that it does not know a reader refuses.
+ * [tensor, first, end, offset, bytes, reuses]; -1 stands for none. Fields that it does not know a reader
+ * refuses.
  */
 #ifndef CKPT_PLAN_FILE_H
 #define CKPT_PLAN_FILE_H
@@ -14,9 +15,10 @@
 /* Writes beside `path` and renames: a reader sees the old file or the whole new one. CKPT_FAILED. */
 ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error *err);
 
-/* Reads and checks (check.h) a plan for `graph` and, if it was made with one, the evaluation graph. CKPT_USAGE: no
- * such file, no plan file, damaged, or made for another graph; one line names the file and what is wrong. */
-ckpt_status ckpt_plan_read(const char *path, const ckpt_graph *graph, const ckpt_graph *eval, ckpt_plan **plan,
-                           ckpt_error *err);
+/* Reads and checks (check.h) a plan for `graph` and, if it was made with one, the evaluation graph.
+ * CKPT_USAGE: no such file, no plan file, damaged, or made for another graph; one line names the file and
+ * what is wrong. */
+ckpt_status ckpt_plan_read(const char *path, const ckpt_graph *graph, const ckpt_graph *eval,
+                           ckpt_plan **plan, ckpt_error *err);
 
 #endif

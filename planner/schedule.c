@@ -13,7 +13,8 @@ ckpt_status ckpt_schedule_append(ckpt_pool *pool, ckpt_schedule *schedule, int n
     if (schedule->count == schedule->capacity) {
         if (schedule->capacity > INT_MAX / 2) return out_of_memory(err);
         int room = schedule->capacity ? 2 * schedule->capacity : 256;
-        int *fresh = ckpt_pool_grow(pool, schedule->node, (size_t)schedule->count, (size_t)room, sizeof *fresh);
+        int *fresh =
+            ckpt_pool_grow(pool, schedule->node, (size_t)schedule->count, (size_t)room, sizeof *fresh);
         if (!fresh) return out_of_memory(err);
         schedule->node = fresh;
         schedule->capacity = room;
@@ -25,17 +26,17 @@ ckpt_status ckpt_schedule_append(ckpt_pool *pool, ckpt_schedule *schedule, int n
 /* Where the backward pass can find the forward tensors it needs. */
 typedef struct remake {
     const ckpt_graph *graph;
-    bool *at_hand;  /* tensor -> kept, or made again since the backward pass began */
-    bool *awaited;  /* forward node -> on the list of nodes to run again */
-    int *list;      /* those nodes; also the stack of the search for them */
+    bool *at_hand; /* tensor -> kept, or made again since the backward pass began */
+    bool *awaited; /* forward node -> on the list of nodes to run again */
+    int *list;     /* those nodes; also the stack of the search for them */
     int list_count;
 } remake;
 
-/* Marks as at hand whatever is kept or cannot be made again at the time of its last use. One walk from the end of
- * the graph: `need[t]` is the last backward node for whose sake t must exist, directly or as the input of something
- * made again; `written[t]` the next node that overwrites a persistent tensor. Recomputations go immediately
- * before the backward node that asked, so a forward node can run again for node b if nothing that it reads is
- * written before b. */
+/* Marks as at hand whatever is kept or cannot be made again at the time of its last use. One walk from the
+ * end of the graph: `need[t]` is the last backward node for whose sake t must exist, directly or as the input
+ * of something made again; `written[t]` the next node that overwrites a persistent tensor. Recomputations go
+ * immediately before the backward node that asked, so a forward node can run again for node b if nothing that
+ * it reads is written before b. */
 static bool find_at_hand(const ckpt_graph *g, const bool *kept, bool *at_hand, ckpt_pool *scratch) {
     int *need = ckpt_pool_array(scratch, g->tensor_count, int);
     int *written = ckpt_pool_array(scratch, g->tensor_count, int);
@@ -78,9 +79,10 @@ static int compare_ids(const void *a, const void *b) {
     return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
 }
 
-/* Schedules what backward node `n` reads and is not at hand: the nodes that make it, their inputs' nodes and so on
- * up to tensors at hand, in the order of the forward pass. */
-static ckpt_status schedule_inputs(remake *r, int n, ckpt_pool *pool, ckpt_schedule *schedule, ckpt_error *err) {
+/* Schedules what backward node `n` reads and is not at hand: the nodes that make it, their inputs' nodes and
+ * so on up to tensors at hand, in the order of the forward pass. */
+static ckpt_status schedule_inputs(remake *r, int n, ckpt_pool *pool, ckpt_schedule *schedule,
+                                   ckpt_error *err) {
     const ckpt_node *node = &r->graph->node[n];
     r->list_count = 0;
     for (int i = 0; i < node->in_count; i++) await_producer(r, node->in[i]);

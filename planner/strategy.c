@@ -23,7 +23,9 @@ bool ckpt_strategy_parse(const char *name, ckpt_strategy *strategy) {
     return false;
 }
 
-const char *ckpt_strategy_name(ckpt_strategy strategy) { return strategies[strategy].name; }
+const char *ckpt_strategy_name(ckpt_strategy strategy) {
+    return strategies[strategy].name;
+}
 
 ckpt_status ckpt_strategy_run(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
                               ckpt_error *err) {

@@ -4,8 +4,9 @@
  *     ckpt_strategy_result result;
  *     ckpt_strategy_run(&input, &pool, &result, &err);
  *
- * To add one: a row in CKPT_STRATEGY_LIST (plan.h) and a function ckpt_strategy_NAME, in strategy_kept.c where it
- * only chooses which tensors are kept, else in a file of its own. The table here and --help follow the list.
+ * To add one: a row in CKPT_STRATEGY_LIST (plan.h) and a function ckpt_strategy_NAME, in strategy_kept.c
+ * where it only chooses which tensors are kept, else in a file of its own. The table here and --help follow
+ * the list.
  */
 #ifndef CKPT_STRATEGY_H
 #define CKPT_STRATEGY_H
@@ -37,9 +38,9 @@ ckpt_status ckpt_strategy_run(const ckpt_strategy_input *input, ckpt_pool *pool,
 CKPT_STRATEGY_LIST(X)
 #undef X
 
-/* The layers that a --layers list names, marked in chosen[graph->layer_count]. An item is a layer's exact name, an
- * index or a range of indices, or a glob (fnmatch; '*' matches '/' too), tried in this order. CKPT_USAGE names the
- * item and the nearest layers. */
+/* The layers that a --layers list names, marked in chosen[graph->layer_count]. An item is a layer's exact
+ * name, an index or a range of indices, or a glob (fnmatch; '*' matches '/' too), tried in this order.
+ * CKPT_USAGE names the item and the nearest layers. */
 ckpt_status ckpt_layers_parse(const ckpt_graph *graph, const char *list, bool *chosen, ckpt_error *err);
 
 #endif

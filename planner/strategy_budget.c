@@ -1,9 +1,9 @@
 /* The strategies that chain tables solve: budget and min (chain_strategy.h).
  *
- * The tables count live bytes; what a budget must hold is the packed arena. Where packing leaves holes and the arena
- * is too large, the next smaller size at which the tables' schedule changes is tried, and so on: the first that
- * fits recomputes least among them. Going down from any budget passes the same schedules, so a smaller budget
- * never gets a larger arena. */
+ * The tables count live bytes; what a budget must hold is the packed arena. Where packing leaves holes and
+ * the arena is too large, the next smaller size at which the tables' schedule changes is tried, and so on:
+ * the first that fits recomputes least among them. Going down from any budget passes the same schedules, so a
+ * smaller budget never gets a larger arena. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -11,7 +11,8 @@
 #include "planner/chain_strategy.h"
 #include "planner/strategy.h"
 
-/* The tables, and the regions found so far by the live bytes of their schedule: packing is what takes the time. */
+/* The tables, and the regions found so far by the live bytes of their schedule: packing is what takes the
+ * time. */
 enum { MEMO_SIZE = 64 };
 typedef struct tables {
     const ckpt_strategy_input *input;
@@ -39,7 +40,8 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
             return CKPT_OK;
         }
     ckpt_layout layout;
-    CKPT_TRY(ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &layout, err));
+    CKPT_TRY(
+        ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &layout, err));
     c->region = layout.arena_bytes > t->input->eval_bytes ? layout.arena_bytes : t->input->eval_bytes;
     if (t->memo_count < MEMO_SIZE) {
         t->memo[t->memo_count].needed = needed;
@@ -50,7 +52,8 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
 
 static ckpt_status solve(tables *t, uint64_t step_bytes, candidate *c, ckpt_error *err) {
     *c = (candidate){0};
-    ckpt_status status = ckpt_chain_strategy_solve(t->chain, step_bytes, &c->pool, &c->schedule, &c->solution, err);
+    ckpt_status status =
+        ckpt_chain_strategy_solve(t->chain, step_bytes, &c->pool, &c->schedule, &c->solution, err);
     if (status == CKPT_OK) status = find_region(t, c, err);
     if (status != CKPT_OK) ckpt_pool_free(&c->pool);
     return status;
@@ -68,8 +71,9 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
             return status;
         }
         const uint64_t needed = next.solution.needed_bytes;
-        const bool better = next.region < best->region || (next.region == best->region && next.solution.recompute_flops <
-                                                                                              best->solution.recompute_flops);
+        const bool better =
+            next.region < best->region ||
+            (next.region == best->region && next.solution.recompute_flops < best->solution.recompute_flops);
         candidate *worse = better ? best : &next;
         ckpt_pool_free(&worse->pool);
         if (better) *best = next;
@@ -79,10 +83,10 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
     return CKPT_OK;
 }
 
-/* The candidate that recomputes least within `allowance`; found->region > allowance when there is none. `bound` is
- * that of the first one, which is for the whole allowance. */
-static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate *found, ckpt_plan_bound *bound,
-                                        ckpt_error *err) {
+/* The candidate that recomputes least within `allowance`; found->region > allowance when there is none.
+ * `bound` is that of the first one, which is for the whole allowance. */
+static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate *found,
+                                        ckpt_plan_bound *bound, ckpt_error *err) {
     *found = (candidate){.region = UINT64_MAX};
     *bound = (ckpt_plan_bound){0};
     for (uint64_t bytes = allowance; bytes >= t->minimum && allowance >= t->input->eval_bytes;) {
@@ -90,7 +94,8 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
         const uint64_t needed = found->solution.needed_bytes;
         if (bytes == allowance) *bound = found->solution.bound;
         if (found->region <= allowance) {
-            bound->proved &= bytes == allowance || found->solution.recompute_flops == bound->lower_bound_flops;
+            bound->proved &=
+                bytes == allowance || found->solution.recompute_flops == bound->lower_bound_flops;
             return CKPT_OK;
         }
         ckpt_pool_free(&found->pool);
@@ -103,7 +108,8 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
 
 static ckpt_status take(candidate *c, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
     const int count = c->schedule.count;
-    result->schedule = (ckpt_schedule){.count = count, .capacity = count, .node = ckpt_pool_array(pool, count, int)};
+    result->schedule =
+        (ckpt_schedule){.count = count, .capacity = count, .node = ckpt_pool_array(pool, count, int)};
     if (!result->schedule.node) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
     memcpy(result->schedule.node, c->schedule.node, (size_t)count * sizeof(int));
     return CKPT_OK;
@@ -113,10 +119,11 @@ static ckpt_status infeasible(const ckpt_strategy_input *input, uint64_t region,
                               ckpt_error *err) {
     char budget[CKPT_SIZE_TEXT], least[CKPT_SIZE_TEXT];
     result->minimum_total = input->fixed_bytes + region;
-    return ckpt_fail(err, CKPT_INFEASIBLE,
-                     "no plan fits --budget %" PRIu64 " (%s): the smallest feasible budget is %" PRIu64 " bytes (%s)",
-                     input->options->budget_bytes, ckpt_units_format_size(input->options->budget_bytes, budget),
-                     result->minimum_total, ckpt_units_format_size(result->minimum_total, least));
+    return ckpt_fail(
+        err, CKPT_INFEASIBLE,
+        "no plan fits --budget %" PRIu64 " (%s): the smallest feasible budget is %" PRIu64 " bytes (%s)",
+        input->options->budget_bytes, ckpt_units_format_size(input->options->budget_bytes, budget),
+        result->minimum_total, ckpt_units_format_size(result->minimum_total, least));
 }
 
 static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
@@ -129,8 +136,9 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
         CKPT_TRY(find_smallest(t, &c, err));
         result->bound.proved = false;
     }
-    const ckpt_status status = c.region > allowance || budget < fixed ? infeasible(t->input, c.region, result, err)
-                                                                      : take(&c, pool, result, err);
+    const ckpt_status status = c.region > allowance || budget < fixed
+                                   ? infeasible(t->input, c.region, result, err)
+                                   : take(&c, pool, result, err);
     ckpt_pool_free(&c.pool);
     return status;
 }
@@ -144,9 +152,10 @@ static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *re
     return status;
 }
 
-static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_strategy_result *, ckpt_error *),
-                               const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                               ckpt_error *err) {
+static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_strategy_result *,
+                                                   ckpt_error *),
+                               const ckpt_strategy_input *input, ckpt_pool *pool,
+                               ckpt_strategy_result *result, ckpt_error *err) {
     tables t = {.input = input};
     CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->alignment_bytes, &t.chain, err));
     t.minimum = ckpt_chain_strategy_minimum(t.chain);
@@ -155,8 +164,8 @@ static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_s
     return status;
 }
 
-ckpt_status ckpt_strategy_budget(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                                 ckpt_error *err) {
+ckpt_status ckpt_strategy_budget(const ckpt_strategy_input *input, ckpt_pool *pool,
+                                 ckpt_strategy_result *result, ckpt_error *err) {
     return with_tables(plan_budget, input, pool, result, err);
 }
 

@@ -21,26 +21,27 @@ static void keep_loss_inputs(const ckpt_graph *g, bool *kept) {
             if (g->node[n].in[i] >= 0) kept[g->node[n].in[i]] = true;
 }
 
-static ckpt_status finish(const ckpt_graph *g, const bool *kept, ckpt_pool *pool, ckpt_strategy_result *result,
-                          ckpt_error *err) {
+static ckpt_status finish(const ckpt_graph *g, const bool *kept, ckpt_pool *pool,
+                          ckpt_strategy_result *result, ckpt_error *err) {
     CKPT_TRY(ckpt_schedule_from_kept(g, kept, pool, &result->schedule, err));
-    /* Nothing recomputes less than nothing. The chain tables have better bounds, for the budgets they are asked. */
+    /* Nothing recomputes less than nothing. The chain tables have better bounds, for the budgets they are
+     * asked. */
     result->bound = (ckpt_plan_bound){.proved = result->schedule.count == g->node_count};
     return CKPT_OK;
 }
 
-ckpt_status ckpt_strategy_none(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                               ckpt_error *err) {
+ckpt_status ckpt_strategy_none(const ckpt_strategy_input *input, ckpt_pool *pool,
+                               ckpt_strategy_result *result, ckpt_error *err) {
     const bool *kept = keep_all(input->graph, pool);
     return kept ? finish(input->graph, kept, pool, result, err) : out_of_memory(err);
 }
 
-/* Layers i with i % every == every - 1 are checkpoints: what crosses from a layer <= i to one > i is kept, the rest
- * of the layers between is dropped (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 3;
- * any graph, so skips that pass a checkpoint are kept as well). The textbook's rule: the last segment is dropped like
- * the others, although the backward pass begins with making it again. */
-static ckpt_status checkpoint_every(const ckpt_graph *g, int every, ckpt_pool *pool, ckpt_strategy_result *result,
-                                    ckpt_error *err) {
+/* Layers i with i % every == every - 1 are checkpoints: what crosses from a layer <= i to one > i is kept,
+ * the rest of the layers between is dropped (Chen et al. 2016, "Training Deep Nets with Sublinear Memory
+ * Cost", section 3; any graph, so skips that pass a checkpoint are kept as well). The textbook's rule: the
+ * last segment is dropped like the others, although the backward pass begins with making it again. */
+static ckpt_status checkpoint_every(const ckpt_graph *g, int every, ckpt_pool *pool,
+                                    ckpt_strategy_result *result, ckpt_error *err) {
     bool *kept = ckpt_pool_array(pool, g->tensor_count, bool);
     if (!kept) return out_of_memory(err);
     for (int n = 0; n < g->forward_count; n++) {
@@ -57,22 +58,23 @@ static ckpt_status checkpoint_every(const ckpt_graph *g, int every, ckpt_pool *p
     return finish(g, kept, pool, result, err);
 }
 
-ckpt_status ckpt_strategy_every(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                                ckpt_error *err) {
+ckpt_status ckpt_strategy_every(const ckpt_strategy_input *input, ckpt_pool *pool,
+                                ckpt_strategy_result *result, ckpt_error *err) {
     if (input->options->every < 1)
-        return ckpt_fail(err, CKPT_USAGE, "strategy every: --every must be at least 1, not %d", input->options->every);
+        return ckpt_fail(err, CKPT_USAGE, "strategy every: --every must be at least 1, not %d",
+                         input->options->every);
     return checkpoint_every(input->graph, input->options->every, pool, result, err);
 }
 
-ckpt_status ckpt_strategy_sqrt(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                               ckpt_error *err) {
+ckpt_status ckpt_strategy_sqrt(const ckpt_strategy_input *input, ckpt_pool *pool,
+                               ckpt_strategy_result *result, ckpt_error *err) {
     int every = 1;
     while ((int64_t)every * every < input->graph->layer_count) every++;
     return checkpoint_every(input->graph, every, pool, result, err);
 }
 
-ckpt_status ckpt_strategy_layers(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                                 ckpt_error *err) {
+ckpt_status ckpt_strategy_layers(const ckpt_strategy_input *input, ckpt_pool *pool,
+                                 ckpt_strategy_result *result, ckpt_error *err) {
     const ckpt_graph *g = input->graph;
     bool *kept = keep_all(g, pool), *chosen = ckpt_pool_array(pool, g->layer_count, bool);
     if (!kept || !chosen) return out_of_memory(err);
@@ -92,13 +94,13 @@ static void mark_backward_reads(const ckpt_graph *g, bool *read) {
             if (g->node[n].in[i] >= 0) read[g->node[n].in[i]] = true;
 }
 
-/* Drops what a cheap node makes when its inputs are there for the backward pass anyway; otherwise dropping it would
- * only keep another tensor in its place (the sum of a residual stream against both its terms). An input that was
- * itself dropped will do in the same layer, not across layers: else the first read in the backward pass would make
- * a whole residual stream again and hold it. In the spirit of Korthikanti et al. 2022, "Reducing Activation
- * Recomputation in Large Transformer Models", for any graph. */
-ckpt_status ckpt_strategy_selective(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
-                                    ckpt_error *err) {
+/* Drops what a cheap node makes when its inputs are there for the backward pass anyway; otherwise dropping it
+ * would only keep another tensor in its place (the sum of a residual stream against both its terms). An input
+ * that was itself dropped will do in the same layer, not across layers: else the first read in the backward
+ * pass would make a whole residual stream again and hold it. In the spirit of Korthikanti et al. 2022,
+ * "Reducing Activation Recomputation in Large Transformer Models", for any graph. */
+ckpt_status ckpt_strategy_selective(const ckpt_strategy_input *input, ckpt_pool *pool,
+                                    ckpt_strategy_result *result, ckpt_error *err) {
     const ckpt_graph *g = input->graph;
     bool *kept = keep_all(g, pool), *read = ckpt_pool_array(pool, g->tensor_count, bool);
     if (!kept || !read) return out_of_memory(err);

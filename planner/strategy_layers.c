@@ -65,7 +65,8 @@ static ckpt_status unknown(const ckpt_graph *g, const char *item, ckpt_error *er
         shown[k] = best;
         const size_t used = strlen(near);
         if (best >= 0)
-            snprintf(near + used, sizeof near - used, "%s'%.100s' (%d)", k ? ", " : "", g->layer[best].name, best);
+            snprintf(near + used, sizeof near - used, "%s'%.100s' (%d)", k ? ", " : "", g->layer[best].name,
+                     best);
     }
     return ckpt_fail(err, CKPT_USAGE, "no layer is named '%s' in --layers; the nearest are %s", item, near);
 }
@@ -82,7 +83,8 @@ static ckpt_status choose(const ckpt_graph *g, const char *item, bool *chosen, c
         if (first > last)
             return ckpt_fail(err, CKPT_USAGE, "the range '%s' in --layers ends before it begins", item);
         if (last >= g->layer_count)
-            return ckpt_fail(err, CKPT_USAGE, "'%s' in --layers is out of range: the model has layers 0 to %d", item,
+            return ckpt_fail(err, CKPT_USAGE,
+                             "'%s' in --layers is out of range: the model has layers 0 to %d", item,
                              g->layer_count - 1);
         for (int i = first; i <= last; i++) chosen[i] = true;
         return CKPT_OK;
@@ -97,8 +99,9 @@ static ckpt_status choose(const ckpt_graph *g, const char *item, bool *chosen, c
 
 ckpt_status ckpt_layers_parse(const ckpt_graph *graph, const char *list, bool *chosen, ckpt_error *err) {
     if (!list || !*list)
-        return ckpt_fail(err, CKPT_USAGE, "strategy layers needs --layers LIST: names, globs, indices or ranges, "
-                                          "separated by commas");
+        return ckpt_fail(err, CKPT_USAGE,
+                         "strategy layers needs --layers LIST: names, globs, indices or ranges, "
+                         "separated by commas");
     for (const char *at = list;; at++) {
         const char *end = strchrnul(at, ',');
         const char *stop = end;

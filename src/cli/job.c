@@ -36,7 +36,7 @@ static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_err
 static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model, ckpt_error *err) {
     const Onnx__GraphProto *graph = model->file->model->graph;
     for (int d = 0; d < o->dim_count; d++) {
-        const char *names[64];
+        const char *names[64] = {0};
         int count = 0;
         bool found = false;
         for (size_t i = 0; i < graph->n_input; i++) {

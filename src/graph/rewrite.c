@@ -85,6 +85,19 @@ static void mark_dead(const ckpt_graph *graph, bool *keep, bool *needed) {
     }
 }
 
+/* Constants folded into attributes, weights of branches that were dropped: a STEP tensor that no node makes takes no
+ * memory. */
+static ckpt_status forget_unread(ckpt_graph *graph, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    int *uses, *reader;
+    const ckpt_status status = ckpt_graph_count_uses(graph, &scratch, &uses, &reader, err);
+    for (int t = 0; status == CKPT_OK && t < graph->tensor_count; t++)
+        if (!uses[t] && (graph->tensor[t].role == CKPT_ROLE_CONST || graph->tensor[t].role == CKPT_ROLE_PARAM))
+            graph->tensor[t].role = CKPT_ROLE_STEP;
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 ckpt_status ckpt_rewrite_fuse(ckpt_graph *graph, ckpt_error *err) {
     ckpt_pool scratch = {0};
     int *uses, *reader;
@@ -112,5 +125,5 @@ ckpt_status ckpt_rewrite_fuse(ckpt_graph *graph, ckpt_error *err) {
     }
     if (status == CKPT_OK) ckpt_graph_filter(graph, keep);
     ckpt_pool_free(&scratch);
-    return status;
+    return status == CKPT_OK ? forget_unread(graph, err) : status;
 }

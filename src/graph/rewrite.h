@@ -14,7 +14,8 @@
 ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err);
 
 /* LINEAR + bias; LINEAR or ACT + element function whose derivative comes from its output; + dropout. Only where the
- * tensor between has no other reader and is no output. Then drops nodes that nothing depends on. */
+ * tensor between has no other reader and is no output. Then drops nodes that nothing depends on,
+ * and takes the memory of constants and weights that nothing reads. */
 ckpt_status ckpt_rewrite_fuse(ckpt_graph *graph, ckpt_error *err);
 
 /* By tensor: how many nodes and graph outputs read it, and one such node (or -1). Arrays in `pool`. */

@@ -62,6 +62,7 @@ bool ckpt_import_has_output(const Onnx__NodeProto *node, size_t i) {
 }
 
 static ckpt_status look_up(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_value **value) {
+    *value = NULL;
     if (!ckpt_import_has_input(node, i)) return ckpt_fail(im->err, CKPT_MODEL, "its input %zu is missing", i);
     *value = find_value(im, node->input[i]);
     if (!*value)

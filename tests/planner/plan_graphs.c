@@ -22,7 +22,8 @@ static int param(ckpt_graph *g, const char *name, int rank, int64_t a, int64_t b
     return t;
 }
 
-static ckpt_view linear(ckpt_graph *g, int index, ckpt_view x, int64_t width, const ckpt_epilogue *epilogue, int shared) {
+static ckpt_view linear(ckpt_graph *g, int index, ckpt_view x, int64_t width, const ckpt_epilogue *epilogue,
+                        int shared) {
     ckpt_error err;
     char name[64];
     snprintf(name, sizeof name, "fc%d", index);
@@ -53,7 +54,8 @@ static ckpt_view block(ckpt_graph *g, const plan_graph_options *o, int index, ck
     ckpt_view h = x, y;
     if (o->kind == PLAN_GRAPH_PRENORM) {
         const int scale = param(g, "scale", 1, width, 0), bias = param(g, "bias", 1, width, 0);
-        must(ckpt_build_layernorm(g, "norm", &x, scale, bias, x.rank - 1, 1e-5f, &h, NULL, &err) == CKPT_OK, &err);
+        must(ckpt_build_layernorm(g, "norm", &x, scale, bias, x.rank - 1, 1e-5f, &h, NULL, &err) == CKPT_OK,
+             &err);
         h = gelu(g, index, linear(g, index, h, 2 * width, NULL, -1));
     } else {
         h = linear(g, index, h, 2 * width, &relu, -1);
@@ -69,8 +71,12 @@ static ckpt_view body(ckpt_graph *g, const plan_graph_options *o, ckpt_view x) {
     for (int i = 1; i + 1 < o->layers; i++) {
         switch (o->kind) {
         case PLAN_GRAPH_RESIDUAL:
-        case PLAN_GRAPH_PRENORM: x = block(g, o, i++, x); break;
-        case PLAN_GRAPH_GELU: x = gelu(g, i, linear(g, i, x, o->width, NULL, -1)); break;
+        case PLAN_GRAPH_PRENORM:
+            x = block(g, o, i++, x);
+            break;
+        case PLAN_GRAPH_GELU:
+            x = gelu(g, i, linear(g, i, x, o->width, NULL, -1));
+            break;
         case PLAN_GRAPH_HOURGLASS:
             x = linear(g, i, x, o->width * (1 + abs(2 * i - o->layers)) / o->layers + 1, &epilogue, -1);
             break;
@@ -78,7 +84,9 @@ static ckpt_view body(ckpt_graph *g, const plan_graph_options *o, ckpt_view x) {
             if (shared < 0) shared = param(g, "tied", 2, o->width, o->width);
             x = linear(g, i, x, o->width, &epilogue, shared);
             break;
-        default: x = linear(g, i, x, o->width, &epilogue, -1); break;
+        default:
+            x = linear(g, i, x, o->width, &epilogue, -1);
+            break;
         }
     }
     return x;

@@ -17,7 +17,7 @@ typedef enum plan_graph_kind {
 
 typedef struct plan_graph_options {
     plan_graph_kind kind;
-    int layers;      /* linear nodes, at least 2; blocks of two for the residual kinds */
+    int layers; /* linear nodes, at least 2; blocks of two for the residual kinds */
     int64_t width, batch;
     ckpt_optimizer optimizer;
     bool accumulate;

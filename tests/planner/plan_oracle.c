@@ -52,7 +52,8 @@ static void execute(machine *m, int n, const uint64_t *in, const uint64_t *out) 
         if (t < 0) continue;
         value = mix(value, ckpt_tensor_is_step(g, t) ? load(m, t, in[i]) : m->persistent[t]);
         for (int o = 0; o < node->out_count && ckpt_tensor_is_step(g, t); o++)
-            if (ckpt_tensor_is_step(g, node->out[o]) && spoils(g, node, o, out[o], i, in[i])) value = mix(value, 666);
+            if (ckpt_tensor_is_step(g, node->out[o]) && spoils(g, node, o, out[o], i, in[i]))
+                value = mix(value, 666);
     }
     for (int o = 0; o < node->out_count; o++) {
         const int t = node->out[o];
@@ -61,7 +62,8 @@ static void execute(machine *m, int n, const uint64_t *in, const uint64_t *out) 
         if (ckpt_tensor_is_step(g, t)) {
             store(m, t, out[o], made);
         } else {
-            /* A LOSS adds to its result: what was there counts, as it does for updates, which read it anyway. */
+            /* A LOSS adds to its result: what was there counts, as it does for updates, which read it anyway.
+             */
             if (node->op == CKPT_OP_LOSS) made = mix(made, m->persistent[t]);
             m->persistent[t] = made;
         }
@@ -74,7 +76,8 @@ static bool runs_now(const ckpt_node *node, int micro) {
 }
 
 static machine start(const ckpt_graph *g, uint64_t bytes) {
-    machine m = {g, calloc(bytes / CELL + 2, sizeof(uint64_t)), calloc((size_t)g->tensor_count, sizeof(uint64_t))};
+    machine m = {g, calloc(bytes / CELL + 2, sizeof(uint64_t)),
+                 calloc((size_t)g->tensor_count, sizeof(uint64_t))};
     for (int t = 0; t < g->tensor_count; t++) m.persistent[t] = mix(5, (uint64_t)t);
     return m;
 }
@@ -103,8 +106,10 @@ uint64_t plan_oracle_run(const ckpt_graph *g, const ckpt_plan *p) {
             const ckpt_node *node = &g->node[step->node];
             uint64_t in[CKPT_MAX_IN] = {0}, out[CKPT_MAX_OUT] = {0};
             if (!runs_now(node, micro)) continue;
-            for (int i = 0; i < node->in_count; i++) in[i] = step->in[i] >= 0 ? p->instance[step->in[i]].offset : 0;
-            for (int o = 0; o < node->out_count; o++) out[o] = step->out[o] >= 0 ? p->instance[step->out[o]].offset : 0;
+            for (int i = 0; i < node->in_count; i++)
+                in[i] = step->in[i] >= 0 ? p->instance[step->in[i]].offset : 0;
+            for (int o = 0; o < node->out_count; o++)
+                out[o] = step->out[o] >= 0 ? p->instance[step->out[o]].offset : 0;
             execute(&m, step->node, in, out);
         }
     }

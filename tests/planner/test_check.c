@@ -1,5 +1,5 @@
-/* The checker: thousands of mutations of good plans. It may accept only what computes the same and is as stated; an
- * oracle that runs plans on symbols (plan_oracle.h) decides which mutations those are. */
+/* The checker: thousands of mutations of good plans. It may accept only what computes the same and is as
+ * stated; an oracle that runs plans on symbols (plan_oracle.h) decides which mutations those are. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,9 @@ static uint64_t next_random(uint64_t below) { /* xorshift64* (Vigna 2016) */
     random_state ^= random_state >> 27;
     return (random_state * 2685821657736338717ull >> 33) % below;
 }
-static int pick(int count) { return (int)next_random((uint64_t)count); }
+static int pick(int count) {
+    return (int)next_random((uint64_t)count);
+}
 
 static void *copy_of(ckpt_pool *pool, const void *from, size_t count, size_t size) {
     void *copy = ckpt_pool_alloc(pool, count + 1, size); /* room for one more */
@@ -36,12 +38,14 @@ static ckpt_plan clone(const ckpt_plan *plan, ckpt_pool *pool) {
     ckpt_plan c = *plan;
     c.step = copy_of(pool, plan->step, (size_t)plan->step_count, sizeof *plan->step);
     c.instance = copy_of(pool, plan->instance, (size_t)plan->instance_count, sizeof *plan->instance);
-    c.persistent_offset = copy_of(pool, plan->persistent_offset, (size_t)plan->tensor_count, sizeof(uint64_t));
+    c.persistent_offset =
+        copy_of(pool, plan->persistent_offset, (size_t)plan->tensor_count, sizeof(uint64_t));
     c.layer_recomputed = copy_of(pool, plan->layer_recomputed, (size_t)plan->layer_count, sizeof(bool));
     return c;
 }
 
-/* --- mutations of single fields: each makes a plan that is not what it says, but for a few that `may_hold` --- */
+/* --- mutations of single fields: each makes a plan that is not what it says, but for a few that `may_hold`
+ * --- */
 
 static void remove_step(ckpt_plan *p) {
     const int s = pick(p->step_count);
@@ -66,9 +70,12 @@ static void swap_steps(ckpt_plan *p) {
 
 static void shift_offset(ckpt_plan *p) {
     ckpt_instance *x = &p->instance[pick(p->instance_count)];
-    const uint64_t by = pick(2) ? 1 + next_random(2 * p->alignment_bytes) : p->alignment_bytes * (1 + next_random(40));
-    if (pick(2)) x->offset += by;
-    else x->offset -= by;
+    const uint64_t by =
+        pick(2) ? 1 + next_random(2 * p->alignment_bytes) : p->alignment_bytes * (1 + next_random(40));
+    if (pick(2))
+        x->offset += by;
+    else
+        x->offset -= by;
 }
 
 static void read_wrong_instance(ckpt_plan *p) {
@@ -96,11 +103,15 @@ static void write_wrong_instance(ckpt_plan *p) {
 static void change_lifetime(ckpt_plan *p) {
     ckpt_instance *x = &p->instance[pick(p->instance_count)];
     const int by = (pick(2) ? 1 : -1) * (1 + pick(3));
-    if (pick(2)) x->first += by;
-    else x->end += by;
+    if (pick(2))
+        x->first += by;
+    else
+        x->end += by;
 }
 
-static void change_size(ckpt_plan *p) { p->instance[pick(p->instance_count)].bytes += 4 * (1 + next_random(100)); }
+static void change_size(ckpt_plan *p) {
+    p->instance[pick(p->instance_count)].bytes += 4 * (1 + next_random(100));
+}
 
 static void change_tensor(ckpt_plan *p) {
     ckpt_instance *x = &p->instance[pick(p->instance_count)];
@@ -126,21 +137,27 @@ static void change_node(ckpt_plan *p) {
 
 static void change_total(ckpt_plan *p) {
     uint64_t *const total[] = {
-        &p->memory.total, &p->memory.parameters, &p->memory.constants, &p->memory.optimizer, &p->memory.gradients,
-        &p->memory.inputs, &p->memory.workspace, &p->memory.arena, &p->memory.live_peak, &p->memory.eval_live_peak,
-        &p->persistent_bytes, &p->input_stride_bytes, &p->compute.forward_flops, &p->compute.backward_flops,
-        &p->compute.recompute_flops};
+        &p->memory.total,          &p->memory.parameters,      &p->memory.constants,
+        &p->memory.optimizer,      &p->memory.gradients,       &p->memory.inputs,
+        &p->memory.workspace,      &p->memory.arena,           &p->memory.live_peak,
+        &p->memory.eval_live_peak, &p->persistent_bytes,       &p->input_stride_bytes,
+        &p->compute.forward_flops, &p->compute.backward_flops, &p->compute.recompute_flops};
     enum { COUNT = sizeof total / sizeof *total };
     const int which = pick(COUNT + 2);
     const uint64_t by = pick(2) ? p->alignment_bytes * (1 + next_random(5)) : 1 + next_random(1000);
-    if (which == COUNT) p->input_buffers += pick(2) ? 1 : -1;
-    else if (which == COUNT + 1) p->compute.recomputed_nodes += pick(2) ? 1 : -1;
-    else *total[which] += pick(2) ? by : 0 - by;
+    if (which == COUNT)
+        p->input_buffers += pick(2) ? 1 : -1;
+    else if (which == COUNT + 1)
+        p->compute.recomputed_nodes += pick(2) ? 1 : -1;
+    else
+        *total[which] += pick(2) ? by : 0 - by;
 }
 
 static void move_persistent(ckpt_plan *p) {
     uint64_t *at = &p->persistent_offset[pick(p->tensor_count)];
-    *at = *at == UINT64_MAX ? 0 : *at + (pick(2) ? p->alignment_bytes : 0 - p->alignment_bytes) * (1 + next_random(3));
+    *at = *at == UINT64_MAX
+              ? 0
+              : *at + (pick(2) ? p->alignment_bytes : 0 - p->alignment_bytes) * (1 + next_random(3));
 }
 
 static void flip_layer(ckpt_plan *p) {
@@ -150,11 +167,21 @@ static void flip_layer(ckpt_plan *p) {
 
 static void change_head(ckpt_plan *p) {
     switch (pick(5)) {
-    case 0: p->graph_hash[pick(64)] ^= 1; break;
-    case 1: p->alignment_bytes = (uint64_t[]){0, 3, 512, 1 << 20}[pick(4)]; break;
-    case 2: p->tensor_count--; break;
-    case 3: p->layer_count--; break;
-    default: p->bound.lower_bound_flops = p->compute.recompute_flops + 1; break;
+    case 0:
+        p->graph_hash[pick(64)] ^= 1;
+        break;
+    case 1:
+        p->alignment_bytes = (uint64_t[]){0, 3, 512, 1 << 20}[pick(4)];
+        break;
+    case 2:
+        p->tensor_count--;
+        break;
+    case 3:
+        p->layer_count--;
+        break;
+    default:
+        p->bound.lower_bound_flops = p->compute.recompute_flops + 1;
+        break;
     }
 }
 
@@ -184,8 +211,8 @@ enum { MUTATION_COUNT = sizeof mutations / sizeof *mutations };
 
 /* --- mutations of the schedule, with everything behind it made anew: only the program itself is wrong --- */
 
-static bool rebuild(const ckpt_graph *g, const ckpt_plan *base, const ckpt_schedule *schedule, ckpt_pool *pool,
-                    ckpt_plan *p) {
+static bool rebuild(const ckpt_graph *g, const ckpt_plan *base, const ckpt_schedule *schedule,
+                    ckpt_pool *pool, ckpt_plan *p) {
     ckpt_error err;
     ckpt_layout layout;
     if (ckpt_layout_find(g, schedule, base->alignment_bytes, pool, &layout, &err) != CKPT_OK) return false;
@@ -194,7 +221,8 @@ static bool rebuild(const ckpt_graph *g, const ckpt_plan *base, const ckpt_sched
     p->step = layout.live.step;
     p->instance_count = layout.live.instance_count;
     p->instance = layout.live.instance;
-    p->memory.arena = layout.arena_bytes > base->memory.eval_arena ? layout.arena_bytes : base->memory.eval_arena;
+    p->memory.arena =
+        layout.arena_bytes > base->memory.eval_arena ? layout.arena_bytes : base->memory.eval_arena;
     p->memory.live_peak = layout.live.peak_bytes > base->memory.eval_live_peak ? layout.live.peak_bytes
                                                                                : base->memory.eval_live_peak;
     p->memory.total = p->persistent_bytes + p->memory.workspace + p->memory.arena;
@@ -211,7 +239,8 @@ static bool rebuild(const ckpt_graph *g, const ckpt_plan *base, const ckpt_sched
     return true;
 }
 
-static const char *const schedule_mutation_names[] = {"node removed", "node duplicated", "neighbours swapped", "node moved"};
+static const char *const schedule_mutation_names[] = {"node removed", "node duplicated", "neighbours swapped",
+                                                      "node moved"};
 enum { SCHEDULE_MUTATIONS = 4 };
 
 static void mutate_schedule(int kind, const ckpt_plan *base, ckpt_pool *pool, ckpt_schedule *schedule) {
@@ -247,8 +276,8 @@ typedef struct tally {
 } tally;
 static tally tallies[MUTATION_COUNT + SCHEDULE_MUTATIONS];
 
-static void judge(const ckpt_graph *g, const ckpt_graph *eval, const ckpt_plan *mutant, uint64_t truth, bool may_hold,
-                  const char *name, tally *t) {
+static void judge(const ckpt_graph *g, const ckpt_graph *eval, const ckpt_plan *mutant, uint64_t truth,
+                  bool may_hold, const char *name, tally *t) {
     ckpt_error err = {0};
     t->made++;
     if (ckpt_plan_check(g, mutant, eval, &err) != CKPT_OK) {
@@ -257,7 +286,8 @@ static void judge(const ckpt_graph *g, const ckpt_graph *eval, const ckpt_plan *
         return;
     }
     if (!may_hold) fail_msg("accepted a plan with '%s'", name);
-    if (plan_oracle_run(g, mutant) != truth) fail_msg("accepted a plan that computes something else: '%s'", name);
+    if (plan_oracle_run(g, mutant) != truth)
+        fail_msg("accepted a plan that computes something else: '%s'", name);
     t->equivalent++;
 }
 
@@ -270,7 +300,8 @@ static void mutate(const ckpt_graph *g, const ckpt_graph *eval, const ckpt_plan 
             ckpt_plan p = clone(base, &pool);
             mutations[m].apply(&p);
             const bool unchanged =
-                p.step_count == base->step_count && memcmp(p.step, base->step, (size_t)p.step_count * sizeof *p.step) == 0 &&
+                p.step_count == base->step_count &&
+                memcmp(p.step, base->step, (size_t)p.step_count * sizeof *p.step) == 0 &&
                 (mutations[m].apply == swap_steps || mutations[m].apply == read_wrong_instance);
             if (!unchanged) judge(g, eval, &p, truth, mutations[m].may_hold, mutations[m].name, &tallies[m]);
             ckpt_pool_free(&pool);
@@ -289,18 +320,24 @@ static void mutate(const ckpt_graph *g, const ckpt_graph *eval, const ckpt_plan 
 
 static void mutated_plans_are_refused_unless_equivalent(void **state) {
     (void)state;
-    static const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_SELECTIVE,
-                                               CKPT_STRATEGY_MIN};
+    static const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT,
+                                               CKPT_STRATEGY_SELECTIVE, CKPT_STRATEGY_MIN};
     for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             ckpt_graph g, eval;
-            plan_graph_make(&(plan_graph_options){.kind = kind, .layers = 8, .width = 40, .batch = 9,
-                                                  .optimizer = CKPT_OPTIMIZER_MOMENTUM, .accumulate = accumulate}, &g, &eval);
+            plan_graph_make(&(plan_graph_options){.kind = kind,
+                                                  .layers = 8,
+                                                  .width = 40,
+                                                  .batch = 9,
+                                                  .optimizer = CKPT_OPTIMIZER_MOMENTUM,
+                                                  .accumulate = accumulate},
+                            &g, &eval);
             for (size_t s = 0; s < sizeof strategies / sizeof *strategies; s++) {
                 ckpt_plan *plan;
                 ckpt_error err = {0};
                 const ckpt_plan_options options = {.strategy = strategies[s], .eval = &eval};
-                if (ckpt_plan_make(&g, &options, &plan_graph_traits, NULL, &plan, &err) != CKPT_OK) fail_msg("%s", err.message);
+                if (ckpt_plan_make(&g, &options, &plan_graph_traits, NULL, &plan, &err) != CKPT_OK)
+                    fail_msg("%s", err.message);
                 mutate(&g, &eval, plan, 12);
                 ckpt_plan_free(plan);
             }
@@ -311,14 +348,15 @@ static void mutated_plans_are_refused_unless_equivalent(void **state) {
     for (int m = 0; m < MUTATION_COUNT + SCHEDULE_MUTATIONS; m++) {
         const tally *t = &tallies[m];
         print_message("%-26s %5d made %5d refused %4d equivalent\n",
-                      m < MUTATION_COUNT ? mutations[m].name : schedule_mutation_names[m - MUTATION_COUNT], t->made,
-                      t->refused, t->equivalent);
+                      m < MUTATION_COUNT ? mutations[m].name : schedule_mutation_names[m - MUTATION_COUNT],
+                      t->made, t->refused, t->equivalent);
         assert_true(t->refused > 0);
         all.made += t->made;
         all.refused += t->refused;
         all.equivalent += t->equivalent;
     }
-    print_message("%-26s %5d made %5d refused %4d equivalent\n", "all", all.made, all.refused, all.equivalent);
+    print_message("%-26s %5d made %5d refused %4d equivalent\n", "all", all.made, all.refused,
+                  all.equivalent);
     assert_true(all.made >= 1000);
     assert_true(all.refused + all.equivalent == all.made);
 }
@@ -327,11 +365,15 @@ static void mutated_plans_are_refused_unless_equivalent(void **state) {
 static void the_oracle_sees_wrong_programs(void **state) {
     (void)state;
     ckpt_graph g;
-    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_TIED, .layers = 8, .width = 40, .batch = 9, .accumulate = true}, &g, NULL);
+    plan_graph_make(
+        &(plan_graph_options){
+            .kind = PLAN_GRAPH_TIED, .layers = 8, .width = 40, .batch = 9, .accumulate = true},
+        &g, NULL);
     ckpt_plan *plan;
     ckpt_error err;
-    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT}, &plan_graph_traits, NULL, &plan,
-                                    &err), CKPT_OK);
+    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT},
+                                    &plan_graph_traits, NULL, &plan, &err),
+                     CKPT_OK);
     int wrong = 0, made = 0;
     for (int k = 0; k < 200; k++) {
         ckpt_pool pool = {0};
@@ -352,11 +394,13 @@ static void the_oracle_sees_wrong_programs(void **state) {
 static void messages_say_which_step_and_why(void **state) {
     (void)state;
     ckpt_graph g;
-    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_MLP, .layers = 6, .width = 32, .batch = 4}, &g, NULL);
+    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_MLP, .layers = 6, .width = 32, .batch = 4}, &g,
+                    NULL);
     ckpt_plan *plan;
     ckpt_error err = {0};
-    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT}, &plan_graph_traits, NULL, &plan,
-                                    &err), CKPT_OK);
+    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT},
+                                    &plan_graph_traits, NULL, &plan, &err),
+                     CKPT_OK);
     plan->step[1].recompute = true;
     assert_int_equal(ckpt_plan_check(&g, plan, NULL, &err), CKPT_FAILED);
     assert_string_equal(err.message, "step 1 (fc1): is wrongly marked as a recomputation");

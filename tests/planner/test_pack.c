@@ -52,16 +52,22 @@ static bool is_valid(const instance *x, uint64_t alignment, const uint64_t *offs
     for (int i = 0; i < x->count; i++) {
         if (offset[i] % alignment || offset[i] + x->size[i] > height) return false;
         for (int j = 0; j < i; j++)
-            if (x->lower[i] < x->upper[j] && x->lower[j] < x->upper[i] && offset[i] < offset[j] + x->size[j] &&
-                offset[j] < offset[i] + x->size[i])
+            if (x->lower[i] < x->upper[j] && x->lower[j] < x->upper[i] &&
+                offset[i] < offset[j] + x->size[j] && offset[j] < offset[i] + x->size[i])
                 return false;
     }
     return true;
 }
 
-static ckpt_packing pack(const instance *x, uint64_t alignment, uint64_t capacity, uint64_t work, ckpt_pool *pool) {
-    const ckpt_pack_problem problem = {.count = x->count, .lower = x->lower, .upper = x->upper, .size = x->size,
-                                       .alignment = alignment, .capacity = capacity, .work_limit = work};
+static ckpt_packing pack(const instance *x, uint64_t alignment, uint64_t capacity, uint64_t work,
+                         ckpt_pool *pool) {
+    const ckpt_pack_problem problem = {.count = x->count,
+                                       .lower = x->lower,
+                                       .upper = x->upper,
+                                       .size = x->size,
+                                       .alignment = alignment,
+                                       .capacity = capacity,
+                                       .work_limit = work};
     ckpt_packing packing;
     ckpt_error err;
     assert_int_equal(ckpt_pack(&problem, pool, &packing, &err), CKPT_OK);
@@ -86,18 +92,22 @@ static void random_sets_pack_validly(void **state) {
     }
 }
 
-/* The smallest height over all orders of placing each buffer at the lowest free offset that rests on something. */
-static uint64_t brute_force(const instance *x, uint64_t *offset, unsigned placed, uint64_t height, uint64_t best) {
+/* The smallest height over all orders of placing each buffer at the lowest free offset that rests on
+ * something. */
+static uint64_t brute_force(const instance *x, uint64_t *offset, unsigned placed, uint64_t height,
+                            uint64_t best) {
     if (height >= best) return best;
     if (placed == (1u << x->count) - 1) return height;
     for (int i = 0; i < x->count; i++) {
         if (placed >> i & 1) continue;
         uint64_t at = 0; /* above everything placed that it meets: enough, over all orders */
         for (int j = 0; j < x->count; j++)
-            if (placed >> j & 1 && x->lower[i] < x->upper[j] && x->lower[j] < x->upper[i] && offset[j] + x->size[j] > at)
+            if (placed >> j & 1 && x->lower[i] < x->upper[j] && x->lower[j] < x->upper[i] &&
+                offset[j] + x->size[j] > at)
                 at = offset[j] + x->size[j];
         offset[i] = at;
-        best = brute_force(x, offset, placed | 1u << i, at + x->size[i] > height ? at + x->size[i] : height, best);
+        best = brute_force(x, offset, placed | 1u << i, at + x->size[i] > height ? at + x->size[i] : height,
+                           best);
     }
     return best;
 }
@@ -118,7 +128,8 @@ static void tiny_sets_pack_optimally(void **state) {
     }
 }
 
-/* Nine buffers whose live peak no packing reaches (rare: one in 20,000 random sets of this size): proved, not given up. */
+/* Nine buffers whose live peak no packing reaches (rare: one in 20,000 random sets of this size): proved, not
+ * given up. */
 static void a_gap_that_cannot_be_closed_is_proved(void **state) {
     (void)state;
     const instance x = {.count = 9,
@@ -192,7 +203,8 @@ static void a_capacity_ends_the_search_early(void **state) {
     instance x;
     make_random(&x, 200, 100, 1000);
     ckpt_pool pool = {0};
-    const ckpt_packing tight = pack(&x, 1, 0, 2000000, &pool), loose = pack(&x, 1, 2 * tight.height, 2000000, &pool);
+    const ckpt_packing tight = pack(&x, 1, 0, 2000000, &pool),
+                       loose = pack(&x, 1, 2 * tight.height, 2000000, &pool);
     assert_true(loose.height <= 2 * tight.height);
     assert_true(loose.work < tight.work);
     ckpt_pool_free(&pool);

@@ -16,14 +16,17 @@
 static ckpt_plan *plan_with(const ckpt_graph *g, ckpt_plan_options options) {
     ckpt_plan *plan;
     ckpt_error err = {0};
-    if (ckpt_plan_make(g, &options, &plan_graph_traits, NULL, &plan, &err) != CKPT_OK) fail_msg("%s", err.message);
+    if (ckpt_plan_make(g, &options, &plan_graph_traits, NULL, &plan, &err) != CKPT_OK)
+        fail_msg("%s", err.message);
     assert_int_equal(ckpt_plan_check(g, plan, options.eval, &err), CKPT_OK);
     return plan;
 }
 
 static void make(plan_graph_kind kind, int layers, ckpt_graph *g, ckpt_graph *eval) {
-    plan_graph_make(&(plan_graph_options){.kind = kind, .layers = layers, .width = 64, .batch = 16,
-                                          .optimizer = CKPT_OPTIMIZER_ADAM}, g, eval);
+    plan_graph_make(
+        &(plan_graph_options){
+            .kind = kind, .layers = layers, .width = 64, .batch = 16, .optimizer = CKPT_OPTIMIZER_ADAM},
+        g, eval);
 }
 
 /* --- every strategy on every kind of graph --- */
@@ -34,16 +37,25 @@ static void every_strategy_makes_a_checked_plan(void **state) {
         for (int layers = 2; layers <= 14; layers += 4)
             for (int accumulate = 0; accumulate < 2; accumulate++) {
                 ckpt_graph g, eval;
-                plan_graph_make(&(plan_graph_options){.kind = kind, .layers = layers, .width = 48, .batch = 8,
-                                                      .optimizer = (ckpt_optimizer)(layers / 4 % CKPT_OPTIMIZER_COUNT),
-                                                      .accumulate = accumulate}, &g, &eval);
+                plan_graph_make(
+                    &(plan_graph_options){.kind = kind,
+                                          .layers = layers,
+                                          .width = 48,
+                                          .batch = 8,
+                                          .optimizer = (ckpt_optimizer)(layers / 4 % CKPT_OPTIMIZER_COUNT),
+                                          .accumulate = accumulate},
+                    &g, &eval);
                 uint64_t all, least;
                 ckpt_error err;
-                assert_int_equal(ckpt_plan_extremes(&g, &eval, &plan_graph_traits, &all, &least, &err), CKPT_OK);
+                assert_int_equal(ckpt_plan_extremes(&g, &eval, &plan_graph_traits, &all, &least, &err),
+                                 CKPT_OK);
                 assert_true(least <= all);
                 for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
-                    ckpt_plan *plan = plan_with(&g, (ckpt_plan_options){.strategy = (ckpt_strategy)s, .every = 2, .layers = "1",
-                                                                        .budget_bytes = (all + least) / 2, .eval = &eval});
+                    ckpt_plan *plan = plan_with(&g, (ckpt_plan_options){.strategy = (ckpt_strategy)s,
+                                                                        .every = 2,
+                                                                        .layers = "1",
+                                                                        .budget_bytes = (all + least) / 2,
+                                                                        .eval = &eval});
                     assert_true(plan->memory.arena >= plan->memory.live_peak);
                     assert_true(s == CKPT_STRATEGY_NONE ? plan->compute.recompute_flops == 0 : true);
                     if (s == CKPT_STRATEGY_BUDGET) assert_true(plan->memory.total <= (all + least) / 2);
@@ -78,7 +90,10 @@ static void totals_are_sums_of_what_they_name(void **state) {
 static void accumulation_adds_gradients(void **state) {
     (void)state;
     ckpt_graph g;
-    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_MLP, .layers = 5, .width = 64, .batch = 16, .accumulate = true}, &g, NULL);
+    plan_graph_make(
+        &(plan_graph_options){
+            .kind = PLAN_GRAPH_MLP, .layers = 5, .width = 64, .batch = 16, .accumulate = true},
+        &g, NULL);
     ckpt_plan *p = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
     assert_int_equal(p->memory.gradients, p->memory.parameters);
     ckpt_plan_free(p);
@@ -122,7 +137,8 @@ static void evaluation_counts_in_the_step_region(void **state) {
     uint64_t least = 0;
     ckpt_error err;
     ckpt_plan *none;
-    const ckpt_plan_options low = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = p->memory.total - 1, .eval = &eval};
+    const ckpt_plan_options low = {
+        .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = p->memory.total - 1, .eval = &eval};
     assert_int_equal(ckpt_plan_make(&g, &low, &plan_graph_traits, &least, &none, &err), CKPT_INFEASIBLE);
     assert_int_equal(least, p->memory.total);
     ckpt_plan_free(p);
@@ -149,7 +165,8 @@ static void none_runs_every_node_once_in_order(void **state) {
 static void sqrt_of_64_equal_layers(void **state) {
     (void)state;
     ckpt_graph g;
-    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_MLP, .layers = 64, .width = 256, .batch = 64}, &g, NULL);
+    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_MLP, .layers = 64, .width = 256, .batch = 64},
+                    &g, NULL);
     ckpt_plan *all = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE});
     ckpt_plan *p = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
     /* Segments of 8, whose closing layers are kept. */
@@ -183,7 +200,8 @@ static void every_is_sqrt_where_it_says_the_same(void **state) {
     assert_int_equal(a->step_count, b->step_count);
     assert_memory_equal(a->step, b->step, (size_t)a->step_count * sizeof *a->step);
     assert_memory_equal(a->instance, b->instance, (size_t)a->instance_count * sizeof *a->instance);
-    assert_true(c->step_count != a->step_count || memcmp(a->step, c->step, (size_t)a->step_count * sizeof *a->step));
+    assert_true(c->step_count != a->step_count ||
+                memcmp(a->step, c->step, (size_t)a->step_count * sizeof *a->step));
     assert_string_equal(b->strategy, "every=4");
     ckpt_plan_free(a);
     ckpt_plan_free(b);
@@ -200,15 +218,18 @@ static void exactly_the_listed_layers_recompute(void **state) {
     static const struct {
         const char *list;
         unsigned layers; /* bit by index */
-    } cases[] = {{"fc1", 2},       {"2", 4},          {"1-4", 30},      {"fc[12]", 6},     {"fc*", 1023}, {" fc3 , 5-6", 8 + 96},
-                 {"fc4,fc4,4", 16}, {"0", 1},          {"*", 1023},      {"8-8,fc1", 258}};
+    } cases[] = {
+        {"fc1", 2},        {"2", 4}, {"1-4", 30}, {"fc[12]", 6},   {"fc*", 1023}, {" fc3 , 5-6", 8 + 96},
+        {"fc4,fc4,4", 16}, {"0", 1}, {"*", 1023}, {"8-8,fc1", 258}};
     for (int kind = 0; kind < 2; kind++) { /* MLP and GELU: in both every layer's tensors are read backward */
         ckpt_graph g;
         make(kind == 0 ? PLAN_GRAPH_MLP : PLAN_GRAPH_GELU, 10, &g, NULL);
         for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
-            ckpt_plan *p = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_LAYERS, .layers = cases[c].list});
+            ckpt_plan *p =
+                plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_LAYERS, .layers = cases[c].list});
             for (int i = 0; i < 10; i++)
-                if (p->layer_recomputed[i] != (cases[c].layers >> i & 1)) fail_msg("'%s': layer %d", cases[c].list, i);
+                if (p->layer_recomputed[i] != (cases[c].layers >> i & 1))
+                    fail_msg("'%s': layer %d", cases[c].list, i);
             ckpt_plan_free(p);
         }
         ckpt_graph_free(&g);
@@ -219,9 +240,17 @@ static void bad_layer_lists_are_refused(void **state) {
     (void)state;
     static const struct {
         const char *list, *says;
-    } cases[] = {{NULL, "--layers"},   {"", "--layers"},       {"fcl", "'fc1' (1)"},  {"fc1,", "empty"},
-                 {"10", "0 to 9"},     {"3-99999999999", "0 to 9"}, {"5-2", "ends before"}, {"conv*", "nearest"},
-                 {"-1", "nearest"},    {"1-", "nearest"},       {"fc12", "'fc1' (1), 'fc2' (2)"}};
+    } cases[] = {{NULL, "--layers"},
+                 {"", "--layers"},
+                 {"fcl", "'fc1' (1)"},
+                 {"fc1,", "empty"},
+                 {"10", "0 to 9"},
+                 {"3-99999999999", "0 to 9"},
+                 {"5-2", "ends before"},
+                 {"conv*", "nearest"},
+                 {"-1", "nearest"},
+                 {"1-", "nearest"},
+                 {"fc12", "'fc1' (1), 'fc2' (2)"}};
     ckpt_graph g;
     make(PLAN_GRAPH_MLP, 10, &g, NULL);
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -230,7 +259,8 @@ static void bad_layer_lists_are_refused(void **state) {
         const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_LAYERS, .layers = cases[c].list};
         assert_int_equal(ckpt_plan_make(&g, &options, &plan_graph_traits, NULL, &p, &err), CKPT_USAGE);
         assert_null(p);
-        if (!strstr(err.message, cases[c].says)) fail_msg("'%s' is answered '%s'", cases[c].list, err.message);
+        if (!strstr(err.message, cases[c].says))
+            fail_msg("'%s' is answered '%s'", cases[c].list, err.message);
     }
     ckpt_plan *p;
     ckpt_error err;
@@ -258,14 +288,15 @@ static void selective_recomputes_no_product_and_saves(void **state) {
     }
 }
 
-/* A tensor whose maker reads an updated parameter cannot be made again: it is kept although the choice drops it. */
+/* A tensor whose maker reads an updated parameter cannot be made again: it is kept although the choice drops
+ * it. */
 static void what_cannot_be_made_again_is_kept(void **state) {
     (void)state;
     ckpt_graph g;
     make(PLAN_GRAPH_MLP, 6, &g, NULL);
     /* A late reader: an ACT_GRAD appended behind everything reads the first layer's output. */
     const int first = g.node[0].out[0];
-    const int in[2] = {g.node[g.node_count - 1].phase == CKPT_UPDATE ? first : first, first};
+    const int in[2] = {first, first};
     ckpt_error err;
     const int64_t dims[2] = {16, 64};
     const int out = ckpt_graph_add_tensor(&g, "late", CKPT_F32, CKPT_ROLE_STEP, 2, dims, &err);
@@ -319,7 +350,8 @@ static void smaller_budgets_never_get_larger_peaks(void **state) {
         bool recomputes = false;
         for (int i = 0; i <= 60; i++) {
             const uint64_t budget = all + 1024 - (all + 1024 - least) * (uint64_t)i / 60;
-            ckpt_plan *p = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget});
+            ckpt_plan *p =
+                plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget});
             assert_true(p->memory.total <= budget);
             assert_true(p->memory.total <= total);
             if (i == 0) assert_int_equal(p->compute.recompute_flops, 0); /* all fits */
@@ -338,7 +370,8 @@ static void budget_beats_sqrt_at_its_own_peak(void **state) {
     ckpt_graph g;
     make(PLAN_GRAPH_MLP, 64, &g, NULL);
     ckpt_plan *s = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
-    ckpt_plan *b = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = s->memory.total});
+    ckpt_plan *b =
+        plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = s->memory.total});
     assert_true(b->compute.recompute_flops < s->compute.recompute_flops);
     ckpt_plan_free(s);
     ckpt_plan_free(b);
@@ -370,7 +403,8 @@ static void huge_models_are_refused_not_wrapped(void **state) {
     for (int i = 0; i < 5; i++)
         assert_true(ckpt_graph_add_tensor(&g, "huge", CKPT_F64, CKPT_ROLE_CONST, 1, dims, &err) >= 0);
     ckpt_plan *p;
-    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){0}, &plan_graph_traits, NULL, &p, &err), CKPT_MODEL);
+    assert_int_equal(ckpt_plan_make(&g, &(ckpt_plan_options){0}, &plan_graph_traits, NULL, &p, &err),
+                     CKPT_MODEL);
     ckpt_graph_free(&g);
 }
 

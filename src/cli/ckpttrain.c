@@ -1,0 +1,85 @@
+/* ckpttrain: trains a model under a plan and writes it back. */
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/units.h"
+#include "cli/console.h"
+#include "cli/train_report.h"
+
+static const char program[] = "ckpttrain";
+
+static volatile sig_atomic_t caught; /* the signal that asks to stop, or 0 */
+
+static void on_signal(int number) { caught = number; }
+
+/* The first SIGINT or SIGTERM lets the step finish; a second one ends the process at once. */
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
+    char size[CKPT_SIZE_TEXT];
+    ckpt_console_note(program, "loss: %s", job->model.loss_reason);
+    if (data->synthetic) {
+        char shape[128];
+        ckpt_console_note(program, "no --data: %llu made-up samples for input '%s' %s",
+                          (unsigned long long)data->training.samples, job->model.graph.tensor[job->model.graph.input[0]].name,
+                          ckpt_shape_text(&job->model.graph.tensor[job->model.graph.input[0]], shape));
+    }
+    ckpt_console_note(program, "%s on %s, batch %lld%s, planned peak %s", s->plan->strategy, s->backend->name,
+                      (long long)job->batch, o->verify ? ", verified against a run without recomputation" : "",
+                      ckpt_units_format_size(s->plan->memory.total, size));
+}
+
+static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
+                               const ckpt_train_data *data, ckpt_error *err) {
+    ckpt_session session;
+    ckpt_error report_err;
+    CKPT_TRY(ckpt_session_open(o, backend, job, &session, err));
+    say_what_runs(o, job, data, &session);
+    const ckpt_status status = ckpt_session_train(&session, o, data, &caught, err);
+    ckpt_status told = CKPT_OK;
+    const bool failed_verification = status == CKPT_FAILED && session.reference && !session.report.verified;
+    if (status == CKPT_OK || status == CKPT_INTERRUPTED || failed_verification)
+        told = o->json ? ckpt_train_report_json(&session, o, &report_err) : ckpt_train_report_text(&session, o, &report_err);
+    ckpt_session_close(&session);
+    if (status == CKPT_OK && told != CKPT_OK) *err = report_err;
+    return status != CKPT_OK ? status : told;
+}
+
+static ckpt_status run(const ckpt_cli_options *o, ckpt_error *err) {
+    const ckpt_backend *backend;
+    const char *note;
+    ckpt_job job;
+    ckpt_train_data data = {0};
+    CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
+    CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, &job, err));
+    ckpt_status status = job.forward_only ? ckpt_fail(err, CKPT_USAGE, "--loss none leaves nothing to train on; it is for ckptplan")
+                                          : ckpt_train_data_load(o, &job, &data, err);
+    if (status == CKPT_OK) {
+        if (note) ckpt_console_note(program, "%s", note);
+        status = run_session(o, backend, &job, &data, err);
+    }
+    ckpt_train_data_free(&data);
+    ckpt_job_free(&job);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    ckpt_cli_options options;
+    ckpt_error err;
+    ckpt_status status = ckpt_cli_parse(CKPT_PROGRAM_TRAIN, argc, argv, &options, &err);
+    if (status == CKPT_OK) {
+        if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_TRAIN, stdout);
+        else if (options.version) printf("%s %s\n", program, CKPT_VERSION);
+        else {
+            catch_signals();
+            status = run(&options, &err);
+        }
+    }
+    const int code = ckpt_console_finish(program, status, &err);
+    return status == CKPT_INTERRUPTED && caught == SIGTERM ? 128 + SIGTERM : code;
+}

@@ -1,0 +1,61 @@
+#include "cli/train_report.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "cli/console.h"
+
+static double samples_per_second(const ckpt_train_report *r) {
+    return r->seconds > 0 ? (double)r->samples / r->seconds : 0;
+}
+
+static const char *verification(const ckpt_session *s) {
+    return !s->reference ? "off" : s->report.verified ? "passed" : "failed";
+}
+
+static const char *checkpoint_word(const ckpt_cli_options *o) { return ckpt_off_on_choices[o->checkpoint]; }
+
+/* "budget=1048576" was asked for as "budget". */
+static int strategy_length(const ckpt_plan *plan) { return (int)strcspn(plan->strategy, "="); }
+
+ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
+    const ckpt_train_report *r = &s->report;
+    char bytes[CKPT_NUMBER_TEXT];
+    (void)err;
+    printf("loss %.6g -> %.6g in %" PRId64 " steps (%" PRId64 " epochs)\n", r->first_loss, r->last_loss, r->steps, r->epochs);
+    if (r->accuracy >= 0) printf("training accuracy %.2f%%\n", 100 * r->accuracy);
+    if (r->val_loss >= 0) printf("validation loss %.6g", r->val_loss);
+    if (r->val_loss >= 0 && r->val_accuracy >= 0) printf(", accuracy %.2f%%", 100 * r->val_accuracy);
+    if (r->val_loss >= 0) printf("\n");
+    printf("%.2f s, %.0f samples a second; %d nodes recomputed a step\n", r->seconds, samples_per_second(r),
+           ckpt_job_compute(s->job, s->plan).recomputed_nodes);
+    if (s->reference) printf("verification against a run without recomputation: %s\n", verification(s));
+    printf("weights_sha256 %s\n", s->weights_sha256);
+    printf("Peak memory usage: %.2f MB with Checkpoint = %s", (double)ckpt_exec_measured_peak(s->exec) / 1e6, checkpoint_word(o));
+    printf(" (planned %s bytes", ckpt_console_count(s->plan->memory.total, bytes));
+    printf(", measured %s bytes)\n", ckpt_console_count(ckpt_exec_measured_peak(s->exec), bytes));
+    return CKPT_OK;
+}
+
+/* A share or a loss, null where there is none. */
+static json_t *real_or_null(double value) { return value >= 0 && value - value == 0 ? json_real(value) : json_null(); }
+static json_t *loss_or_null(double value) { return value - value == 0 ? json_real(value) : json_null(); }
+
+ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
+    const ckpt_train_report *r = &s->report;
+    json_t *val = r->val_loss >= 0 ? json_pack("{s:o, s:o}", "loss", real_or_null(r->val_loss), "accuracy",
+                                               real_or_null(r->val_accuracy))
+                                   : json_null();
+    return ckpt_console_json_print(
+        json_pack("{s:s, s:s, s:s, s:s%, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I}, s:i, s:f, s:f, s:s, s:s}",
+                  "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
+                  s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
+                  "loss", "first", loss_or_null(r->first_loss), "last", loss_or_null(r->last_loss), "accuracy",
+                  real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
+                  "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "recomputed_nodes_per_step",
+                  ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
+                  samples_per_second(r), "weights_sha256", s->weights_sha256, "verify", verification(s)),
+        err);
+}

@@ -1,0 +1,169 @@
+#include "cli/train_session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/devices.h"
+#include "cli/progress.h"
+#include "proto/atomic_file.h"
+#include "proto/onnx_file.h"
+
+/* Whether the device opens at all. */
+static ckpt_status try_device(const ckpt_backend *backend, const ckpt_cli_options *o, ckpt_error *err) {
+    ckpt_device *device;
+    const ckpt_device_options options = {.index = o->device_index};
+    CKPT_TRY(backend->open(&options, &device, err));
+    backend->close(device);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_session_choose_device(const ckpt_cli_options *o, const ckpt_backend **backend, const char **note,
+                                       ckpt_error *err) {
+    const ckpt_backend *cuda = ckpt_backend_cuda();
+    *note = NULL;
+    *backend = ckpt_backend_cpu();
+    if (o->device == CKPT_DEVICE_CUDA) {
+        if (!cuda) return ckpt_fail(err, CKPT_FAILED, "this build has no CUDA backend; build with the preset cuda, or use --device cpu");
+        CKPT_TRY(try_device(cuda, o, err));
+        *backend = cuda;
+    } else if (o->device == CKPT_DEVICE_AUTO) {
+        if (cuda && try_device(cuda, o, err) == CKPT_OK) *backend = cuda;
+        else *note = cuda ? "no usable NVIDIA GPU: training on the CPU" : "built without CUDA: training on the CPU";
+    }
+    return ckpt_device_check_precision(o, (*backend)->name, err);
+}
+
+/* Better now than after hours of training. */
+static ckpt_status check_save(const ckpt_cli_options *o, ckpt_error *err) {
+    struct stat in, out;
+    ckpt_atomic_file file;
+    if (!o->save) return CKPT_OK;
+    if (!o->overwrite && stat(o->model_path, &in) == 0 && stat(o->save, &out) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
+        return ckpt_fail(err, CKPT_USAGE, "--save %s is the model that is read; give another name, or --overwrite", o->save);
+    CKPT_TRY(ckpt_atomic_open(&file, o->save, err));
+    ckpt_atomic_close(&file);
+    return CKPT_OK;
+}
+
+static ckpt_status upload_weights(const ckpt_job *job, const ckpt_plan *plan, ckpt_exec *exec, ckpt_error *err) {
+    const ckpt_graph *graph = &job->model.graph;
+    for (int t = 0; t < graph->tensor_count; t++) {
+        const ckpt_tensor *tensor = &graph->tensor[t];
+        if ((tensor->role != CKPT_ROLE_PARAM && tensor->role != CKPT_ROLE_CONST) || plan->persistent_offset[t] == UINT64_MAX)
+            continue;
+        void *values = malloc((size_t)ckpt_tensor_bytes(tensor) + 1); /* one tensor at a time */
+        if (!values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for '%s'", tensor->name);
+        ckpt_status status = ckpt_model_read_values(&job->model, t, values, err);
+        if (status == CKPT_OK) status = ckpt_exec_set(exec, t, values, err);
+        free(values);
+        if (status != CKPT_OK) return status;
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const ckpt_plan *plan, ckpt_exec **exec,
+                             ckpt_error *err) {
+    const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
+                                       .device = {.index = o->device_index, .threads = (int)o->threads}};
+    CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
+    return upload_weights(s->job, plan, *exec, err);
+}
+
+static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_error *err) {
+    const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
+    CKPT_TRY(check_save(o, err));
+    CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
+    CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
+    CKPT_TRY(open_exec(o, s, s->plan, &s->exec, err));
+    if (!o->verify) return CKPT_OK;
+    CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
+    return open_exec(o, s, s->reference_plan, &s->reference, err);
+}
+
+ckpt_status ckpt_session_open(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
+                              ckpt_session *session, ckpt_error *err) {
+    *session = (ckpt_session){.job = job, .backend = backend};
+    const ckpt_status status = open_all(o, session, err);
+    if (status != CKPT_OK) ckpt_session_close(session);
+    return status;
+}
+
+/* Reads the trained tensors back one by one; `values` by tensor id. */
+static ckpt_status download(const ckpt_session *s, float **values, ckpt_error *err) {
+    const ckpt_graph *graph = &s->job->model.graph;
+    for (int t = 0; t < graph->tensor_count; t++) {
+        if (graph->tensor[t].role != CKPT_ROLE_PARAM) continue;
+        values[t] = malloc((size_t)ckpt_tensor_bytes(&graph->tensor[t]) + 1);
+        if (!values[t]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for '%s'", graph->tensor[t].name);
+        CKPT_TRY(ckpt_exec_get(s->exec, t, values[t], err));
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status save(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
+    const int count = s->job->model.graph.tensor_count;
+    float **values = calloc((size_t)count + 1, sizeof *values);
+    if (!values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_status status = download(s, values, err);
+    if (status == CKPT_OK)
+        status = ckpt_model_save(&s->job->model, (const float *const *)values, o->save, o->overwrite, err);
+    for (int t = 0; t < count; t++) free(values[t]);
+    free(values);
+    return status;
+}
+
+static ckpt_status hash_weights(ckpt_session *s, ckpt_error *err) {
+    const ckpt_graph *graph = &s->job->model.graph;
+    int *ids = calloc((size_t)graph->tensor_count + 1, sizeof *ids);
+    if (!ids) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    const int count = ckpt_model_parameters(&s->job->model, ids);
+    const ckpt_status status = ckpt_train_hash(s->exec, graph, ids, count, s->weights_sha256, err);
+    free(ids);
+    return status;
+}
+
+/* Epochs and steps as asked for, or as they are when nothing is said. */
+static void set_length(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_train_options *options, int64_t *total) {
+    options->epochs = o->epochs;
+    options->steps = o->steps;
+    if (!o->epochs && !o->steps) {
+        if (data->synthetic) options->steps = 20;
+        else options->epochs = 10;
+    }
+    const int64_t in_epoch = ((int64_t)data->training.samples + options->batch - 1) / options->batch;
+    *total = options->epochs ? options->epochs * in_epoch : options->steps;
+    if (options->steps && options->steps < *total) *total = options->steps;
+}
+
+ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data,
+                               const volatile sig_atomic_t *stop, ckpt_error *err) {
+    ckpt_progress progress;
+    ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
+                                  .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
+                                  .batch = s->job->batch, .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
+                                  .stop = stop, .observe = ckpt_progress_observe, .context = &progress};
+    ckpt_error later;
+    int64_t total;
+    set_length(o, data, &options, &total);
+    CKPT_TRY(ckpt_progress_start(&progress, total, o->log, err));
+    const ckpt_status status = ckpt_train_run(&options, &s->report, err);
+    const ckpt_status logged = ckpt_progress_finish(&progress, &later);
+    /* What was trained is worth its hash and its file even when the log is not whole. */
+    if (status == CKPT_OK || status == CKPT_INTERRUPTED) {
+        CKPT_TRY(hash_weights(s, err));
+        if (o->save) CKPT_TRY(save(s, o, err));
+    }
+    if (status == CKPT_OK && logged != CKPT_OK) *err = later;
+    return status != CKPT_OK ? status : logged;
+}
+
+void ckpt_session_close(ckpt_session *s) {
+    ckpt_exec_close(s->reference);
+    ckpt_exec_close(s->exec);
+    ckpt_plan_free(s->reference_plan);
+    ckpt_plan_free(s->evaluation_plan);
+    ckpt_plan_free(s->plan);
+    *s = (ckpt_session){0};
+}

@@ -1,0 +1,42 @@
+/* A training run from device to saved file.
+ *
+ *     ckpt_session session;
+ *     CKPT_TRY(ckpt_session_open(&options, &job, &session, err));
+ *     status = ckpt_session_train(&session, &options, &data, &stop, err);
+ *     ...report...
+ *     ckpt_session_close(&session);
+ */
+#ifndef CKPT_TRAIN_SESSION_H
+#define CKPT_TRAIN_SESSION_H
+
+#include <signal.h>
+
+#include "cli/job.h"
+#include "cli/train_data.h"
+#include "runtime/train.h"
+
+typedef struct ckpt_session {
+    const ckpt_job *job;
+    const ckpt_backend *backend;
+    ckpt_plan *plan, *evaluation_plan, *reference_plan;
+    ckpt_exec *exec, *reference; /* reference: --verify */
+    ckpt_train_report report;
+    char weights_sha256[65];
+} ckpt_session;
+
+/* The backend that --device asks for; `auto` takes the GPU where one can be used, otherwise the CPU and says so in
+ * *note. CKPT_FAILED: --device cuda without a usable GPU. */
+ckpt_status ckpt_session_choose_device(const ckpt_cli_options *options, const ckpt_backend **backend, const char **note,
+                                       ckpt_error *err);
+
+/* Plans, allocates and uploads the weights. Also finds out now whether --save will be able to write. */
+ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
+                              ckpt_session *session, ckpt_error *err);
+
+/* Trains, then saves if asked to: after an interruption too, not after a failure. */
+ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,
+                               const volatile sig_atomic_t *stop, ckpt_error *err);
+
+void ckpt_session_close(ckpt_session *session);
+
+#endif
