@@ -34,11 +34,12 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
                       ckpt_units_format_size(s->plan->memory.total, size));
 }
 
-static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
+static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *backend, const char *note, const ckpt_job *job,
                                const ckpt_train_data *data, ckpt_error *err) {
     ckpt_session session;
     ckpt_error report_err;
     CKPT_TRY(ckpt_session_open(o, backend, job, &session, err));
+    if (note) ckpt_console_note(program, "%s", note); /* only now: a failure is the only line */
     say_what_runs(o, job, data, &session);
     const ckpt_status status = ckpt_session_train(&session, o, data, &caught, err);
     ckpt_status told = CKPT_OK;
@@ -59,10 +60,7 @@ static ckpt_status run(const ckpt_cli_options *o, ckpt_error *err) {
     CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, &job, err));
     ckpt_status status = job.forward_only ? ckpt_fail(err, CKPT_USAGE, "--loss none leaves nothing to train on; it is for ckptplan")
                                           : ckpt_train_data_load(o, &job, &data, err);
-    if (status == CKPT_OK) {
-        if (note) ckpt_console_note(program, "%s", note);
-        status = run_session(o, backend, &job, &data, err);
-    }
+    if (status == CKPT_OK) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);
     return status;

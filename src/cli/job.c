@@ -32,26 +32,32 @@ static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_err
                      "; give --batch", o->micro_batch, job->batch);
 }
 
+enum { MAX_DIM_NAMES = 64 };
+
+/* The symbolic dimensions of the file's inputs; returns how many. */
+static int find_dim_names(const ckpt_model *model, const char *names[MAX_DIM_NAMES]) {
+    const Onnx__GraphProto *graph = model->file->model->graph;
+    int count = 0;
+    for (size_t i = 0; i < graph->n_input; i++) {
+        const Onnx__TypeProto *type = graph->input[i]->type;
+        const Onnx__TensorShapeProto *shape = type && type->tensor_type ? type->tensor_type->shape : NULL;
+        for (size_t a = 0; shape && a < shape->n_dim && count < MAX_DIM_NAMES; a++)
+            if (shape->dim[a]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
+                names[count++] = shape->dim[a]->dim_param;
+    }
+    return count;
+}
+
 /* A --dim that names nothing would otherwise be a typing error that nobody sees. */
 static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model, ckpt_error *err) {
-    const Onnx__GraphProto *graph = model->file->model->graph;
+    const char *names[MAX_DIM_NAMES] = {NULL};
+    const int count = o->dim_count ? find_dim_names(model, names) : 0;
     for (int d = 0; d < o->dim_count; d++) {
-        const char *names[64] = {0};
-        int count = 0;
-        bool found = false;
-        for (size_t i = 0; i < graph->n_input; i++) {
-            const Onnx__TypeProto *type = graph->input[i]->type;
-            const Onnx__TensorShapeProto *shape = type && type->tensor_type ? type->tensor_type->shape : NULL;
-            for (size_t a = 0; shape && a < shape->n_dim; a++) {
-                const Onnx__TensorShapeProto__Dimension *dim = shape->dim[a];
-                if (dim->value_case != ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM || !dim->dim_param) continue;
-                found = found || strcmp(dim->dim_param, o->dim[d].name) == 0;
-                if (count < 64) names[count++] = dim->dim_param;
-            }
-        }
+        bool found = count == MAX_DIM_NAMES;
+        for (int i = 0; i < count; i++) found = found || (names[i] && strcmp(names[i], o->dim[d].name) == 0);
         if (found) continue;
         const char *near = ckpt_cli_nearest(o->dim[d].name, names, count);
-        if (!near && count) near = names[0];
+        if (!near) near = names[0];
         return ckpt_fail(err, CKPT_USAGE, "--dim %s: no input of %s has a dimension of that name%s%s%s", o->dim[d].name,
                          o->model_path, near ? "; there is '" : "", near ? near : "", near ? "'" : "");
     }

@@ -16,8 +16,8 @@ static double now_seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-ckpt_status ckpt_progress_start(ckpt_progress *progress, int64_t steps, const char *log_path, ckpt_error *err) {
-    *progress = (ckpt_progress){.bar = isatty(STDERR_FILENO), .steps = steps, .log_path = log_path};
+ckpt_status ckpt_progress_start(ckpt_progress *progress, const char *log_path, ckpt_error *err) {
+    *progress = (ckpt_progress){.bar = isatty(STDERR_FILENO), .log_path = log_path};
     if (!log_path) return CKPT_OK;
     progress->log = fopen(log_path, "we");
     if (!progress->log) return ckpt_fail(err, CKPT_USAGE, "%s: cannot write the log: %s", log_path, strerror(errno));
@@ -69,6 +69,7 @@ void ckpt_progress_observe(void *context, const ckpt_train_event *event) {
 
 ckpt_status ckpt_progress_finish(ckpt_progress *p, ckpt_error *err) {
     if (p->bar && p->drawn_at > 0) fputs("\r\033[K", stderr);
+    p->drawn_at = 0;
     if (!p->log) return CKPT_OK;
     const bool failed = p->log_failed || ferror(p->log);
     const bool unclosed = fclose(p->log) != 0;

@@ -1,7 +1,8 @@
 /* What is seen of a training run while it lasts: a bar on a terminal, and the lines of --log.
  *
  *     ckpt_progress progress;
- *     CKPT_TRY(ckpt_progress_start(&progress, steps, "log.jsonl", err));
+ *     CKPT_TRY(ckpt_progress_start(&progress, "log.jsonl", err));
+ *     progress.steps = 100;
  *     options.observe = ckpt_progress_observe, options.context = &progress;
  *     ...
  *     status = ckpt_progress_finish(&progress, err);
@@ -15,7 +16,7 @@
 
 typedef struct ckpt_progress {
     bool bar;        /* stderr is a terminal */
-    int64_t steps;   /* in all */
+    int64_t steps;   /* in all: set by the caller once it is known */
     double drawn_at; /* seconds; the bar is drawn ten times a second at most */
     FILE *log;       /* one JSON object a line; NULL: none */
     const char *log_path;
@@ -23,12 +24,12 @@ typedef struct ckpt_progress {
 } ckpt_progress;
 
 /* log_path: NULL for none. CKPT_USAGE when it cannot be written. */
-ckpt_status ckpt_progress_start(ckpt_progress *progress, int64_t steps, const char *log_path, ckpt_error *err);
+ckpt_status ckpt_progress_start(ckpt_progress *progress, const char *log_path, ckpt_error *err);
 
 /* For ckpt_train_options.observe. */
 void ckpt_progress_observe(void *progress, const ckpt_train_event *event);
 
-/* Clears the bar and closes the log. CKPT_FAILED when lines of it were lost. */
+/* Clears the bar and closes the log; again is harmless. CKPT_FAILED when lines of the log were lost. */
 ckpt_status ckpt_progress_finish(ckpt_progress *progress, ckpt_error *err);
 
 #endif

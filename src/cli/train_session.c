@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include "cli/devices.h"
-#include "cli/progress.h"
 #include "proto/atomic_file.h"
 #include "proto/onnx_file.h"
 
@@ -74,6 +73,7 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
 static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(check_save(o, err));
+    CKPT_TRY(ckpt_progress_start(&s->progress, o->log, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
     CKPT_TRY(open_exec(o, s, s->plan, &s->exec, err));
@@ -139,17 +139,14 @@ static void set_length(const ckpt_cli_options *o, const ckpt_train_data *data, c
 
 ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data,
                                const volatile sig_atomic_t *stop, ckpt_error *err) {
-    ckpt_progress progress;
     ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
                                   .batch = s->job->batch, .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
-                                  .stop = stop, .observe = ckpt_progress_observe, .context = &progress};
+                                  .stop = stop, .observe = ckpt_progress_observe, .context = &s->progress};
     ckpt_error later;
-    int64_t total;
-    set_length(o, data, &options, &total);
-    CKPT_TRY(ckpt_progress_start(&progress, total, o->log, err));
+    set_length(o, data, &options, &s->progress.steps);
     const ckpt_status status = ckpt_train_run(&options, &s->report, err);
-    const ckpt_status logged = ckpt_progress_finish(&progress, &later);
+    const ckpt_status logged = ckpt_progress_finish(&s->progress, &later);
     /* What was trained is worth its hash and its file even when the log is not whole. */
     if (status == CKPT_OK || status == CKPT_INTERRUPTED) {
         CKPT_TRY(hash_weights(s, err));
@@ -160,6 +157,7 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
 }
 
 void ckpt_session_close(ckpt_session *s) {
+    ckpt_progress_finish(&s->progress, NULL);
     ckpt_exec_close(s->reference);
     ckpt_exec_close(s->exec);
     ckpt_plan_free(s->reference_plan);

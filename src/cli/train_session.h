@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "cli/job.h"
+#include "cli/progress.h"
 #include "cli/train_data.h"
 #include "runtime/train.h"
 
@@ -20,6 +21,7 @@ typedef struct ckpt_session {
     const ckpt_backend *backend;
     ckpt_plan *plan, *evaluation_plan, *reference_plan;
     ckpt_exec *exec, *reference; /* reference: --verify */
+    ckpt_progress progress;
     ckpt_train_report report;
     char weights_sha256[65];
 } ckpt_session;
@@ -29,7 +31,8 @@ typedef struct ckpt_session {
 ckpt_status ckpt_session_choose_device(const ckpt_cli_options *options, const ckpt_backend **backend, const char **note,
                                        ckpt_error *err);
 
-/* Plans, allocates and uploads the weights. Also finds out now whether --save will be able to write. */
+/* Plans, allocates and uploads the weights. Also finds out now whether --save and --log will be able to
+ * write. */
 ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
                               ckpt_session *session, ckpt_error *err);
 
