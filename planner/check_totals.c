@@ -130,7 +130,7 @@ static uint64_t straight_live_peak(const ckpt_graph *g, uint64_t alignment, int 
             const int t = node->in[i];
             if (t < 0 || g->tensor[t].role != CKPT_ROLE_STEP || last[t] != n) continue;
             unsigned places = 0;
-            for (int j = 0; j < node->in_count; j++) places |= (unsigned)(node->in[j] == t) << j;
+            for (int j = 0; j < node->in_count && j < CKPT_MAX_IN; j++) places |= (unsigned)(node->in[j] == t) << j;
             if (places & ((1u << i) - 1)) continue; /* counted at its first place */
             const uint64_t bytes = padded(ckpt_tensor_bytes(&g->tensor[t]), alignment);
             freed += bytes;

@@ -1,88 +1,109 @@
 #include "cli/train_data.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "graph/loss_choice.h"
+#include "proto/onnx_file.h"
 
-enum { MOST_REQUESTS = 64, SYNTHETIC_BATCHES = 4 };
+enum { SYNTHETIC_BATCHES = 4, SYNTHETIC_MOST = 256 << 20 };
 
 static bool takes_classes(ckpt_loss loss) { return loss == CKPT_LOSS_CE || loss == CKPT_LOSS_NLL; }
 
-static const ckpt_node *loss_node(const ckpt_graph *graph) {
-    for (int n = 0; n < graph->forward_count; n++)
-        if (graph->node[n].op == CKPT_OP_LOSS) return &graph->node[n];
-    return NULL;
+static uint64_t values_a_sample(const ckpt_graph *graph, int tensor) {
+    return (uint64_t)(graph->tensor[tensor].count / graph->batch);
 }
 
-/* What may answer as the target. Where the loss is still open, integers as classes along the output's last axis, and
- * floats of the output's own shape. */
-static ckpt_data_request target_request(const ckpt_job *job, bool open) {
-    const ckpt_graph *graph = &job->model.graph;
-    const ckpt_tensor *prediction = &graph->tensor[loss_node(graph)->in[0]];
-    const int64_t classes = prediction->rank ? prediction->dim[prediction->rank - 1] : 1;
-    ckpt_data_request request = {.name = "y", .aliases = {"target", "targets", "label", "labels"}, .role = CKPT_DATA_TARGET};
-    const bool integers = open || takes_classes(job->model.loss), floats = open || !takes_classes(job->model.loss);
-    request.want = !floats ? CKPT_WANT_INTEGER : integers && classes > 1 ? CKPT_WANT_EITHER : CKPT_WANT_FLOAT;
-    if (floats) request.values = (uint64_t)(prediction->count / graph->batch);
-    if (integers && classes > 1) {
-        request.integer_values = (uint64_t)(prediction->count / classes / graph->batch);
-        request.classes = classes;
-        if (!floats) request.values = request.integer_values;
-    }
-    request.unit_range = floats && job->model.loss == CKPT_LOSS_BCE;
+/* Size of the last axis of the output that the loss is on: the number of classes, if it has any. Asked of the file's
+ * output: the tensor behind it may have another shape. */
+static int64_t output_columns(const ckpt_model *model) {
+    for (int i = 0; i < model->output_count; i++)
+        if (strcmp(model->file->model->graph->output[i]->name, model->prediction) == 0 && model->output[i].rank > 1)
+            return model->output[i].dim[model->output[i].rank - 1];
+    return 1;
+}
+
+/* Values that the output has a sample. A target of classes has one for each row of columns. */
+static uint64_t output_values(const ckpt_model *model) {
+    const uint64_t target = values_a_sample(&model->graph, model->graph.target);
+    return takes_classes(model->loss) ? target * (uint64_t)output_columns(model) : target;
+}
+
+/* open: classes or floats, whichever the data have. Otherwise just what the model's loss takes. */
+static ckpt_data_request target_request(const ckpt_model *model, bool open) {
+    const uint64_t values = output_values(model);
+    const int64_t columns = output_columns(model);
+    ckpt_data_request request = {.name = "y", .aliases = {"target", "targets", "label", "labels"},
+                                 .role = CKPT_DATA_TARGET, .want = CKPT_WANT_FLOAT, .values = values,
+                                 .unit_range = model->loss == CKPT_LOSS_BCE};
+    /* One column holds no classes: there integers are values, as 0 and 1 for a single sigmoid. */
+    if (columns < 2 || (!open && !takes_classes(model->loss))) return request;
+    request.want = open ? CKPT_WANT_EITHER : CKPT_WANT_INTEGER;
+    request.integer_values = values / (uint64_t)columns;
+    request.classes = columns;
+    if (!open) request.values = request.integer_values;
     return request;
 }
 
-static ckpt_status make_requests(const ckpt_job *job, bool open, ckpt_data_request *requests, ckpt_error *err) {
-    const ckpt_graph *graph = &job->model.graph;
-    if (graph->input_count >= MOST_REQUESTS)
-        return ckpt_fail(err, CKPT_MODEL, "%s: the model has %d inputs; at most %d are supported", graph->path,
-                         graph->input_count, MOST_REQUESTS - 1);
+/* The inputs in order, then the target: graph.input_count + 1. Sets *requests, in `pool`. */
+static ckpt_status make_requests(const ckpt_model *model, bool open, ckpt_pool *pool, ckpt_data_request **requests,
+                                 ckpt_error *err) {
+    const ckpt_graph *graph = &model->graph;
+    ckpt_data_request *made = *requests = ckpt_pool_array(pool, graph->input_count + 1, ckpt_data_request);
+    if (!made) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     for (int i = 0; i < graph->input_count; i++) {
-        const ckpt_tensor *t = &graph->tensor[graph->input[i]];
-        if (t->dtype != CKPT_F32 && t->dtype != CKPT_I32)
+        const ckpt_tensor *input = &graph->tensor[graph->input[i]];
+        if (input->dtype != CKPT_F32 && input->dtype != CKPT_I32)
             return ckpt_fail(err, CKPT_MODEL, "%s: the input '%s' is of type %s; only floats can be fed", graph->path,
-                             t->name, ckpt_dtype_name(t->dtype));
-        requests[i] = (ckpt_data_request){.name = t->name, .aliases = {i == 0 ? "x" : NULL},
-                                          .values = (uint64_t)(t->count / graph->batch)};
+                             input->name, ckpt_dtype_name(input->dtype));
+        made[i] = (ckpt_data_request){.name = input->name, .aliases = {i == 0 ? "x" : NULL}, .role = CKPT_DATA_INPUT,
+                                      .want = input->dtype == CKPT_F32 ? CKPT_WANT_FLOAT : CKPT_WANT_INTEGER,
+                                      .values = values_a_sample(graph, graph->input[i])};
+        if (input->dtype == CKPT_I32) made[i].integer_values = made[i].values;
     }
-    requests[graph->input_count] = target_request(job, open);
+    made[graph->input_count] = target_request(model, open);
     return CKPT_OK;
 }
 
 static ckpt_status load_file(const ckpt_job *job, bool open, const char *path, ckpt_dataset *set, ckpt_error *err) {
-    ckpt_data_request requests[MOST_REQUESTS];
-    CKPT_TRY(make_requests(job, open, requests, err));
-    return ckpt_dataset_load(path, requests, (size_t)job->model.graph.input_count + 1, set, err);
-}
-
-static bool suits(const ckpt_dataset *set, ckpt_loss loss) {
-    const bool integers = set->arrays[set->array_count - 1].type == CKPT_ARRAY_I64;
-    return integers == takes_classes(loss);
+    ckpt_pool pool = {0};
+    ckpt_data_request *requests;
+    ckpt_status status = make_requests(&job->model, open, &pool, &requests, err);
+    if (status == CKPT_OK) status = ckpt_dataset_load(path, requests, (size_t)job->model.graph.input_count + 1, set, err);
+    ckpt_pool_free(&pool);
+    return status;
 }
 
 /* Loads once with the loss open; if the targets do not suit the loss that was assumed, the loss follows them. */
 static ckpt_status load_training(const ckpt_cli_options *o, ckpt_job *job, ckpt_dataset *set, ckpt_error *err) {
     const bool open = o->loss == CKPT_CLI_LOSS_AUTO;
     CKPT_TRY(load_file(job, open, o->data, set, err));
-    if (open && !suits(set, job->model.loss)) {
-        const bool integers = set->arrays[set->array_count - 1].type == CKPT_ARRAY_I64;
-        ckpt_job_free(job);
-        CKPT_TRY(ckpt_job_load(o, integers ? CKPT_TARGET_CLASSES : CKPT_TARGET_FLOAT, job, err));
-    }
-    if (!suits(set, job->model.loss))
-        return ckpt_fail(err, CKPT_USAGE, "%s: the targets are %s, which the loss %s does not take", o->data,
-                         takes_classes(job->model.loss) ? "floats" : "classes", ckpt_loss_name(job->model.loss));
-    if (job->model.loss != CKPT_LOSS_BCE) return CKPT_OK;
-    ckpt_dataset_free(set); /* once more, now that values outside [0, 1] are known to be wrong */
-    return load_file(job, false, o->data, set, err);
+    const bool classes = set->arrays[set->array_count - 1].type == CKPT_ARRAY_I64;
+    if (classes == takes_classes(job->model.loss)) return CKPT_OK;
+    ckpt_job_free(job);
+    CKPT_TRY(ckpt_job_load(o, classes ? CKPT_TARGET_CLASSES : CKPT_TARGET_FLOAT, job, err));
+    if (classes == takes_classes(job->model.loss)) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "%s: the targets are %s, which the model's loss, %s, does not take", o->data,
+                     classes ? "classes" : "floats", job->model.loss_reason);
 }
 
 static ckpt_status make_synthetic(const ckpt_cli_options *o, const ckpt_job *job, ckpt_dataset *set, ckpt_error *err) {
-    ckpt_data_request requests[MOST_REQUESTS];
-    CKPT_TRY(make_requests(job, false, requests, err));
-    return ckpt_dataset_synthetic(requests, (size_t)job->model.graph.input_count + 1,
-                                  (uint64_t)(SYNTHETIC_BATCHES * job->batch), o->seed, set, err);
+    const size_t count = (size_t)job->model.graph.input_count + 1;
+    ckpt_pool pool = {0};
+    ckpt_data_request *requests;
+    ckpt_status status = make_requests(&job->model, false, &pool, &requests, err);
+    double bytes = 0; /* of a batch */
+    for (size_t i = 0; status == CKPT_OK && i < count; i++) {
+        bytes += (double)requests[i].values * sizeof(float) * (double)job->batch;
+        /* Integers that go in are indices into something unknown: 0 and 1 are always in range. */
+        if (requests[i].want == CKPT_WANT_INTEGER && !requests[i].classes) requests[i].classes = 2;
+    }
+    const uint64_t batches = bytes * SYNTHETIC_BATCHES > SYNTHETIC_MOST ? 1 : SYNTHETIC_BATCHES;
+    if (status == CKPT_OK)
+        status = ckpt_dataset_synthetic(requests, count, batches * (uint64_t)job->batch, o->seed, set, err);
+    ckpt_pool_free(&pool);
+    return status;
 }
 
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
@@ -91,6 +112,23 @@ ckpt_status ckpt_train_data_load(const ckpt_cli_options *o, ckpt_job *job, ckpt_
     if (status == CKPT_OK && o->val_data) status = load_file(job, false, o->val_data, &data->validation, err);
     if (status != CKPT_OK) ckpt_train_data_free(data);
     return status;
+}
+
+const char *ckpt_train_data_describe(const ckpt_job *job, const ckpt_dataset *set, char text[CKPT_DATA_TEXT]) {
+    const ckpt_graph *graph = &job->model.graph;
+    size_t used = (size_t)snprintf(text, CKPT_DATA_TEXT, "%" PRIu64 " samples,", set->samples);
+    for (int i = 0; i <= graph->input_count && used < CKPT_DATA_TEXT; i++) {
+        const bool target = i == graph->input_count;
+        const ckpt_tensor *tensor = &graph->tensor[target ? graph->target : graph->input[i]];
+        used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "%s '%.64s' of [%" PRIu64, target ? " ->" : "",
+                                 target ? "y" : tensor->name, set->samples);
+        for (int d = 1; d < tensor->rank && used < CKPT_DATA_TEXT; d++)
+            used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, ",%" PRId64, tensor->dim[d]);
+        if (used < CKPT_DATA_TEXT) used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "]");
+    }
+    if (used < CKPT_DATA_TEXT && takes_classes(job->model.loss))
+        snprintf(text + used, CKPT_DATA_TEXT - used, " in %" PRId64 " classes", output_columns(&job->model));
+    return text;
 }
 
 void ckpt_train_data_free(ckpt_train_data *data) {

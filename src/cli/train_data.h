@@ -15,10 +15,15 @@ typedef struct ckpt_train_data {
     bool synthetic;
 } ckpt_train_data;
 
-/* Arrays as ckpt_train_run takes them: the inputs in order, then the target. Where the loss is chosen automatically
- * and the targets' type suits another one, the job is loaded again. CKPT_USAGE: the data do not fit the model. */
+/* Arrays as ckpt_train_run takes them: the inputs in order, then the target. With --loss auto the targets decide where
+ * the model leaves it open: then the job is loaded again. Without --data four batches are made up, or one where four
+ * are more than 256 MiB. Errors as ckpt_dataset_load's. */
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *options, ckpt_job *job, ckpt_train_data *data,
                                  ckpt_error *err);
+
+/* "256 samples, 'x' of [256,64] -> 'y' of [256] in 10 classes"; returns `text`. */
+enum { CKPT_DATA_TEXT = 512 };
+const char *ckpt_train_data_describe(const ckpt_job *job, const ckpt_dataset *set, char text[CKPT_DATA_TEXT]);
 
 void ckpt_train_data_free(ckpt_train_data *data);
 
