@@ -57,30 +57,39 @@ static void fill_keys(const ckpt_pack_part *p, int order, order_key *keys) {
     }
 }
 
+/* A buffer that has its place: what the next one's search reads, in one piece of memory. */
+typedef struct placed_buffer {
+    int lower, upper;
+    uint64_t offset, end;
+} placed_buffer;
+
 /* Places buffers in the order of `keys`, each in the first gap (or, with best_fit, the tightest one) among
- * the placed ones it meets in time. `placed` holds indices by offset. Returns the height. */
-static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, bool best_fit, int *placed,
-                               uint64_t *offset) {
+ * the placed ones it meets in time. `placed` holds those by offset. Returns the height, or gives up and
+ * returns `best` once that is reached: the order is no better then. */
+static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, bool best_fit, uint64_t best,
+                               placed_buffer *placed, uint64_t *offset) {
     uint64_t height = 0;
     for (int k = 0; k < p->count; k++) {
-        const int i = keys[k].index;
+        const int i = keys[k].index, lower = p->lower[i], upper = p->upper[i];
+        const uint64_t size = p->size[i];
         uint64_t top = 0, at = 0, tightest = UINT64_MAX;
         bool found = false;
-        for (int q = 0; q < k && !(found && !best_fit); q++) {
-            const int j = placed[q];
-            if (p->upper[j] <= p->lower[i] || p->upper[i] <= p->lower[j]) continue;
-            if (offset[j] >= top && offset[j] - top >= p->size[i] && offset[j] - top < tightest) {
+        for (const placed_buffer *q = placed; q < placed + k && !(found && !best_fit); q++) {
+            if (q->upper <= lower || upper <= q->lower) continue;
+            if (q->offset >= top && q->offset - top >= size && q->offset - top < tightest) {
                 found = true;
                 at = top;
-                tightest = offset[j] - top;
+                tightest = q->offset - top;
             }
-            if (offset[j] + p->size[j] > top) top = offset[j] + p->size[j];
+            if (q->end > top) top = q->end;
         }
-        offset[i] = found ? at : top;
-        if (offset[i] + p->size[i] > height) height = offset[i] + p->size[i];
+        const placed_buffer made = {lower, upper, found ? at : top, (found ? at : top) + size};
+        offset[i] = made.offset;
+        if (made.end > height) height = made.end;
+        if (height >= best) return best;
         int q = k;
-        for (; q > 0 && offset[placed[q - 1]] > offset[i]; q--) placed[q] = placed[q - 1];
-        placed[q] = i;
+        for (; q > 0 && placed[q - 1].offset > made.offset; q--) placed[q] = placed[q - 1];
+        placed[q] = made;
     }
     return height;
 }
@@ -98,7 +107,7 @@ enum { GREEDY_COUNT = sizeof greedy / sizeof *greedy, GREEDY_LEAST = 3 };
 static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *best_offset,
                             uint64_t *best, ckpt_pool *scratch) {
     order_key *keys = ckpt_pool_array(scratch, p->count, order_key);
-    int *placed = ckpt_pool_array(scratch, p->count, int);
+    placed_buffer *placed = ckpt_pool_array(scratch, p->count, placed_buffer);
     uint64_t *offset = ckpt_pool_array(scratch, p->count, uint64_t);
     if (!keys || !placed || !offset) return false;
     const uint64_t half = *work / 2, cost = (uint64_t)p->count * (uint64_t)p->count / 4;
@@ -106,7 +115,7 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     for (int k = 0; k<GREEDY_COUNT && * best> enough && (k < GREEDY_LEAST || *work > half + cost); k++) {
         fill_keys(p, greedy[k].order, keys);
         qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
-        const uint64_t height = place_greedily(p, keys, greedy[k].best_fit, placed, offset);
+        const uint64_t height = place_greedily(p, keys, greedy[k].best_fit, *best, placed, offset);
         *work -= cost < *work ? cost : *work;
         if (height >= *best) continue;
         *best = height;

@@ -52,6 +52,7 @@ typedef struct ckpt_device_options {
     int index;   /* which of several devices */
     int threads; /* CPU: 0 means as many as OpenMP offers */
     bool poison; /* fill fresh memory with NaN */
+    bool no_graph; /* CUDA: start each kernel of a step instead of replaying a recorded step */
 } ckpt_device_options;
 
 typedef struct ckpt_backend {

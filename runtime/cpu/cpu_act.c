@@ -1,46 +1,13 @@
 /* y = dropout(act(x)) and its gradient, in blocks that stay in the first-level cache: one pass of the act, one
  * of random words, one of the mask, each a loop that vectorises. */
 #include "cpu/cpu_kernels.h"
+#include "cpu/cpu_philox.h"
 #include "runtime/act_math.h"
 
 enum { BLOCK = 1024, QUADS = BLOCK / 4 + 1 };
 
-/* word[4 q + i] is word i of quad first + q. */
-CKPT_CPU_VECTOR
-static void draw(uint64_t seed, uint32_t stream, uint32_t step, uint64_t first, int quads, uint32_t *word) {
-    enum { LANES = 16 };
-    for (int q = 0; q < quads; q += LANES) {
-        uint32_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
-        uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-        const uint64_t base = first + (uint64_t)q;
-        for (int i = 0; i < LANES; i++) {
-            c0[i] = (uint32_t)base + (uint32_t)i;
-            c1[i] = (uint32_t)(base >> 32) + (c0[i] < (uint32_t)base);
-            c2[i] = stream;
-            c3[i] = step;
-        }
-        for (int round = 0; round < 10; round++) { /* philox.h, sixteen at once */
-            for (int i = 0; i < LANES; i++) {
-                const uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
-                c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
-                c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
-                c1[i] = (uint32_t)p1;
-                c3[i] = (uint32_t)p0;
-            }
-            k0 += 0x9E3779B9u;
-            k1 += 0xBB67AE85u;
-        }
-        for (int i = 0; i < LANES; i++) {
-            word[4 * (q + i)] = c0[i];
-            word[4 * (q + i) + 1] = c1[i];
-            word[4 * (q + i) + 2] = c2[i];
-            word[4 * (q + i) + 3] = c3[i];
-        }
-    }
-}
-
 /* Room for a block's words: whole groups of quads. */
-enum { WORDS = 4 * ((QUADS + 15) / 16 * 16) };
+enum { WORDS = 4 * ((QUADS + CKPT_PHILOX_GROUP - 1) / CKPT_PHILOX_GROUP * CKPT_PHILOX_GROUP) };
 
 typedef struct drop_state {
     uint64_t seed, first_element;
@@ -61,7 +28,7 @@ static drop_state drop_of(const ckpt_cpu_epilogue *e, uint32_t stream, const ckp
 static const uint32_t *draw_block(const drop_state *d, int64_t begin, int n, uint32_t word[WORDS]) {
     const uint64_t e = d->first_element + (uint64_t)begin;
     const int skip = (int)(e % 4);
-    draw(d->seed, d->stream, d->step, e / 4, (skip + n + 3) / 4, word);
+    ckpt_cpu_philox(d->seed, d->stream, d->step, e / 4, (skip + n + 3) / 4, word);
     return word + skip;
 }
 

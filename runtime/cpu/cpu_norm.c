@@ -39,17 +39,14 @@ static void norm_dx_row(const norm_kernel *k, int64_t r) {
     const float *x = k->x + r * n, *dy = k->dy + r * n, *scale = k->scale;
     float *dx = k->y + r * n, mean, inv, sum[CKPT_LANES] = {0}, dot[CKPT_LANES] = {0};
     ckpt_row_moments(x, n, k->epsilon, &mean, &inv);
-    if (scale)
-        CKPT_LANE_LOOP(n, j, l, {
-            const float g = dy[j] * scale[j];
-            sum[l] += g;
-            dot[l] += g * ((x[j] - mean) * inv);
-        });
-    else
-        CKPT_LANE_LOOP(n, j, l, {
-            sum[l] += dy[j];
-            dot[l] += dy[j] * ((x[j] - mean) * inv);
-        });
+    /* One sum a loop: gcc keeps one set of lanes in registers, not two. */
+    if (scale) {
+        CKPT_LANE_LOOP(n, j, l, sum[l] += dy[j] * scale[j]);
+        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * scale[j] * ((x[j] - mean) * inv));
+    } else {
+        CKPT_LANE_LOOP(n, j, l, sum[l] += dy[j]);
+        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * ((x[j] - mean) * inv));
+    }
     const float mean_g = ckpt_lanes_fold(sum) / (float)n, mean_gh = ckpt_lanes_fold(dot) / (float)n;
     if (scale) {
         CKPT_CPU_SIMD
@@ -115,9 +112,9 @@ ckpt_status ckpt_cpu_layernorm_dx(const ckpt_bind *bind, ckpt_launch *launch, ck
     return CKPT_OK;
 }
 
-/* The statistics of a band of rows, by rows; then its sums, by columns: no memory but the band's statistics,
- * and each column's order is that of the rows. */
-enum { BAND = 128, TILE = 128 };
+/* The statistics of a band of rows, by rows; then its sums, by columns: no memory but the band's statistics.
+ * Each column adds its rows in groups of 64, then the groups. */
+enum { BAND = 1024, GROUP = 64, TILE = 128 };
 
 typedef struct band_call {
     const norm_kernel *kernel;
@@ -136,19 +133,31 @@ static void band_moments(const void *context, int64_t begin, int64_t end) {
 CKPT_CPU_VECTOR
 static void band_tile(const band_call *c, int64_t col, int n) {
     const norm_kernel *k = c->kernel;
-    float scale[TILE] = {0}, bias[TILE] = {0};
-    for (int64_t r = 0; r < c->count; r++) {
-        const float *x = k->x + (c->first + r) * k->cols + col, *dy = k->dy + (c->first + r) * k->cols + col;
-        const float mean = c->mean[r], inv = c->inv_std[r];
-        CKPT_CPU_SIMD
+    float scale[TILE], bias[TILE];
+    for (int j = 0; j < n; j++) {
+        scale[j] = c->first ? k->dscale[col + j] : 0.0f;
+        bias[j] = c->first && k->dbias ? k->dbias[col + j] : 0.0f;
+    }
+    for (int64_t group = 0; group < c->count; group += GROUP) {
+        const int64_t end = group + GROUP < c->count ? group + GROUP : c->count;
+        float part_scale[TILE] = {0}, part_bias[TILE] = {0};
+        for (int64_t r = group; r < end; r++) {
+            const float *x = k->x + (c->first + r) * k->cols + col, *dy = k->dy + (c->first + r) * k->cols + col;
+            const float mean = c->mean[r], inv = c->inv_std[r];
+            CKPT_CPU_SIMD
+            for (int j = 0; j < n; j++) {
+                part_scale[j] += dy[j] * ((x[j] - mean) * inv);
+                part_bias[j] += dy[j];
+            }
+        }
         for (int j = 0; j < n; j++) {
-            scale[j] += dy[j] * ((x[j] - mean) * inv);
-            bias[j] += dy[j];
+            scale[j] += part_scale[j];
+            bias[j] += part_bias[j];
         }
     }
     for (int j = 0; j < n; j++) {
-        k->dscale[col + j] = (c->first ? k->dscale[col + j] : 0.0f) + scale[j];
-        if (k->dbias) k->dbias[col + j] = (c->first ? k->dbias[col + j] : 0.0f) + bias[j];
+        k->dscale[col + j] = scale[j];
+        if (k->dbias) k->dbias[col + j] = bias[j];
     }
 }
 

@@ -15,17 +15,24 @@ typedef struct transpose_kernel {
     char *y;
 } transpose_kernel;
 
-enum { TILE = 32 };
+enum { TILE = 16 };
 
-/* y[i * to + j] = x[j * from + i] for i < wide, j < length */
+/* y[i * to + j] = x[j * from + i] for i < wide <= TILE, j < length. A tile goes through a buffer, so that each line
+ * of the input is read and each of the output written once: rows a power of two apart share few cache sets. */
 #define BAND(name, type)                                                                                     \
     static void name(const void *vx, void *vy, int64_t from, int64_t to, int64_t wide, int64_t length) {     \
         const type *x = vx;                                                                                  \
-        type *y = vy;                                                                                        \
+        type *y = vy, tile[TILE][TILE];                                                                      \
         for (int64_t first = 0; first < length; first += TILE) {                                             \
-            const int64_t end = first + TILE < length ? first + TILE : length;                               \
+            const int64_t high = length - first < TILE ? length - first : TILE;                              \
+            if (wide == TILE && high == TILE) {                                                              \
+                for (int j = 0; j < TILE; j++)                                                               \
+                    for (int i = 0; i < TILE; i++) tile[i][j] = x[(first + j) * from + i];                   \
+                for (int i = 0; i < TILE; i++) memcpy(y + i * to + first, tile[i], sizeof tile[i]);          \
+                continue;                                                                                    \
+            }                                                                                                \
             for (int64_t i = 0; i < wide; i++)                                                               \
-                for (int64_t j = first; j < end; j++) y[i * to + j] = x[j * from + i];                       \
+                for (int64_t j = first; j < first + high; j++) y[i * to + j] = x[j * from + i];              \
         }                                                                                                    \
     }
 BAND(band_1, uint8_t)

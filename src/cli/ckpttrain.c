@@ -21,14 +21,11 @@ static void catch_signals(void) {
 }
 
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
-    char size[CKPT_SIZE_TEXT];
+    char size[CKPT_SIZE_TEXT], text[CKPT_DATA_TEXT];
     ckpt_console_note(program, "loss: %s", job->model.loss_reason);
-    if (data->synthetic) {
-        char shape[128];
-        ckpt_console_note(program, "no --data: %llu made-up samples for input '%s' %s",
-                          (unsigned long long)data->training.samples, job->model.graph.tensor[job->model.graph.input[0]].name,
-                          ckpt_shape_text(&job->model.graph.tensor[job->model.graph.input[0]], shape));
-    }
+    if (data->synthetic)
+        ckpt_console_note(program, "no --data: training on a synthetic set of %s",
+                          ckpt_train_data_describe(job, &data->training, text));
     ckpt_console_note(program, "%s on %s, batch %lld%s, planned peak %s", s->plan->strategy, s->backend->name,
                       (long long)job->batch, o->verify ? ", verified against a run without recomputation" : "",
                       ckpt_units_format_size(s->plan->memory.total, size));
@@ -43,8 +40,7 @@ static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *ba
     say_what_runs(o, job, data, &session);
     const ckpt_status status = ckpt_session_train(&session, o, data, &caught, err);
     ckpt_status told = CKPT_OK;
-    const bool failed_verification = status == CKPT_FAILED && session.reference && !session.report.verified;
-    if (status == CKPT_OK || status == CKPT_INTERRUPTED || failed_verification)
+    if (ckpt_session_has_report(&session, status))
         told = o->json ? ckpt_train_report_json(&session, o, &report_err) : ckpt_train_report_text(&session, o, &report_err);
     ckpt_session_close(&session);
     if (status == CKPT_OK && told != CKPT_OK) *err = report_err;
@@ -58,8 +54,7 @@ static ckpt_status run(const ckpt_cli_options *o, ckpt_error *err) {
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
     CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, &job, err));
-    ckpt_status status = job.forward_only ? ckpt_fail(err, CKPT_USAGE, "--loss none leaves nothing to train on; it is for ckptplan")
-                                          : ckpt_train_data_load(o, &job, &data, err);
+    ckpt_status status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);

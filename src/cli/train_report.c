@@ -24,7 +24,8 @@ ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options
     const ckpt_train_report *r = &s->report;
     char bytes[CKPT_NUMBER_TEXT];
     (void)err;
-    printf("loss %.6g -> %.6g in %" PRId64 " steps (%" PRId64 " epochs)\n", r->first_loss, r->last_loss, r->steps, r->epochs);
+    if (r->steps) printf("loss %.6g -> %.6g in ", r->first_loss, r->last_loss);
+    printf("%" PRId64 " steps (%" PRId64 " epochs)\n", r->steps, r->epochs);
     if (r->accuracy >= 0) printf("training accuracy %.2f%%\n", 100 * r->accuracy);
     if (r->val_loss >= 0) printf("validation loss %.6g", r->val_loss);
     if (r->val_loss >= 0 && r->val_accuracy >= 0) printf(", accuracy %.2f%%", 100 * r->val_accuracy);
@@ -41,7 +42,9 @@ ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options
 
 /* A share or a loss, null where there is none. */
 static json_t *real_or_null(double value) { return value >= 0 && value - value == 0 ? json_real(value) : json_null(); }
-static json_t *loss_or_null(double value) { return value - value == 0 ? json_real(value) : json_null(); }
+static json_t *loss_or_null(const ckpt_train_report *r, double value) {
+    return r->steps && value - value == 0 ? json_real(value) : json_null();
+}
 
 ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
     const ckpt_train_report *r = &s->report;
@@ -49,10 +52,10 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s%, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I}, s:i, s:f, s:f, s:s, s:s}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I}, s:i, s:f, s:f, s:s, s:s}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
-                  "loss", "first", loss_or_null(r->first_loss), "last", loss_or_null(r->last_loss), "accuracy",
+                  "loss", "first", loss_or_null(r, r->first_loss), "last", loss_or_null(r, r->last_loss), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",

@@ -23,8 +23,8 @@ ckpt_status ckpt_session_choose_device(const ckpt_cli_options *o, const ckpt_bac
     *note = NULL;
     *backend = ckpt_backend_cpu();
     if (o->device == CKPT_DEVICE_CUDA) {
-        if (!cuda) return ckpt_fail(err, CKPT_FAILED, "this build has no CUDA backend; build with the preset cuda, or use --device cpu");
-        CKPT_TRY(try_device(cuda, o, err));
+        if (!cuda) return ckpt_fail(err, CKPT_FAILED, "--device cuda: this build has no CUDA backend; build with the preset cuda, or use --device cpu");
+        if (try_device(cuda, o, err) != CKPT_OK) return ckpt_fail_in(err, "--device cuda");
         *backend = cuda;
     } else if (o->device == CKPT_DEVICE_AUTO) {
         if (cuda && try_device(cuda, o, err) == CKPT_OK) *backend = cuda;
@@ -33,15 +33,25 @@ ckpt_status ckpt_session_choose_device(const ckpt_cli_options *o, const ckpt_bac
     return ckpt_device_check_precision(o, (*backend)->name, err);
 }
 
+static bool same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* Better now than after hours of training. */
-static ckpt_status check_save(const ckpt_cli_options *o, ckpt_error *err) {
-    struct stat in, out;
-    ckpt_atomic_file file;
+static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
+    const char *const read[] = {o->model_path, o->plan, o->data, o->val_data};
+    for (size_t i = 0; o->log && i < sizeof read / sizeof *read; i++)
+        if (read[i] && same_file(o->log, read[i]))
+            return ckpt_fail(err, CKPT_USAGE, "--log %s is a file that is read; give another name", o->log);
     if (!o->save) return CKPT_OK;
-    if (!o->overwrite && stat(o->model_path, &in) == 0 && stat(o->save, &out) == 0 && in.st_dev == out.st_dev &&
-        in.st_ino == out.st_ino)
+    if (!o->overwrite && same_file(o->save, o->model_path))
         return ckpt_fail(err, CKPT_USAGE, "--save %s is the model that is read; give another name, or --overwrite", o->save);
-    CKPT_TRY(ckpt_atomic_open(&file, o->save, err));
+    struct stat info;
+    if (stat(o->save, &info) == 0 && !S_ISREG(info.st_mode)) /* a rename would replace a device too */
+        return ckpt_fail(err, CKPT_USAGE, "--save %s is not a regular file; give another name", o->save);
+    ckpt_atomic_file file;
+    if (ckpt_atomic_open(&file, o->save, err) != CKPT_OK) return ckpt_fail_in(err, "--save");
     ckpt_atomic_close(&file);
     return CKPT_OK;
 }
@@ -72,19 +82,22 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
 
 static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
-    CKPT_TRY(check_save(o, err));
-    CKPT_TRY(ckpt_progress_start(&s->progress, o->log, err));
+    CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
     CKPT_TRY(open_exec(o, s, s->plan, &s->exec, err));
-    if (!o->verify) return CKPT_OK;
-    CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
-    return open_exec(o, s, s->reference_plan, &s->reference, err);
+    if (o->verify) {
+        CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
+        if (open_exec(o, s, s->reference_plan, &s->reference, err) != CKPT_OK)
+            return ckpt_fail_in(err, "--verify, which holds a second copy without recomputation");
+    }
+    /* Last: a failure before leaves no empty log. */
+    return ckpt_progress_start(&s->progress, o->log, err);
 }
 
 ckpt_status ckpt_session_open(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
                               ckpt_session *session, ckpt_error *err) {
-    *session = (ckpt_session){.job = job, .backend = backend};
+    *session = (ckpt_session){.job = job, .backend = backend, .report = {.mismatch_step = -1}};
     const ckpt_status status = open_all(o, session, err);
     if (status != CKPT_OK) ckpt_session_close(session);
     return status;
@@ -107,8 +120,10 @@ static ckpt_status save(const ckpt_session *s, const ckpt_cli_options *o, ckpt_e
     float **values = calloc((size_t)count + 1, sizeof *values);
     if (!values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_status status = download(s, values, err);
-    if (status == CKPT_OK)
+    if (status == CKPT_OK) {
         status = ckpt_model_save(&s->job->model, (const float *const *)values, o->save, o->overwrite, err);
+        if (status != CKPT_OK) ckpt_fail_in(err, "--save");
+    }
     for (int t = 0; t < count; t++) free(values[t]);
     free(values);
     return status;
@@ -124,33 +139,33 @@ static ckpt_status hash_weights(ckpt_session *s, ckpt_error *err) {
     return status;
 }
 
-/* Epochs and steps as asked for, or as they are when nothing is said. */
-static void set_length(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_train_options *options, int64_t *total) {
-    options->epochs = o->epochs;
-    options->steps = o->steps;
-    if (!o->epochs && !o->steps) {
-        if (data->synthetic) options->steps = 20;
-        else options->epochs = 10;
-    }
-    const int64_t in_epoch = ((int64_t)data->training.samples + options->batch - 1) / options->batch;
-    *total = options->epochs ? options->epochs * in_epoch : options->steps;
-    if (options->steps && options->steps < *total) *total = options->steps;
+/* How many steps there will be, for the bar. */
+static int64_t count_steps(const ckpt_train_options *options) {
+    const int64_t in_epoch = ((int64_t)options->data->samples + options->batch - 1) / options->batch;
+    int64_t total;
+    if (!options->epochs || __builtin_mul_overflow(options->epochs, in_epoch, &total)) return options->steps;
+    return options->steps && options->steps < total ? options->steps : total;
 }
 
 ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data,
                                const volatile sig_atomic_t *stop, ckpt_error *err) {
     ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
-                                  .batch = s->job->batch, .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
+                                  .batch = s->job->batch, .epochs = o->epochs, .steps = o->steps,
+                                  .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
                                   .stop = stop, .observe = ckpt_progress_observe, .context = &s->progress};
     ckpt_error later;
-    set_length(o, data, &options, &s->progress.steps);
+    s->progress.steps = count_steps(&options);
     const ckpt_status status = ckpt_train_run(&options, &s->report, err);
     const ckpt_status logged = ckpt_progress_finish(&s->progress, &later);
     /* What was trained is worth its hash and its file even when the log is not whole. */
-    if (status == CKPT_OK || status == CKPT_INTERRUPTED) {
-        CKPT_TRY(hash_weights(s, err));
-        if (o->save) CKPT_TRY(save(s, o, err));
+    ckpt_error own; /* these calls must not clear the message that says why training ended */
+    ckpt_status kept = CKPT_OK;
+    if (ckpt_session_has_report(s, status)) kept = hash_weights(s, &own);
+    if (kept == CKPT_OK && o->save && (status == CKPT_OK || status == CKPT_INTERRUPTED)) kept = save(s, o, &own);
+    if (kept != CKPT_OK) {
+        *err = own;
+        return kept;
     }
     if (status == CKPT_OK && logged != CKPT_OK) *err = later;
     return status != CKPT_OK ? status : logged;

@@ -36,9 +36,15 @@ ckpt_status ckpt_session_choose_device(const ckpt_cli_options *options, const ck
 ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
                               ckpt_session *session, ckpt_error *err);
 
-/* Trains, then saves if asked to: after an interruption too, not after a failure. */
+/* Trains, then saves if asked to: after an interruption too, not after a failure. Errors as ckpt_train_run's. */
 ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,
                                const volatile sig_atomic_t *stop, ckpt_error *err);
+
+/* Whether there is something to report: training ended, was interrupted, or failed nothing but its verification. */
+static inline bool ckpt_session_has_report(const ckpt_session *session, ckpt_status status) {
+    return status == CKPT_OK || status == CKPT_INTERRUPTED ||
+           (status == CKPT_FAILED && session->report.mismatch_step >= 0);
+}
 
 void ckpt_session_close(ckpt_session *session);
 
