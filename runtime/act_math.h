@@ -45,6 +45,40 @@ static inline CKPT_HD float ckpt_silu_slope(float x) {
     const float s = ckpt_sigmoid(x);
     return s * (1.0f + x * (1.0f - s));
 }
+static inline CKPT_HD float ckpt_swish_slope(float x, float alpha) {
+    const float s = ckpt_sigmoid(alpha * x);
+    return s * (1.0f + alpha * x * (1.0f - s));
+}
+/* Keeps NaN; where low > high the answer is high, as ONNX has it. */
+static inline CKPT_HD float ckpt_clip(float x, float low, float high) {
+    const float y = x < low ? low : x;
+    return y > high ? high : y;
+}
+static inline CKPT_HD float ckpt_hard_swish_slope(float x) {
+    const float inner = x * 0.333333333f + 0.5f;
+    return x <= -3.0f ? 0.0f : x >= 3.0f ? 1.0f : inner;
+}
+static inline CKPT_HD float ckpt_softsign_slope(float y) {
+    const float rest = 1.0f - ckpt_abs(y);
+    return rest * rest;
+}
+/* tanh(softplus(x)) = n / (n + 2) with n = e (e + 2), e = exp(x): no cancellation below 0, and 1 to the last bit
+ * from 20 on, where n must not grow further. */
+static inline CKPT_HD float ckpt_mish_value(float x) {
+    const float e = ckpt_exp(x > 20.0f ? 20.0f : x), n = e * (e + 2.0f);
+    return x * (n / (n + 2.0f));
+}
+static inline CKPT_HD float ckpt_mish_slope(float v) {
+    const float x = v > 20.0f ? 20.0f : v;
+    const float e = ckpt_exp(x), n = e * (e + 2.0f), r = 1.0f / (n + 2.0f);
+    return n * r + x * (4.0f * (e * r) * ((1.0f + e) * r));
+}
+static inline CKPT_HD float ckpt_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x * 0.0f; }
+/* |x|^p = exp(p log |x|), relative error about |p log |x|| * 6e-8. p is not 0. */
+static inline CKPT_HD float ckpt_pow(float x, float p, float negative) {
+    const float y = ckpt_exp(p * ckpt_log(ckpt_abs(x)));
+    return x < 0.0f ? negative * y : y;
+}
 
 CKPT_ACT_PAIR(IDENTITY, x, 1.0f)
 CKPT_ACT_PAIR(RELU, x <= 0.0f ? 0.0f : x, v > 0.0f ? 1.0f : 0.0f) /* NaN stays NaN */
@@ -61,6 +95,24 @@ CKPT_ACT_PAIR(SILU, x * ckpt_sigmoid(x), ckpt_silu_slope(v))
 CKPT_ACT_PAIR(ERF, ckpt_erf(x), 1.12837917f * ckpt_exp(0.0f - v * v))
 CKPT_ACT_PAIR(NEG, 0.0f - x, -1.0f)
 CKPT_ACT_PAIR(SCALE, alpha * x + beta, alpha)
+CKPT_ACT_PAIR(SELU, x > 0.0f ? beta * x : alpha * ckpt_expm1_low(x), v > 0.0f ? beta : v + alpha)
+CKPT_ACT_PAIR(SELU_X, x > 0.0f ? beta * x : alpha * ckpt_expm1_low(x), v > 0.0f ? beta : alpha * ckpt_exp(v))
+CKPT_ACT_PAIR(CELU, x > 0.0f ? x : alpha * ckpt_expm1_low(beta * x), v > 0.0f ? 1.0f : 1.0f + beta * v)
+CKPT_ACT_PAIR(HARD_SIGMOID, ckpt_clip(alpha * x + beta, 0.0f, 1.0f),
+              alpha * v + beta > 0.0f && alpha * v + beta < 1.0f ? alpha : 0.0f)
+CKPT_ACT_PAIR(HARD_SWISH, x * ckpt_clip(x * 0.166666667f + 0.5f, 0.0f, 1.0f), ckpt_hard_swish_slope(v))
+CKPT_ACT_PAIR(SOFTSIGN, x / (1.0f + ckpt_abs(x)), ckpt_softsign_slope(v))
+CKPT_ACT_PAIR(MISH, ckpt_mish_value(x), ckpt_mish_slope(v))
+CKPT_ACT_PAIR(SWISH, x * ckpt_sigmoid(alpha * x), ckpt_swish_slope(v, alpha))
+CKPT_ACT_PAIR(THRESHOLDED_RELU, x <= alpha ? 0.0f : x, v > alpha ? 1.0f : 0.0f)
+CKPT_ACT_PAIR(CLIP, ckpt_clip(x, alpha, beta), v > alpha && v < beta ? 1.0f : 0.0f)
+CKPT_ACT_PAIR(NEGATIVE, x > 0.0f ? 0.0f : x, v > 0.0f ? 0.0f : 1.0f)
+CKPT_ACT_PAIR(EXP, ckpt_exp(x), v)
+CKPT_ACT_PAIR(LOG, ckpt_log(x), 1.0f / v)
+CKPT_ACT_PAIR(ABS, ckpt_abs(x), ckpt_sign(v))
+CKPT_ACT_PAIR(SQRT, sqrtf(x), 0.5f / v)
+CKPT_ACT_PAIR(RECIPROCAL, 1.0f / x, 0.0f - v * v)
+CKPT_ACT_PAIR(POW, ckpt_pow(x, alpha, beta), alpha * ckpt_pow(v, alpha - 1.0f, 0.0f - beta))
 
 static inline CKPT_HD float ckpt_act_value(ckpt_act act, float x, float alpha, float beta) {
     switch (act) {

@@ -55,6 +55,10 @@ ckpt_status ckpt_build_softmax(ckpt_graph *graph, const char *name, ckpt_op op, 
 ckpt_status ckpt_build_transpose(ckpt_graph *graph, const char *name, const ckpt_view *x, const int *perm,
                                  ckpt_view *y, ckpt_error *err);
 
+/* Sums, or means, over the axes whose bit is set in `axes`; those stay as 1 with keep_dims, else they go. f32. */
+ckpt_status ckpt_build_reduce(ckpt_graph *graph, const char *name, const ckpt_view *x, uint32_t axes, bool keep_dims,
+                              bool mean, ckpt_view *y, ckpt_error *err);
+
 ckpt_status ckpt_build_cast(ckpt_graph *graph, const char *name, const ckpt_view *x, ckpt_dtype to, ckpt_view *y,
                             ckpt_error *err);
 

@@ -33,6 +33,36 @@ ckpt_status ckpt_build_cast(ckpt_graph *graph, const char *name, const ckpt_view
     return node < 0 ? CKPT_NOMEM : CKPT_OK;
 }
 
+ckpt_status ckpt_build_reduce(ckpt_graph *graph, const char *name, const ckpt_view *x, uint32_t axes, bool keep_dims,
+                              bool mean, ckpt_view *y, ckpt_error *err) {
+    ckpt_attr attr = {.reduce = {.alpha = 1}};
+    ckpt_reduce_attr *r = &attr.reduce;
+    const ckpt_dtype type = graph->tensor[x->tensor].dtype;
+    int64_t summed = 1;
+    if (type != CKPT_F32)
+        return ckpt_fail(err, CKPT_MODEL, "sums over axes of type %s are not supported, only of floats", ckpt_dtype_name(type));
+    *y = (ckpt_view){.tensor = -1};
+    for (int i = 0; i < x->rank; i++) {
+        const bool kept = !(axes >> i & 1);
+        const int last = r->rank - 1;
+        if (kept || keep_dims) y->dim[y->rank++] = kept ? x->dim[i] : 1;
+        if (!kept) summed *= x->dim[i];
+        if (last >= 0 && (r->keep >> last & 1) == (uint32_t)kept) {
+            r->dim[last] *= x->dim[i];
+        } else {
+            r->keep |= (uint32_t)kept << r->rank;
+            r->dim[r->rank++] = x->dim[i];
+        }
+    }
+    if (mean) r->alpha = (float)(1.0 / (double)summed);
+    y->tensor = ckpt_graph_add_tensor(graph, name, type, CKPT_ROLE_STEP, y->rank, y->dim, err);
+    if (y->tensor < 0) return CKPT_MODEL;
+    int node = ckpt_graph_add_node(graph, CKPT_OP_REDUCE_SUM, CKPT_FORWARD, name, 1, &x->tensor, 1, &y->tensor, err);
+    if (node < 0) return CKPT_NOMEM;
+    graph->node[node].attr = attr;
+    return CKPT_OK;
+}
+
 static ckpt_status undo(ckpt_autodiff *ad, const ckpt_node *n, ckpt_op op, const ckpt_attr *attr, ckpt_error *err) {
     if (!ad->wanted[n->in[0]]) return CKPT_OK;
     int dx = ckpt_gradient_tensor(ad, n->in[0], err);

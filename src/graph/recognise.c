@@ -12,11 +12,16 @@ enum { GROUP_LIMIT = 12 };
 static double gelu(double x) { return 0.5 * x * (1 + erf(x / sqrt(2))); }
 static double gelu_tanh(double x) { return 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x))); }
 static double silu(double x) { return x / (1 + exp(-x)); }
+static double softplus(double x) { return fmax(x, 0) + log1p(exp(-fabs(x))); }
+static double mish(double x) { return x * tanh(softplus(x)); }
+static double hard_swish(double x) { return x * fmin(fmax(x / 6 + 0.5, 0), 1); }
+static double softsign(double x) { return x / (1 + fabs(x)); }
 
 static const struct {
     ckpt_act act;
     double (*f)(double);
-} known[] = {{CKPT_ACT_GELU, gelu}, {CKPT_ACT_GELU_TANH, gelu_tanh}, {CKPT_ACT_SILU, silu}};
+} known[] = {{CKPT_ACT_GELU, gelu}, {CKPT_ACT_GELU_TANH, gelu_tanh}, {CKPT_ACT_SILU, silu},
+             {CKPT_ACT_MISH, mish}, {CKPT_ACT_HARD_SWISH, hard_swish}, {CKPT_ACT_SOFTSIGN, softsign}};
 
 static const double samples[] = {-6.5, -3.1, -1.7, -0.9, -0.3, -0.05, 0, 0.04, 0.4, 1.1, 2.3, 4.2, 7};
 
@@ -44,6 +49,10 @@ static bool act_value(const ckpt_epilogue *e, double x, double *y) {
     case CKPT_ACT_SIGMOID: *y = 1 / (1 + exp(-x)); return true;
     case CKPT_ACT_TANH: *y = tanh(x); return true;
     case CKPT_ACT_ERF: *y = erf(x); return true;
+    case CKPT_ACT_SOFTPLUS: *y = softplus(x); return true;
+    case CKPT_ACT_HARD_SIGMOID: *y = fmin(fmax((double)e->alpha * x + (double)e->beta, 0), 1); return true;
+    case CKPT_ACT_CLIP: *y = fmin(fmax(x, (double)e->alpha), (double)e->beta); return true;
+    case CKPT_ACT_ABS: *y = fabs(x); return true;
     case CKPT_ACT_NEG: *y = -x; return true;
     case CKPT_ACT_SCALE: *y = (double)e->alpha * x + (double)e->beta; return true;
     default: return false; /* not part of any function looked for */

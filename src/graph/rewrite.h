@@ -9,7 +9,7 @@
 
 #include "graph/graph.h"
 
-/* Finds GELU (both forms) and SiLU in whatever arithmetic an exporter wrote them: a group of element nodes between
+/* Finds GELU (both forms), SiLU, Mish, HardSwish and Softsign in whatever arithmetic an exporter wrote them: a group of element nodes between
  * one tensor and another that, evaluated at sample points, is one of these functions, becomes one ACT node. */
 ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err);
 

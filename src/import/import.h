@@ -82,6 +82,9 @@ ckpt_status ckpt_import_attrs_known(ckpt_import *im, const Onnx__NodeProto *node
 /* axis in [-rank, rank) to [0, rank); `end`: rank itself is allowed too. */
 ckpt_status ckpt_import_axis(ckpt_import *im, int64_t axis, int rank, bool end, int *result);
 
+/* The axes of a node: an attribute in older opsets, input 1 in newer ones; *count -1 when absent. */
+ckpt_status ckpt_import_axes(ckpt_import *im, const Onnx__NodeProto *node, const int64_t **axes, int *count);
+
 /* The row of an operator, or NULL. domain: "" is ONNX's own. */
 ckpt_import_function ckpt_import_find(const char *domain, const char *op_type, const char **attributes);
 /* "Add, Cast, ...": every operator in the table, for messages. */

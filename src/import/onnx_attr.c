@@ -75,3 +75,12 @@ ckpt_status ckpt_import_axis(ckpt_import *im, int64_t axis, int rank, bool end, 
     *result = (int)positive;
     return CKPT_OK;
 }
+
+ckpt_status ckpt_import_axes(ckpt_import *im, const Onnx__NodeProto *node, const int64_t **axes, int *count) {
+    CKPT_TRY(ckpt_import_attr_ints(im, node, "axes", axes, count));
+    if (*count >= 0 || !ckpt_import_has_input(node, 1)) return CKPT_OK;
+    int64_t *given;
+    CKPT_TRY(ckpt_import_ints(im, node, 1, &given, count));
+    *axes = given;
+    return CKPT_OK;
+}

@@ -1,6 +1,4 @@
-/* Arithmetic and element functions. */
-#include <string.h>
-
+/* Arithmetic of several tensors and sums over axes. */
 #include "import/import.h"
 #include "import/onnx_rules.h"
 
@@ -41,66 +39,74 @@ ckpt_status import_sub(ckpt_import *im, const Onnx__NodeProto *node) { return bi
 ckpt_status import_mul(ckpt_import *im, const Onnx__NodeProto *node) { return binary(im, node, CKPT_BINARY_MUL); }
 ckpt_status import_div(ckpt_import *im, const Onnx__NodeProto *node) { return binary(im, node, CKPT_BINARY_DIV); }
 
-static ckpt_status act(ckpt_import *im, const Onnx__NodeProto *node, ckpt_epilogue epilogue) {
-    ckpt_view x, y;
-    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    CKPT_TRY(ckpt_build_act(&im->model->graph, node->name, &epilogue, &x, &y, im->err));
+/* All inputs, added up; `name` is what the last node is called. */
+static ckpt_status sum_inputs(ckpt_import *im, const Onnx__NodeProto *node, const char *name, ckpt_view *sum) {
+    ckpt_view next;
+    CKPT_TRY(ckpt_import_input(im, node, 0, sum));
+    for (size_t i = 1; i < node->n_input; i++) {
+        CKPT_TRY(ckpt_import_input(im, node, i, &next));
+        const ckpt_view before = *sum;
+        train_if_vector(im, &next);
+        CKPT_TRY(ckpt_build_binary(&im->model->graph, i + 1 == node->n_input ? name : NULL, CKPT_BINARY_ADD, &before, &next,
+                                   sum, im->err));
+    }
+    return CKPT_OK;
+}
+
+ckpt_status import_sum(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view y;
+    CKPT_TRY(sum_inputs(im, node, node->name, &y));
     return ckpt_import_define(im, node, 0, &y);
 }
 
-#define PLAIN(name, ID)                                                                                      \
-    ckpt_status import_##name(ckpt_import *im, const Onnx__NodeProto *node) {                                \
-        return act(im, node, (ckpt_epilogue){.act = CKPT_ACT_##ID});                                         \
-    }
-PLAIN(relu, RELU)
-PLAIN(sigmoid, SIGMOID)
-PLAIN(tanh, TANH)
-PLAIN(softplus, SOFTPLUS)
-PLAIN(erf, ERF)
-PLAIN(neg, NEG)
-#undef PLAIN
-
-ckpt_status import_leakyrelu(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_epilogue epilogue = {.act = CKPT_ACT_LEAKY_RELU};
-    CKPT_TRY(ckpt_import_attr_float(im, node, "alpha", 0.01f, &epilogue.alpha));
-    if (!(epilogue.alpha > 0)) epilogue.act = CKPT_ACT_LEAKY_RELU_X; /* the output's sign says nothing of the input's */
-    return act(im, node, epilogue);
+ckpt_status import_mean(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view sum, y;
+    CKPT_TRY(sum_inputs(im, node, NULL, &sum));
+    const ckpt_epilogue share = {.act = CKPT_ACT_SCALE, .alpha = 1 / (float)node->n_input};
+    CKPT_TRY(ckpt_build_act(&im->model->graph, node->name, &share, &sum, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
 }
 
-ckpt_status import_elu(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_epilogue epilogue = {.act = CKPT_ACT_ELU};
-    CKPT_TRY(ckpt_import_attr_float(im, node, "alpha", 1, &epilogue.alpha));
-    if (!(epilogue.alpha > 0)) epilogue.act = CKPT_ACT_ELU_X;
-    return act(im, node, epilogue);
-}
-
-ckpt_status import_gelu(ckpt_import *im, const Onnx__NodeProto *node) {
-    const char *form;
-    CKPT_TRY(ckpt_import_attr_string(im, node, "approximate", "none", &form));
-    const bool by_tanh = strcmp(form, "tanh") == 0;
-    if (!by_tanh && strcmp(form, "none") != 0)
-        return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'approximate' is '%s' instead of none or tanh", form);
-    return act(im, node, (ckpt_epilogue){.act = by_tanh ? CKPT_ACT_GELU_TANH : CKPT_ACT_GELU});
-}
-
-ckpt_status import_swish(ckpt_import *im, const Onnx__NodeProto *node) {
-    float alpha;
-    CKPT_TRY(ckpt_import_attr_float(im, node, "alpha", 1, &alpha));
-    if (alpha != 1) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'alpha' is %g; only 1 is supported", (double)alpha);
-    return act(im, node, (ckpt_epilogue){.act = CKPT_ACT_SILU});
-}
-
-/* Exponents 2 and 3, as the tanh form of GELU uses them: products. */
-ckpt_status import_pow(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_graph *graph = &im->model->graph;
-    ckpt_view x, square, y;
-    float exponent;
+/* Without axes all of them are summed, or with noop_with_empty_axes none. */
+static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, bool mean) {
+    ckpt_view x, y;
+    const int64_t *axes;
+    int64_t keep, noop;
+    int count, axis;
+    uint32_t summed = 0;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    CKPT_TRY(ckpt_import_scalar(im, node, 1, &exponent));
-    if (exponent != 2 && exponent != 3)
-        return ckpt_fail(im->err, CKPT_MODEL, "its exponent is %g; only the constants 2 and 3 are supported", (double)exponent);
-    CKPT_TRY(ckpt_build_binary(graph, exponent == 2 ? node->name : NULL, CKPT_BINARY_MUL, &x, &x, &square, im->err));
-    y = square;
-    if (exponent == 3) CKPT_TRY(ckpt_build_binary(graph, node->name, CKPT_BINARY_MUL, &square, &x, &y, im->err));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "keepdims", 1, &keep));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "noop_with_empty_axes", 0, &noop));
+    CKPT_TRY(ckpt_import_axes(im, node, &axes, &count));
+    for (int i = 0; i < count; i++) {
+        CKPT_TRY(ckpt_import_axis(im, axes[i], x.rank, false, &axis));
+        summed |= 1u << axis;
+    }
+    if (count <= 0) {
+        if (noop) return ckpt_import_alias(im, node, 0);
+        summed = (1u << x.rank) - 1;
+    }
+    CKPT_TRY(ckpt_build_reduce(&im->model->graph, node->name, &x, summed, keep != 0, mean, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_reducesum(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, false); }
+ckpt_status import_reducemean(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, true); }
+
+/* y = x above 0, slope * x below: max(x, 0) + slope * min(x, 0), so that the slope is trained like any other factor.
+ * The gradient at 0 is the slope, as PyTorch has it. */
+ckpt_status import_prelu(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_graph *graph = &im->model->graph;
+    const ckpt_epilogue above = {.act = CKPT_ACT_RELU}, below = {.act = CKPT_ACT_NEGATIVE};
+    ckpt_view x, slope, positive, negative, scaled, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_input(im, node, 1, &slope));
+    ckpt_import_train(im, slope.tensor);
+    CKPT_TRY(ckpt_build_act(graph, NULL, &above, &x, &positive, im->err));
+    CKPT_TRY(ckpt_build_act(graph, NULL, &below, &x, &negative, im->err));
+    CKPT_TRY(ckpt_build_binary(graph, NULL, CKPT_BINARY_MUL, &negative, &slope, &scaled, im->err));
+    if (ckpt_view_count(&scaled) != ckpt_view_count(&x))
+        return ckpt_fail(im->err, CKPT_MODEL, "its slope does not broadcast to its input");
+    CKPT_TRY(ckpt_build_binary(graph, node->name, CKPT_BINARY_ADD, &positive, &scaled, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
 }

@@ -57,23 +57,13 @@ ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
     return ckpt_import_define(im, node, 0, &y);
 }
 
-/* axes: an attribute up to opset 12, input 1 from 13 on; *count -1 when absent. */
-static ckpt_status axes_of(ckpt_import *im, const Onnx__NodeProto *node, const int64_t **axes, int *count) {
-    CKPT_TRY(ckpt_import_attr_ints(im, node, "axes", axes, count));
-    if (*count >= 0 || !ckpt_import_has_input(node, 1)) return CKPT_OK;
-    int64_t *given;
-    CKPT_TRY(ckpt_import_ints(im, node, 1, &given, count));
-    *axes = given;
-    return CKPT_OK;
-}
-
 ckpt_status import_squeeze(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_view x;
     const int64_t *axes;
     int count, axis;
     uint32_t drop = 0;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    CKPT_TRY(axes_of(im, node, &axes, &count));
+    CKPT_TRY(ckpt_import_axes(im, node, &axes, &count));
     for (int i = 0; count < 0 && i < x.rank; i++) drop |= (uint32_t)(x.dim[i] == 1) << i;
     for (int i = 0; i < count; i++) {
         CKPT_TRY(ckpt_import_axis(im, axes[i], x.rank, false, &axis));
@@ -93,7 +83,7 @@ ckpt_status import_unsqueeze(ckpt_import *im, const Onnx__NodeProto *node) {
     int count, axis;
     uint32_t fresh = 0;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    CKPT_TRY(axes_of(im, node, &axes, &count));
+    CKPT_TRY(ckpt_import_axes(im, node, &axes, &count));
     if (count < 0) return ckpt_fail(im->err, CKPT_MODEL, "it has no axes");
     if (x.rank + count > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "more than 8 dimensions");
     ckpt_view y = {.tensor = x.tensor, .rank = x.rank + count};

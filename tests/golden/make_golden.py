@@ -219,6 +219,55 @@ def make_operators(out):
     case("flatten", "Flatten", n(2, 3, 4))
     case("flatten_axis2", "Flatten", n(2, 3, 4), axis=2)
     case("flatten_axis0", "Flatten", n(2, 3, 4), axis=0)
+    make_more_acts(case, n, wide)
+    make_sums(case, n)
+
+
+def make_more_acts(case, n, wide):
+    """Element functions with constants; what is not defined everywhere gets positive values."""
+    number = lambda value, name="p": numpy_helper.from_array(np.array(value, np.float32), name)
+    positive = lambda *shape: np.abs(n(*shape)) + np.float32(0.1)
+    for op in "Selu", "Celu", "HardSigmoid", "HardSwish", "Softsign", "Mish", "ThresholdedRelu":
+        case(op.lower(), op, n(4, 5) * np.float32(2))
+        case(f"{op.lower()}_wide", op, wide())
+    case("selu_constants", "Selu", n(4, 5), alpha=2.0, gamma=0.7)
+    case("selu_negative", "Selu", n(4, 5), alpha=-2.0, gamma=0.7)
+    case("celu_alpha", "Celu", n(4, 5), alpha=2.5)
+    case("hardsigmoid_sixth", "HardSigmoid", n(4, 5) * np.float32(3), alpha=1 / 6, beta=0.5)
+    case("thresholdedrelu_alpha", "ThresholdedRelu", n(4, 5), alpha=0.3)
+    case("clip", "Clip", n(4, 5), initializers=[number(-0.5, "low"), number(0.75, "high")])
+    case("clip_ends", "Clip", np.array([-1, 0, 3, 6, 7], np.float32), initializers=[number(0, "low"), number(6, "high")])
+    case("clip_low", "Clip", n(4, 5), initializers=[number(-0.5, "low")])
+    case("clip_none", "Clip", n(4, 5))
+    case("exp", "Exp", n(4, 5))
+    case("log", "Log", positive(4, 5))
+    case("abs", "Abs", np.concatenate([n(7), np.zeros(2, np.float32)]))
+    case("sqrt", "Sqrt", positive(4, 5))
+    case("reciprocal", "Reciprocal", np.copysign(positive(4, 5), n(4, 5)))
+    for exponent in 2, 3, 4, 5, 1, 0.5, -1, 0:
+        case(f"pow_{exponent}".replace(".", "_").replace("-", "minus_"), "Pow",
+             positive(4, 5) if exponent == 0.5 else np.copysign(positive(4, 5), n(4, 5)), initializers=[number(exponent)])
+    case("pow_fraction", "Pow", positive(4, 5), initializers=[number(2.6)])
+    case("pow_minus_fraction", "Pow", positive(4, 5), initializers=[number(-1.3)])
+    case("pow_minus_2", "Pow", np.copysign(positive(4, 5), n(4, 5)), initializers=[number(-2)])
+    case("prelu_scalar", "PRelu", n(4, 5), n(1))
+    case("prelu_channel", "PRelu", n(4, 5), n(5))
+    case("prelu_middle", "PRelu", n(2, 3, 4), n(3, 1))
+    case("prelu_zero", "PRelu", np.array([-1, 0, 1], np.float32), np.array([0.3], np.float32))
+
+
+def make_sums(case, n):
+    axes = lambda *values: [numpy_helper.from_array(np.array(values, np.int64), "axes")]
+    for op in "Sum", "Mean":
+        case(f"{op.lower()}_one", op, n(4, 5))
+        case(f"{op.lower()}_three", op, n(4, 5), n(4, 5), n(4, 5))
+        case(f"{op.lower()}_broadcast", op, n(4, 5), n(5), n(4, 1))
+    for op in "ReduceSum", "ReduceMean":
+        case(f"{op.lower()}_all", op, n(2, 3, 4))
+        case(f"{op.lower()}_last", op, n(2, 3, 4), initializers=axes(-1))
+        case(f"{op.lower()}_drop", op, n(2, 3, 4), initializers=axes(1), keepdims=0)
+        case(f"{op.lower()}_outer", op, n(2, 3, 4), initializers=axes(0, -1))
+        case(f"{op.lower()}_scalar", op, n(2, 3, 4), initializers=axes(0, 1, 2), keepdims=0)
 
 
 # -- losses ---------------------------------------------------------------------------------------------------

@@ -41,29 +41,77 @@ def flatten(attrs, x):
     return x.reshape(int(np.prod(x.shape[:axis])), -1)
 
 
+def clip(_, x, low=None, high=None):
+    return torch.clamp(x, -np.inf if low is None else low.item(), np.inf if high is None else high.item())
+
+
+def reduce(operation):
+    def run(attrs, x, axes=None):
+        axes = list(range(x.dim())) if axes is None else axes.tolist()
+        return operation(x, axes, keepdim=bool(attrs.get("keepdims", 1)))
+
+    return run
+
+
+def hard_sigmoid(attrs, x):
+    return torch.clamp(attrs.get("alpha", 0.2) * x + attrs.get("beta", 0.5), 0, 1)
+
+
+def selu(attrs, x):
+    alpha, gamma = attrs.get("alpha", 1.67326319217681884765625), attrs.get("gamma", 1.05070102214813232421875)
+    return gamma * F.elu(x, alpha)
+
+
+def prelu(_, x, slope):
+    return torch.where(x > 0, x, slope * x)
+
+
+def thresholded_relu(attrs, x):
+    return torch.where(x > attrs.get("alpha", 1.0), x, torch.zeros_like(x))
+
+
 OPS = {  # ONNX operator: function of (attributes, inputs)
+    "Abs": lambda _, x: torch.abs(x),
     "Add": lambda _, a, b: a + b,
+    "Celu": lambda attrs, x: F.celu(x, attrs.get("alpha", 1.0)),
+    "Clip": clip,
     "Constant": lambda attrs: attrs["value"],
     "Div": lambda _, a, b: a / b,
     "Dropout": lambda _, x, *ratio_and_mode: x,  # golden data is made with dropout switched off
     "Elu": lambda attrs, x: F.elu(x, attrs.get("alpha", 1.0)),
     "Erf": lambda _, x: torch.erf(x),
+    "Exp": lambda _, x: torch.exp(x),
     "Flatten": flatten,
     "Gelu": lambda attrs, x: F.gelu(x, approximate=attrs.get("approximate", b"none").decode()),
     "Gemm": gemm,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": lambda _, x: F.hardswish(x),
     "Identity": lambda _, x: x * 1,
     "LayerNormalization": layer_norm,
     "LeakyRelu": lambda attrs, x: F.leaky_relu(x, attrs.get("alpha", 0.01)),
+    "Log": lambda _, x: torch.log(x),
     "LogSoftmax": log_softmax,
     "MatMul": lambda _, a, b: a @ b,
+    "Mean": lambda _, *x: sum(x) / len(x),
+    "Mish": lambda _, x: F.mish(x),
     "Mul": lambda _, a, b: a * b,
+    "PRelu": prelu,
+    "Pow": lambda _, x, p: torch.pow(x, p.item()),
+    "Reciprocal": lambda _, x: 1 / x,
+    "ReduceMean": reduce(torch.mean),
+    "ReduceSum": reduce(torch.sum),
     "Relu": lambda _, x: torch.relu(x),
     "Reshape": reshape,
+    "Selu": selu,
     "Sigmoid": lambda _, x: torch.sigmoid(x),
     "Softmax": softmax,
     "Softplus": lambda _, x: torch.logaddexp(x, torch.zeros_like(x)),
+    "Softsign": lambda _, x: F.softsign(x),
+    "Sqrt": lambda _, x: torch.sqrt(x),
     "Sub": lambda _, a, b: a - b,
+    "Sum": lambda _, *x: sum(x),
     "Tanh": lambda _, x: torch.tanh(x),
+    "ThresholdedRelu": thresholded_relu,
     "Transpose": transpose,
 }
 

@@ -34,6 +34,23 @@ double ckpt_reference_act(const ckpt_epilogue *e, double x) {
     case CKPT_ACT_ERF: return erf(x);
     case CKPT_ACT_NEG: return -x;
     case CKPT_ACT_SCALE: return (double)e->alpha * x + (double)e->beta;
+    case CKPT_ACT_SELU:
+    case CKPT_ACT_SELU_X: return x > 0 ? (double)e->beta * x : (double)e->alpha * expm1(x);
+    case CKPT_ACT_CELU: return x > 0 ? x : (double)e->alpha * expm1(x / (double)e->alpha);
+    case CKPT_ACT_HARD_SIGMOID: return fmin(fmax((double)e->alpha * x + (double)e->beta, 0), 1);
+    case CKPT_ACT_HARD_SWISH: return x * fmin(fmax(x / 6 + 0.5, 0), 1);
+    case CKPT_ACT_SOFTSIGN: return x / (1 + fabs(x));
+    case CKPT_ACT_MISH: return x * tanh(fmax(x, 0) + log1p(exp(-fabs(x))));
+    case CKPT_ACT_SWISH: return x / (1 + exp(-(double)e->alpha * x));
+    case CKPT_ACT_THRESHOLDED_RELU: return x > (double)e->alpha ? x : 0;
+    case CKPT_ACT_CLIP: return fmin(fmax(x, (double)e->alpha), (double)e->beta);
+    case CKPT_ACT_NEGATIVE: return x > 0 ? 0 : x;
+    case CKPT_ACT_EXP: return exp(x);
+    case CKPT_ACT_LOG: return log(x);
+    case CKPT_ACT_ABS: return fabs(x);
+    case CKPT_ACT_SQRT: return sqrt(x);
+    case CKPT_ACT_RECIPROCAL: return 1 / x;
+    case CKPT_ACT_POW: return pow(x, (double)e->alpha);
     default: abort();
     }
 }
@@ -59,6 +76,32 @@ double ckpt_reference_act_derivative(const ckpt_epilogue *e, double x) {
     case CKPT_ACT_ERF: return 2 / sqrt(M_PI) * exp(-x * x);
     case CKPT_ACT_NEG: return -1;
     case CKPT_ACT_SCALE: return (double)e->alpha;
+    case CKPT_ACT_SELU:
+    case CKPT_ACT_SELU_X: return x > 0 ? (double)e->beta : (double)e->alpha * exp(x);
+    case CKPT_ACT_CELU: return x > 0 ? 1 : exp(x / (double)e->alpha);
+    case CKPT_ACT_HARD_SIGMOID: {
+        const double z = (double)e->alpha * x + (double)e->beta;
+        return z > 0 && z < 1 ? (double)e->alpha : 0;
+    }
+    case CKPT_ACT_HARD_SWISH: return x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5;
+    case CKPT_ACT_SOFTSIGN: return 1 / ((1 + fabs(x)) * (1 + fabs(x)));
+    case CKPT_ACT_MISH: {
+        const double t = tanh(fmax(x, 0) + log1p(exp(-fabs(x))));
+        return t + x * (1 - t * t) * s;
+    }
+    case CKPT_ACT_SWISH: {
+        const double a = (double)e->alpha, sa = 1 / (1 + exp(-a * x));
+        return sa * (1 + a * x * (1 - sa));
+    }
+    case CKPT_ACT_THRESHOLDED_RELU: return x > (double)e->alpha;
+    case CKPT_ACT_CLIP: return x > (double)e->alpha && x < (double)e->beta;
+    case CKPT_ACT_NEGATIVE: return !(x > 0);
+    case CKPT_ACT_EXP: return exp(x);
+    case CKPT_ACT_LOG: return 1 / x;
+    case CKPT_ACT_ABS: return (x > 0) - (x < 0);
+    case CKPT_ACT_SQRT: return 0.5 / sqrt(x);
+    case CKPT_ACT_RECIPROCAL: return -1 / (x * x);
+    case CKPT_ACT_POW: return (double)e->alpha * pow(x, (double)e->alpha - 1);
     default: abort();
     }
 }
@@ -72,6 +115,12 @@ static double derivative_from_output(const ckpt_epilogue *e, double y) {
     case CKPT_ACT_SIGMOID: return y * (1 - y);
     case CKPT_ACT_TANH: return 1 - y * y;
     case CKPT_ACT_SOFTPLUS: return 1 - exp(-y);
+    case CKPT_ACT_SELU: return y > 0 ? (double)e->beta : y + (double)e->alpha;
+    case CKPT_ACT_CELU: return y > 0 ? 1 : 1 + y / (double)e->alpha;
+    case CKPT_ACT_SOFTSIGN: return (1 - fabs(y)) * (1 - fabs(y));
+    case CKPT_ACT_EXP: return y;
+    case CKPT_ACT_SQRT: return 0.5 / y;
+    case CKPT_ACT_RECIPROCAL: return -y * y;
     default: return ckpt_reference_act_derivative(e, 0); /* IDENTITY, NEG, SCALE: constant */
     }
 }
