@@ -1,0 +1,91 @@
+#include "cuda/cuda_graph.h"
+
+#include <stdlib.h>
+
+/* A step has four arrays at most, an evaluation two; hashing gradients cuts a step at each update. Beyond the
+ * table's size, and for short arrays, recording gains nothing. */
+enum { MOST = 256, SHORT = 4 };
+
+typedef struct record {
+    const ckpt_launch *launches;
+    int count;
+    uint64_t hash; /* of the launches, in case another array comes to lie at the same address */
+    cudaGraphExec_t graph; /* NULL: seen once */
+} record;
+
+struct ckpt_cuda_replay {
+    int count, recorded;
+    bool refused; /* something in a step cannot be recorded here */
+    record record[MOST];
+};
+
+ckpt_cuda_replay *ckpt_cuda_replay_new(void) { return calloc(1, sizeof(ckpt_cuda_replay)); }
+
+void ckpt_cuda_replay_free(ckpt_cuda_replay *replay) {
+    for (int i = 0; replay && i < replay->count; i++)
+        if (replay->record[i].graph) cudaGraphExecDestroy(replay->record[i].graph);
+    free(replay);
+}
+
+int ckpt_cuda_replay_recorded(const ckpt_cuda_replay *replay) { return replay->recorded; }
+
+static uint64_t hash_of(const ckpt_launch *launches, int count) {
+    uint64_t hash = 0xCBF29CE484222325u; /* FNV-1a over the pointers */
+    for (int i = 0; i < count; i++) {
+        hash = (hash ^ (uint64_t)(uintptr_t)launches[i].run) * 0x100000001B3u;
+        hash = (hash ^ (uint64_t)(uintptr_t)launches[i].self) * 0x100000001B3u;
+    }
+    return hash;
+}
+
+static cudaError_t run_directly(const ckpt_launch *launches, int count, const ckpt_scalars *scalars) {
+    for (int i = 0; i < count; i++) launches[i].run(launches[i].self, scalars);
+    return cudaGetLastError();
+}
+
+static cudaError_t make_graph(record *r, cudaStream_t stream, const ckpt_launch *launches, int count,
+                              const ckpt_scalars *scalars) {
+    cudaGraph_t graph = NULL;
+    cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    if (error != cudaSuccess) return error;
+    error = run_directly(launches, count, scalars);
+    const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
+    if (error == cudaSuccess) error = ended;
+    if (error == cudaSuccess) error = cudaGraphInstantiate(&r->graph, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (error != cudaSuccess) r->graph = NULL;
+    return error;
+}
+
+/* The array's record; NULL where it is not worth one, or there is no room. *again: it was seen before. */
+static record *find(ckpt_cuda_replay *replay, const ckpt_launch *launches, int count, bool *again) {
+    const uint64_t hash = hash_of(launches, count);
+    record *r = NULL;
+    *again = false;
+    for (int i = 0; i < replay->count && !r; i++)
+        if (replay->record[i].launches == launches && replay->record[i].count == count) r = &replay->record[i];
+    if (!r && replay->count < MOST) r = &replay->record[replay->count++];
+    if (!r) return NULL;
+    *again = r->launches == launches && r->count == count && r->hash == hash;
+    if (!*again) {
+        if (r->graph) cudaGraphExecDestroy(r->graph);
+        *r = (record){.launches = launches, .count = count, .hash = hash};
+    }
+    return r;
+}
+
+cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, const ckpt_launch *launches, int count,
+                                 const ckpt_scalars *scalars) {
+    bool again = false;
+    record *r = replay && !replay->refused && count >= SHORT ? find(replay, launches, count, &again) : NULL;
+    if (!r || !again) return run_directly(launches, count, scalars);
+    if (!r->graph) {
+        if (make_graph(r, stream, launches, count, scalars) != cudaSuccess) {
+            replay->refused = true;
+            (void)cudaGetLastError(); /* nothing has run: the direct way is still open */
+            return run_directly(launches, count, scalars);
+        }
+        replay->recorded++;
+    }
+    return cudaGraphLaunch(r->graph, stream);
+}

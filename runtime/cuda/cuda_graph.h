@@ -1,0 +1,29 @@
+/* Launch arrays recorded as CUDA graphs, so that a step costs the host one call.
+ *
+ *     ckpt_cuda_replay *replay = ckpt_cuda_replay_new();
+ *     error = ckpt_cuda_replay_run(replay, stream, launches, count, scalars);
+ *     ckpt_cuda_replay_free(replay);
+ *
+ * An array is run directly when it is first seen, recorded when it is seen again and replayed from then on. A
+ * recording holds addresses and constants only: what changes from run to run is in device memory.
+ */
+#ifndef CKPT_CUDA_GRAPH_H
+#define CKPT_CUDA_GRAPH_H
+
+#include <cuda_runtime_api.h>
+
+#include "runtime/backend.h"
+
+typedef struct ckpt_cuda_replay ckpt_cuda_replay;
+
+ckpt_cuda_replay *ckpt_cuda_replay_new(void);
+void ckpt_cuda_replay_free(ckpt_cuda_replay *replay);
+
+/* Starts the launches on the stream; with `replay` NULL always directly. */
+cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, const ckpt_launch *launches, int count,
+                                 const ckpt_scalars *scalars);
+
+/* How many arrays have been recorded. */
+int ckpt_cuda_replay_recorded(const ckpt_cuda_replay *replay);
+
+#endif

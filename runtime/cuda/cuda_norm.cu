@@ -1,0 +1,174 @@
+/* LayerNormalization over rows of cols values, h = (x - mean) * inv_std:
+ *   y = h * scale + bias
+ *   dx = inv_std * (g - mean(g) - h * mean(g h)), g = dy * scale
+ *   dscale = sum over rows of dy h, dbias = sum over rows of dy: bands of CKPT_CUDA_BAND rows, then the bands
+ * A group of 16 threads takes a row, in the lanes of runtime/row_math.h. */
+#include "cuda/cuda_device.cuh"
+
+enum { COLUMNS = 32, MOST_GROUPS = 16 };
+
+struct norm_node {
+    const ckpt_cuda_context *context;
+    int64_t rows, cols;
+    float epsilon;
+    const float *x, *scale, *bias, *dy;
+    float *y, *mean, *inv_std;
+    float *dscale, *dbias;
+};
+
+__global__ static void norm_kernel(norm_node k) {
+    const int64_t r = ckpt_group_row(), n = k.cols;
+    if (r >= k.rows) return;
+    const float *x = k.x + r * n;
+    float *y = k.y + r * n, mean, inv;
+    ckpt_group_moments(x, n, k.epsilon, &mean, &inv);
+    if (ckpt_group_lane() == 0) {
+        if (k.mean) k.mean[r] = mean;
+        if (k.inv_std) k.inv_std[r] = inv;
+    }
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
+        const float h = (x[j] - mean) * inv, s = k.scale ? h * k.scale[j] : h;
+        y[j] = k.bias ? s + k.bias[j] : s;
+    }
+}
+
+__global__ static void norm_dx_kernel(norm_node k) {
+    const int64_t r = ckpt_group_row(), n = k.cols;
+    if (r >= k.rows) return;
+    const float *x = k.x + r * n, *dy = k.dy + r * n;
+    float *dx = k.y + r * n, mean, inv, sum = 0, dot = 0;
+    ckpt_group_moments(x, n, k.epsilon, &mean, &inv);
+#pragma unroll 4
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
+        const float g = k.scale ? dy[j] * k.scale[j] : dy[j];
+        sum += g;
+        dot += g * ((x[j] - mean) * inv);
+    }
+    const float mean_g = ckpt_group_fold(sum) / (float)n, mean_gh = ckpt_group_fold(dot) / (float)n;
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
+        const float g = k.scale ? dy[j] * k.scale[j] : dy[j];
+        dx[j] = inv * (g - mean_g - (x[j] - mean) * inv * mean_gh);
+    }
+}
+
+/* The statistics of rows [first, first + count). */
+__global__ static void moments_kernel(norm_node k, int64_t first, int64_t count, float *mean, float *inv_std) {
+    const int64_t r = ckpt_group_row();
+    float m, inv;
+    if (r >= count) return;
+    ckpt_group_moments(k.x + (first + r) * k.cols, k.cols, k.epsilon, &m, &inv);
+    if (ckpt_group_lane() == 0) {
+        mean[r] = m;
+        inv_std[r] = inv;
+    }
+}
+
+/* threadIdx.x is a column, threadIdx.y a group of rows; the groups are added in order. The sums of earlier rows are
+ * in the outputs. */
+__global__ static void bands_kernel(norm_node k, int64_t first, int64_t count, const float *mean, const float *inv_std) {
+    __shared__ float part_scale[MOST_GROUPS][COLUMNS], part_bias[MOST_GROUPS][COLUMNS];
+    const int64_t col = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
+    const bool adds = threadIdx.y == 0 && col < k.cols;
+    float total_scale = adds && first ? k.dscale[col] : 0.0f, total_bias = adds && first && k.dbias ? k.dbias[col] : 0.0f;
+    for (int64_t base = 0; base < count; base += (int64_t)blockDim.y * CKPT_CUDA_BAND) {
+        const int64_t begin = base + (int64_t)threadIdx.y * CKPT_CUDA_BAND;
+        const int64_t end = begin + CKPT_CUDA_BAND < count ? begin + CKPT_CUDA_BAND : count;
+        float scale = 0, bias = 0;
+        if (col < k.cols)
+#pragma unroll 8
+            for (int64_t r = begin; r < end; r++) {
+                const float dy = k.dy[(first + r) * k.cols + col], x = k.x[(first + r) * k.cols + col];
+                scale += dy * ((x - mean[r]) * inv_std[r]);
+                bias += dy;
+            }
+        part_scale[threadIdx.y][threadIdx.x] = scale;
+        part_bias[threadIdx.y][threadIdx.x] = bias;
+        __syncthreads();
+        for (unsigned g = 0; adds && g < blockDim.y && base + (int64_t)g * CKPT_CUDA_BAND < count; g++) {
+            total_scale += part_scale[g][threadIdx.x];
+            total_bias += part_bias[g][threadIdx.x];
+        }
+        __syncthreads();
+    }
+    if (!adds) return;
+    k.dscale[col] = total_scale;
+    if (k.dbias) k.dbias[col] = total_bias;
+}
+
+static void norm_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const norm_node *k = (const norm_node *)self;
+    if (k->rows == 0 || k->cols == 0) return;
+    ckpt_cuda_start(norm_kernel, dim3(ckpt_group_blocks(k->rows)), dim3(CKPT_GROUP_THREADS), k->context->stream, *k);
+}
+
+static void norm_dx_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const norm_node *k = (const norm_node *)self;
+    if (k->rows == 0 || k->cols == 0) return;
+    ckpt_cuda_start(norm_dx_kernel, dim3(ckpt_group_blocks(k->rows)), dim3(CKPT_GROUP_THREADS), k->context->stream, *k);
+}
+
+/* Rows in parts whose statistics fit in the slot: whole bands, so that the order of the sums does not change. */
+static void norm_dp_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const norm_node *k = (const norm_node *)self;
+    const cudaStream_t stream = k->context->stream;
+    if (k->cols == 0) return;
+    for (int64_t first = 0; first == 0 || first < k->rows; first += CKPT_CUDA_ROWS) {
+        const int64_t left = k->rows - first, most = CKPT_CUDA_ROWS, count = left < most ? left : most;
+        float *mean = k->context->slot->mean, *inv_std = k->context->slot->inv_std; /* addresses on the device */
+        if (count > 0)
+            ckpt_cuda_start(moments_kernel, dim3(ckpt_group_blocks(count)), dim3(CKPT_GROUP_THREADS), stream, *k, first, count,
+                            mean, inv_std);
+        const int64_t groups = (count + CKPT_CUDA_BAND - 1) / CKPT_CUDA_BAND;
+        const dim3 block(COLUMNS, groups < 1 ? 1u : groups < MOST_GROUPS ? (unsigned)groups : (unsigned)MOST_GROUPS);
+        ckpt_cuda_start(bands_kernel, dim3((unsigned)((k->cols + COLUMNS - 1) / COLUMNS)), block, stream, *k, first, count,
+                        mean, inv_std);
+    }
+}
+
+static norm_node *bind_norm(const ckpt_bind *bind, void (*run)(const void *, const ckpt_scalars *), ckpt_launch *launch,
+                            ckpt_error *err) {
+    norm_node *k = (norm_node *)ckpt_cuda_launch(bind, sizeof *k, run, launch, err);
+    if (!k) return NULL;
+    k->rows = bind->node->attr.norm.rows;
+    k->cols = bind->node->attr.norm.cols;
+    k->epsilon = bind->node->attr.norm.epsilon;
+    return k;
+}
+
+extern "C" ckpt_status ckpt_cuda_layernorm(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cuda_require(bind, 1, 1, err));
+    norm_node *k = bind_norm(bind, norm_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->x = (const float *)bind->in[0];
+    k->scale = (const float *)ckpt_cuda_in(bind, 1);
+    k->bias = (const float *)ckpt_cuda_in(bind, 2);
+    k->y = (float *)bind->out[0];
+    k->mean = (float *)ckpt_cuda_out(bind, 1);
+    k->inv_std = (float *)ckpt_cuda_out(bind, 2);
+    return CKPT_OK;
+}
+
+extern "C" ckpt_status ckpt_cuda_layernorm_dx(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cuda_require(bind, 2, 1, err));
+    norm_node *k = bind_norm(bind, norm_dx_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->dy = (const float *)bind->in[0];
+    k->x = (const float *)bind->in[1];
+    k->scale = (const float *)ckpt_cuda_in(bind, 2);
+    k->y = (float *)bind->out[0];
+    return CKPT_OK;
+}
+
+extern "C" ckpt_status ckpt_cuda_layernorm_dp(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cuda_require(bind, 2, 1, err));
+    norm_node *k = bind_norm(bind, norm_dp_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->dy = (const float *)bind->in[0];
+    k->x = (const float *)bind->in[1];
+    k->dscale = (float *)bind->out[0];
+    k->dbias = (float *)ckpt_cuda_out(bind, 1);
+    return CKPT_OK;
+}

@@ -1,0 +1,249 @@
+/* The runtime: one device whose memory is the heap's, streams that do at once what they are given, graphs that
+ * keep what they are given and do it again. */
+#include "fake_cuda.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <vector>
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+fake_cuda_counts fake_counts;
+
+struct CUgraph_st {
+    std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> work;
+};
+struct CUstream_st {
+    CUgraph_st *capturing;
+    bool broken; /* the capture met something that cannot be captured */
+};
+
+namespace {
+
+/* A block is exactly as long as was asked for, so that a sanitizer sees the first byte beyond it; guards before
+ * and after it speak without one. */
+enum { GUARD = 256 };
+struct allocation {
+    char *base;
+    size_t bytes;
+};
+std::map<const char *, allocation> allocations;
+size_t memory_bytes = (size_t)64 << 30;
+cudaError_t driver = cudaSuccess, last_error = cudaSuccess;
+
+cudaError_t note(cudaError_t error) {
+    if (error != cudaSuccess) last_error = error;
+    return error;
+}
+
+void check_guards(const char *address, const allocation &a) {
+    for (size_t i = 0; i < GUARD; i++)
+        if (a.base[i] != 0x5A) fake_cuda_die("%zu bytes before an allocation have been written", (size_t)GUARD - i);
+    for (size_t i = 0; i < GUARD; i++)
+        if (address[a.bytes + i] != 0x5A) fake_cuda_die("%zu bytes beyond an allocation have been written", i + 1);
+}
+
+} // namespace
+
+void fake_cuda_die(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("fake CUDA device: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}
+
+bool fake_cuda_owns(const void *address, size_t bytes) {
+    auto next = allocations.upper_bound((const char *)address);
+    if (next == allocations.begin()) return false;
+    --next;
+    const size_t offset = (size_t)((const char *)address - next->first);
+    return offset <= next->second.bytes && bytes <= next->second.bytes - offset;
+}
+
+void fake_cuda_count(fake_cuda_counts *counts) { *counts = fake_counts; }
+void fake_cuda_set_memory(size_t bytes) { memory_bytes = bytes; }
+void fake_cuda_set_driver(cudaError_t error) { driver = error; }
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = driver == cudaSuccess;
+    return driver;
+}
+
+cudaError_t cudaSetDevice(int device) { return note(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+
+const char *cudaGetErrorString(cudaError_t error) {
+    switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorInvalidValue: return "invalid argument";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    }
+    return "unknown error";
+}
+
+cudaError_t cudaGetLastError(void) {
+    const cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
+}
+
+cudaError_t cudaMalloc(void **address, size_t bytes) {
+    if (fake_counts.requested_bytes + bytes > memory_bytes) return note(cudaErrorMemoryAllocation);
+    allocation a = {nullptr, bytes};
+    void *base = nullptr;
+    if (posix_memalign(&base, 256, bytes + 2 * GUARD) != 0) return note(cudaErrorMemoryAllocation);
+    a.base = (char *)base;
+    memset(a.base, 0x5A, bytes + 2 * GUARD);
+    memset(a.base + GUARD, 0xFF, bytes); /* every float of it is a NaN */
+    allocations[a.base + GUARD] = a;
+    *address = a.base + GUARD;
+    fake_counts.allocations++;
+    fake_counts.requested_bytes += bytes;
+    if (fake_counts.requested_bytes > fake_counts.most_requested_bytes)
+        fake_counts.most_requested_bytes = fake_counts.requested_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *address) {
+    auto found = allocations.find((const char *)address);
+    if (!address) return cudaSuccess;
+    if (found == allocations.end()) fake_cuda_die("cudaFree of an address that cudaMalloc did not give");
+    check_guards(found->first, found->second);
+    fake_counts.allocations--;
+    fake_counts.requested_bytes -= found->second.bytes;
+    free(found->second.base);
+    allocations.erase(found);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
+    *total_bytes = memory_bytes;
+    *free_bytes = memory_bytes - fake_counts.requested_bytes;
+    return cudaSuccess;
+}
+
+void fake_cuda_enqueue(cudaStream_t stream, std::function<void()> work) {
+    if (!stream) fake_cuda_die("work in the default stream: the program has one of its own");
+    if (stream->capturing)
+        stream->capturing->work.push_back(std::move(work));
+    else
+        work();
+}
+
+void fake_cuda_launch(dim3 grid, dim3 block, cudaStream_t stream, bool meets, std::function<void()> thread) {
+    const uint64_t threads = (uint64_t)block.x * block.y * block.z;
+    if (threads == 0 || threads > 1024 || block.z > 64 || grid.x == 0 || grid.y == 0 || grid.z == 0 ||
+        grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535) {
+        note(cudaErrorInvalidConfiguration);
+        return;
+    }
+    fake_cuda_enqueue(stream, [=] {
+        fake_counts.launches++;
+        gridDim = grid;
+        blockDim = block;
+        for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++)
+            for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
+                for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) {
+                    if (meets) {
+                        fake_cuda_run_block(thread);
+                        continue;
+                    }
+                    for (threadIdx.z = 0; threadIdx.z < block.z; threadIdx.z++)
+                        for (threadIdx.y = 0; threadIdx.y < block.y; threadIdx.y++)
+                            for (threadIdx.x = 0; threadIdx.x < block.x; threadIdx.x++) thread();
+                }
+    });
+}
+
+cudaError_t cudaMemsetAsync(void *address, int value, size_t bytes, cudaStream_t stream) {
+    if (!fake_cuda_owns(address, bytes)) return note(cudaErrorInvalidValue);
+    fake_cuda_enqueue(stream, [=] { memset(address, value, bytes); });
+    return cudaSuccess;
+}
+
+/* The device's side of a copy must be its memory, the host's side must not. */
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
+    if (fake_cuda_owns(to, bytes) != to_device || fake_cuda_owns(from, bytes) != from_device)
+        return note(cudaErrorInvalidValue);
+    if (stream && stream->capturing && !(to_device && from_device)) { /* pageable memory cannot be captured */
+        stream->broken = true;
+        return note(cudaErrorStreamCaptureUnsupported);
+    }
+    fake_cuda_enqueue(stream, [=] { memmove(to, from, bytes); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    *stream = new CUstream_st{nullptr, false};
+    fake_counts.streams++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    if (stream->capturing) fake_cuda_die("a stream is destroyed while it is being captured");
+    delete stream;
+    fake_counts.streams--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (!stream->capturing) return cudaSuccess;
+    stream->broken = true;
+    return note(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (stream->capturing) return note(cudaErrorStreamCaptureUnsupported);
+    stream->capturing = new CUgraph_st();
+    stream->broken = false;
+    fake_counts.graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    if (!stream->capturing) return note(cudaErrorInvalidValue);
+    *graph = stream->capturing;
+    stream->capturing = nullptr;
+    if (!stream->broken) return cudaSuccess;
+    cudaGraphDestroy(*graph);
+    *graph = nullptr;
+    return note(cudaErrorStreamCaptureInvalidated);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    *exec = new CUgraphExec_st{graph->work};
+    fake_counts.graphs++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    fake_counts.graph_launches++;
+    for (const auto &work : exec->work) fake_cuda_enqueue(stream, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    fake_counts.graphs--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    fake_counts.graphs--;
+    return cudaSuccess;
+}

@@ -1,0 +1,598 @@
+/* What the host device of tests/fake_cuda shows of the CUDA backend beyond the suites over whole steps: every bit of
+ * the pointwise and row operators is the CPU backend's, a replayed step is the step, nothing is asked of the driver
+ * that the plan does not count, nothing is left behind, failures are told. */
+#include "harness.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef CKPT_HAVE_CURAND
+#include <library_types.h> /* the fake runtime does not bring it */
+#include <curand.h>
+#endif
+
+#include "graph/op.h"
+#include "runtime/act_math.h"
+#include "runtime/train.h"
+
+/* One node on both backends */
+
+enum { MOST_TENSORS = 8 };
+
+typedef struct node_case {
+    ckpt_graph graph;
+    ckpt_node node;
+    ckpt_scalars scalars;
+    void *value[MOST_TENSORS];  /* what tensors hold before the run */
+    void *result[MOST_TENSORS]; /* and after it, on the last backend */
+    int over;                   /* output 0 lies over this input; -1: in memory of its own */
+    uint32_t random;
+} node_case;
+
+static void case_open(node_case *c, ckpt_op op) {
+    memset(c, 0, sizeof *c);
+    c->graph.batch = 1;
+    c->graph.target = c->graph.result = -1;
+    c->node.op = op;
+    c->node.name = "node";
+    c->over = -1;
+    c->scalars = (ckpt_scalars){.seed = 0x123456789abcdef, .step = 3, .learning_rate = 0.01f, .valid_samples = 1, .total_samples = 1};
+}
+
+static void case_close(node_case *c) {
+    for (int t = 0; t < MOST_TENSORS; t++) {
+        free(c->value[t]);
+        free(c->result[t]);
+    }
+    ckpt_graph_free(&c->graph);
+}
+
+static float next_number(node_case *c) {
+    c->random = c->random * 1664525u + 1013904223u;
+    return (float)(int32_t)c->random / 2147483648.0f;
+}
+
+static int add_tensor(node_case *c, ckpt_dtype type, int rank, const int64_t *dims) {
+    ckpt_error err;
+    const int t = ckpt_graph_add_tensor(&c->graph, NULL, type, CKPT_ROLE_STEP, rank, dims, &err);
+    assert_in_range(t, 0, MOST_TENSORS - 1);
+    c->value[t] = calloc((size_t)ckpt_tensor_bytes(&c->graph.tensor[t]) + 8, 1);
+    c->result[t] = calloc((size_t)ckpt_tensor_bytes(&c->graph.tensor[t]) + 8, 1);
+    return t;
+}
+
+/* Numbers in (-scale, scale); for classes and booleans small whole ones. */
+static int add_in(node_case *c, ckpt_dtype type, int rank, const int64_t *dims, float scale) {
+    const int t = add_tensor(c, type, rank, dims);
+    for (int64_t i = 0; i < c->graph.tensor[t].count; i++) {
+        const float x = next_number(c) * scale;
+        switch (type) {
+        case CKPT_F32: ((float *)c->value[t])[i] = x; break;
+        case CKPT_F64: ((double *)c->value[t])[i] = (double)x * 1.0000001; break;
+        case CKPT_I32: ((int32_t *)c->value[t])[i] = (int32_t)x; break;
+        case CKPT_I64: ((int64_t *)c->value[t])[i] = (int64_t)x; break;
+        case CKPT_BOOL: ((uint8_t *)c->value[t])[i] = x > 0; break;
+        case CKPT_F16:
+        case CKPT_BF16: ((uint16_t *)c->value[t])[i] = (uint16_t)(int32_t)(x * 30000); break;
+        }
+    }
+    c->node.in[c->node.in_count++] = t;
+    return t;
+}
+
+static int add_out(node_case *c, ckpt_dtype type, int rank, const int64_t *dims) {
+    const int t = add_tensor(c, type, rank, dims);
+    c->node.out[c->node.out_count++] = t;
+    return t;
+}
+
+/* Runs the node; its tensors lie behind each other in one allocation, `shift` bytes off the alignment. */
+static void run_on(node_case *c, const ckpt_backend *backend, uint64_t shift, bool poison) {
+    const ckpt_device_options options = {.poison = poison, .threads = 1};
+    ckpt_error err = {.message = ""};
+    ckpt_device *device;
+    ckpt_launch launch;
+    ckpt_pool pool = {0};
+    void *memory;
+    uint64_t offset[MOST_TENSORS], total = 0;
+    ckpt_bind bind = {.graph = &c->graph, .node = &c->node, .pool = &pool};
+    for (int t = 0; t < c->graph.tensor_count; t++) {
+        offset[t] = total + shift;
+        total += (ckpt_tensor_bytes(&c->graph.tensor[t]) + shift + 255) / 256 * 256;
+    }
+    MUST(backend->open(&options, &device, &err), &err);
+    MUST(backend->allocate(device, total + 256, &memory, &err), &err);
+    for (int i = 0; i < c->node.in_count; i++) bind.in[i] = (char *)memory + offset[c->node.in[i]];
+    for (int i = 0; i < c->node.out_count; i++) bind.out[i] = (char *)memory + offset[c->node.out[i]];
+    if (c->over >= 0) bind.out[0] = bind.in[c->over];
+    for (int i = 0; i < c->node.in_count; i++)
+        MUST(backend->upload(device, bind.in[i], c->value[c->node.in[i]], ckpt_tensor_bytes(&c->graph.tensor[c->node.in[i]]), &err), &err);
+    if (c->node.op == CKPT_OP_LOSS) MUST(backend->upload(device, bind.out[0], c->value[c->node.out[0]], 16, &err), &err);
+    MUST(backend->bind(device, &bind, &launch, &err), &err);
+    MUST(backend->run(device, &launch, 1, &c->scalars, &err), &err);
+    for (int i = 0; i < c->node.out_count; i++)
+        MUST(backend->download(device, c->result[c->node.out[i]], bind.out[i], ckpt_tensor_bytes(&c->graph.tensor[c->node.out[i]]), &err), &err);
+    backend->close(device);
+    ckpt_pool_free(&pool);
+}
+
+/* The outputs of both backends, from aligned and from barely aligned memory, are the same bits. */
+static void compare(node_case *c, const char *what) {
+    void *want[CKPT_MAX_OUT];
+    run_on(c, ckpt_backend_cpu(), 0, true);
+    for (int i = 0; i < c->node.out_count; i++) {
+        const size_t bytes = (size_t)ckpt_tensor_bytes(&c->graph.tensor[c->node.out[i]]);
+        want[i] = malloc(bytes + 1);
+        memcpy(want[i], c->result[c->node.out[i]], bytes);
+    }
+    for (uint64_t shift = 0; shift <= 8; shift += 8) {
+        run_on(c, ckpt_backend_cuda(), shift, shift == 0);
+        for (int i = 0; i < c->node.out_count; i++) {
+            const unsigned char *got = c->result[c->node.out[i]];
+            const size_t bytes = (size_t)ckpt_tensor_bytes(&c->graph.tensor[c->node.out[i]]);
+            for (size_t k = 0; k < bytes; k++)
+                if (got[k] != ((unsigned char *)want[i])[k])
+                    fail_msg("%s: output %d differs from the CPU's at byte %zu of %zu (offset %d)", what, i, k, bytes, (int)shift);
+        }
+    }
+    for (int i = 0; i < c->node.out_count; i++) free(want[i]);
+}
+
+static void act_case(ckpt_op op, int act, float drop, int64_t count, int64_t first_sample, bool over) {
+    node_case c;
+    char what[128];
+    case_open(&c, op);
+    c.graph.batch = count; /* a sample is one element: first_sample shifts the masks by elements */
+    c.scalars.first_sample = first_sample;
+    c.node.attr.act = (ckpt_epilogue){.act = (ckpt_act)act, .alpha = 0.7f, .beta = 0.3f, .drop = drop, .stream = 5};
+    if (op != CKPT_OP_KEEP_MASK) add_in(&c, CKPT_F32, 1, &count, 6);
+    if (op == CKPT_OP_ACT_GRAD) add_in(&c, CKPT_F32, 1, &count, 3);
+    add_out(&c, op == CKPT_OP_KEEP_MASK ? CKPT_BOOL : CKPT_F32, 1, &count);
+    if (over) c.over = 0;
+    snprintf(what, sizeof what, "%s %s, drop %g, %d elements from %d", ckpt_op_info(op)->name, ckpt_act_name((ckpt_act)act),
+             (double)drop, (int)count, (int)first_sample);
+    compare(&c, what);
+    case_close(&c);
+}
+
+static void test_acts(void **state) {
+    (void)state;
+    const int64_t counts[] = {1, 3, 1021, 1024, 4097, 20000};
+    for (int act = 0; act < CKPT_ACT_COUNT; act++)
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+            act_case(CKPT_OP_ACT, act, 0, counts[i], 0, false);
+            act_case(CKPT_OP_ACT, act, 0.25f, counts[i], (int64_t)i, true);
+            act_case(CKPT_OP_ACT_GRAD, act, 0, counts[i], 0, true);
+            act_case(CKPT_OP_ACT_GRAD, act, 0.25f, counts[i], (int64_t)i, false);
+        }
+}
+
+static void test_masks(void **state) {
+    (void)state;
+    const int64_t first[] = {0, 1, 2, 3, 5, ((int64_t)1 << 34) - 40, ((int64_t)1 << 34) + 7};
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++) {
+        act_case(CKPT_OP_KEEP_MASK, CKPT_ACT_IDENTITY, 0.3f, 1, first[i], false);
+        act_case(CKPT_OP_KEEP_MASK, CKPT_ACT_IDENTITY, 0.3f, 5003, first[i], false);
+    }
+    act_case(CKPT_OP_KEEP_MASK, CKPT_ACT_IDENTITY, 0, 100, 0, false);
+}
+
+/* cuRAND's host generator at the offset of stream 0 of step 0: its legacy order deals out one block of four words of
+ * each of 65536 sequences in turn, and a sequence is what curand_init calls a subsequence, here a stream. So the
+ * first word of every fourth is the first element's of streams 0, 1, 2, ... */
+static void test_masks_are_curands(void **state) {
+    (void)state;
+#ifdef CKPT_HAVE_CURAND
+    enum { STREAMS = 1024, N = 4 * STREAMS };
+    static uint32_t words[N];
+    curandGenerator_t generator;
+    if (curandCreateGeneratorHost(&generator, CURAND_RNG_PSEUDO_PHILOX4_32_10) != CURAND_STATUS_SUCCESS) skip();
+    assert_int_equal(curandSetPseudoRandomGeneratorSeed(generator, 0x123456789abcdef), CURAND_STATUS_SUCCESS);
+    assert_int_equal(curandSetGeneratorOrdering(generator, CURAND_ORDERING_PSEUDO_LEGACY), CURAND_STATUS_SUCCESS);
+    assert_int_equal(curandGenerate(generator, words, N), CURAND_STATUS_SUCCESS);
+    curandDestroyGenerator(generator);
+    bool by_stream = true, by_element = true;
+    for (int s = 0; s < STREAMS; s++) {
+        const int64_t four = 4, all = N;
+        node_case c;
+        for (int way = 0; way < 2; way++) {
+            const int64_t count = way == 0 ? four : all;
+            if (way == 1 && s > 0) continue;
+            case_open(&c, CKPT_OP_KEEP_MASK);
+            c.scalars.step = 0;
+            c.node.attr.act = (ckpt_epilogue){.drop = 0.5f, .stream = way == 0 ? (uint32_t)s : 0};
+            const int mask = add_out(&c, CKPT_BOOL, 1, &count);
+            run_on(&c, ckpt_backend_cuda(), 0, true);
+            for (int64_t i = 0; i < count; i++) {
+                const uint32_t word = words[way == 0 ? 4 * s + i : i];
+                const bool same = ((uint8_t *)c.result[mask])[i] == (word >= 0x80000000u);
+                if (way == 0) by_stream &= same;
+                else by_element &= same;
+            }
+            case_close(&c);
+        }
+    }
+    assert_true(by_stream || by_element);
+#else
+    skip();
+#endif
+}
+
+static void rows_case(ckpt_op op, int64_t rows, int64_t cols, int64_t inner, bool over) {
+    node_case c;
+    char what[128];
+    const int64_t dims[3] = {rows, cols, inner};
+    case_open(&c, op);
+    c.node.attr.axis.outer = rows;
+    c.node.attr.axis.axis = cols;
+    c.node.attr.axis.inner = inner;
+    add_in(&c, CKPT_F32, 3, dims, 4);
+    if (op == CKPT_OP_SOFTMAX_GRAD || op == CKPT_OP_LOGSOFTMAX_GRAD) add_in(&c, CKPT_F32, 3, dims, 1);
+    add_out(&c, CKPT_F32, 3, dims);
+    if (over) c.over = 0;
+    snprintf(what, sizeof what, "%s %d x %d x %d", ckpt_op_info(op)->name, (int)rows, (int)cols, (int)inner);
+    compare(&c, what);
+    case_close(&c);
+}
+
+static void test_softmax(void **state) {
+    (void)state;
+    const ckpt_op ops[] = {CKPT_OP_SOFTMAX, CKPT_OP_LOGSOFTMAX, CKPT_OP_SOFTMAX_GRAD, CKPT_OP_LOGSOFTMAX_GRAD};
+    for (int i = 0; i < 4; i++)
+        for (int over = 0; over < 2; over++) {
+            rows_case(ops[i], 19, 10, 1, over);
+            rows_case(ops[i], 3, 1000, 1, over);
+            rows_case(ops[i], 1, 1, 1, over);
+            rows_case(ops[i], 5, 7, 33, over);
+        }
+}
+
+static void norm_case(ckpt_op op, int64_t rows, int64_t cols, int vectors, bool over) {
+    node_case c;
+    char what[128];
+    const int64_t dims[2] = {rows, cols};
+    case_open(&c, op);
+    c.node.attr.norm.rows = rows;
+    c.node.attr.norm.cols = cols;
+    c.node.attr.norm.epsilon = 1e-5f;
+    add_in(&c, CKPT_F32, 2, dims, 3);
+    if (op != CKPT_OP_LAYERNORM) add_in(&c, CKPT_F32, 2, dims, 2);
+    for (int i = 0; i < vectors && op != CKPT_OP_LAYERNORM_DP; i++) add_in(&c, CKPT_F32, 1, &cols, 1);
+    if (op == CKPT_OP_LAYERNORM_DP) {
+        for (int i = 0; i < vectors; i++) add_out(&c, CKPT_F32, 1, &cols);
+    } else {
+        add_out(&c, CKPT_F32, 2, dims);
+    }
+    if (op == CKPT_OP_LAYERNORM && vectors == 2) add_out(&c, CKPT_F32, 1, &rows), add_out(&c, CKPT_F32, 1, &rows);
+    if (over) c.over = 0;
+    snprintf(what, sizeof what, "%s %d x %d with %d vectors", ckpt_op_info(op)->name, (int)rows, (int)cols, vectors);
+    compare(&c, what);
+    case_close(&c);
+}
+
+static void test_norms(void **state) {
+    (void)state;
+    for (int over = 0; over < 2; over++)
+        for (int vectors = 0; vectors <= 2; vectors++) {
+            norm_case(CKPT_OP_LAYERNORM, 21, 67, vectors, over);
+            norm_case(CKPT_OP_LAYERNORM, 2, 1024, vectors, over);
+            if (vectors < 2) norm_case(CKPT_OP_LAYERNORM_DX, 21, 67, vectors, over);
+        }
+    for (int vectors = 1; vectors <= 2; vectors++) {
+        norm_case(CKPT_OP_LAYERNORM_DP, 21, 67, vectors, false);
+        norm_case(CKPT_OP_LAYERNORM_DP, 300, 5, vectors, false);
+        norm_case(CKPT_OP_LAYERNORM_DP, 4500, 3, vectors, false); /* more rows than a slot holds */
+    }
+}
+
+static void reduce_case(ckpt_op op, int rank, const int64_t *dims, uint32_t keep) {
+    node_case c;
+    char what[128];
+    int64_t small[CKPT_MAX_RANK];
+    int kept = 0;
+    case_open(&c, op);
+    c.node.attr.reduce = (ckpt_reduce_attr){.rank = rank, .keep = keep, .alpha = -0.3f};
+    for (int i = 0; i < rank; i++) {
+        c.node.attr.reduce.dim[i] = dims[i];
+        if (keep >> i & 1) small[kept++] = dims[i];
+    }
+    const bool sum = op == CKPT_OP_REDUCE_SUM;
+    add_in(&c, CKPT_F32, sum ? rank : kept, sum ? dims : small, 1);
+    add_out(&c, CKPT_F32, sum ? kept : rank, sum ? small : dims);
+    snprintf(what, sizeof what, "%s of rank %d, keep %#x", ckpt_op_info(op)->name, rank, keep);
+    compare(&c, what);
+    case_close(&c);
+}
+
+static void test_reductions(void **state) {
+    (void)state;
+    const struct { int rank; int64_t dim[6]; uint32_t keep; } cases[] = {
+        {2, {200, 37}, 2},      {2, {63, 300}, 2},         {2, {1, 5}, 2},        {2, {3000, 5}, 2},
+        {2, {37, 5000}, 1},     {1, {70001}, 0},           {1, {3}, 0},           {1, {7}, 1},
+        {3, {5, 130, 33}, 5},   {3, {5, 6, 7}, 2},         {4, {3, 4, 5, 6}, 5},  {4, {3, 4, 5, 6}, 10},
+        {5, {2, 3, 4, 5, 3}, 10}, {6, {2, 3, 2, 5, 3, 2}, 21}, {3, {4, 1, 9}, 1}, {4, {3, 70, 1, 5}, 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        reduce_case(CKPT_OP_REDUCE_SUM, cases[i].rank, cases[i].dim, cases[i].keep);
+        reduce_case(CKPT_OP_EXPAND, cases[i].rank, cases[i].dim, cases[i].keep);
+    }
+}
+
+static void test_binary(void **state) {
+    (void)state;
+    const struct { int rank; int64_t dim[3], a[3], b[3]; } shapes[] = {
+        {1, {5003}, {1}, {1}},          {2, {9, 64}, {64, 1}, {0, 1}}, {2, {9, 67}, {0, 1}, {67, 1}},
+        {2, {9, 64}, {64, 1}, {1, 0}},  {1, {77}, {0}, {1}},           {3, {4, 5, 6}, {30, 6, 1}, {6, 0, 1}},
+        {0, {0}, {0}, {0}},
+    };
+    const ckpt_dtype types[] = {CKPT_F32, CKPT_F64, CKPT_I32, CKPT_I64};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int type = 0; type < 4; type++)
+            for (int kind = 0; kind < 4; kind++) {
+                node_case c;
+                char what[64];
+                int64_t a = 1, b = 1;
+                case_open(&c, CKPT_OP_BINARY);
+                ckpt_binary_attr *g = &c.node.attr.binary;
+                g->kind = (ckpt_binary)kind;
+                g->rank = shapes[s].rank;
+                for (int i = 0; i < g->rank; i++) {
+                    g->dim[i] = shapes[s].dim[i], g->stride_a[i] = shapes[s].a[i], g->stride_b[i] = shapes[s].b[i];
+                    a += (g->dim[i] - 1) * g->stride_a[i], b += (g->dim[i] - 1) * g->stride_b[i];
+                }
+                add_in(&c, types[type], 1, &a, 9);
+                add_in(&c, types[type], 1, &b, 9);
+                add_out(&c, types[type], g->rank, g->dim);
+                snprintf(what, sizeof what, "Binary %d of type %d, shape %d", kind, type, (int)s);
+                compare(&c, what);
+                case_close(&c);
+            }
+}
+
+static void test_casts(void **state) {
+    (void)state;
+    const int64_t count = 3001;
+    for (int from = 0; from < 7; from++)
+        for (int to = 0; to < 7; to++) {
+            node_case c;
+            char what[64];
+            case_open(&c, CKPT_OP_CAST);
+            const int x = add_in(&c, (ckpt_dtype)from, 1, &count, 70000);
+            if (from == CKPT_F32) {
+                const float special[] = {NAN, INFINITY, -INFINITY, -0.0f, 3e9f, -3e9f, 65520, 1e-41f, 6e-8f};
+                memcpy(c.value[x], special, sizeof special);
+            }
+            add_out(&c, (ckpt_dtype)to, 1, &count);
+            snprintf(what, sizeof what, "Cast %d to %d", from, to);
+            compare(&c, what);
+            case_close(&c);
+        }
+}
+
+static void test_transposes(void **state) {
+    (void)state;
+    const struct { int rank; int64_t dim[4]; int perm[4]; } shapes[] = {
+        {2, {37, 70}, {1, 0}},          {3, {3, 33, 40}, {0, 2, 1}}, {3, {4, 5, 6}, {2, 1, 0}}, {3, {4, 5, 6}, {1, 0, 2}},
+        {4, {2, 3, 34, 5}, {3, 1, 0, 2}}, {4, {2, 1, 34, 5}, {2, 1, 3, 0}}, {1, {9}, {0}},
+    };
+    const ckpt_dtype types[] = {CKPT_F32, CKPT_F64, CKPT_BOOL, CKPT_F16};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int type = 0; type < 4; type++) {
+            node_case c;
+            char what[64];
+            int64_t dims[4];
+            case_open(&c, CKPT_OP_TRANSPOSE);
+            c.node.attr.transpose.rank = shapes[s].rank;
+            for (int i = 0; i < shapes[s].rank; i++) {
+                c.node.attr.transpose.dim[i] = shapes[s].dim[i];
+                c.node.attr.transpose.perm[i] = shapes[s].perm[i];
+                dims[i] = shapes[s].dim[shapes[s].perm[i]];
+            }
+            add_in(&c, types[type], shapes[s].rank, shapes[s].dim, 1);
+            add_out(&c, types[type], shapes[s].rank, dims);
+            snprintf(what, sizeof what, "Transpose %d of type %d", (int)s, type);
+            compare(&c, what);
+            case_close(&c);
+        }
+}
+
+static void loss_case(ckpt_op op, ckpt_loss kind, int64_t rows, int64_t cols, int64_t valid) {
+    node_case c;
+    char what[64];
+    const int64_t dims[2] = {rows, cols}, two = 2;
+    const bool classes = kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL;
+    case_open(&c, op);
+    c.node.attr.loss.kind = kind;
+    c.node.attr.loss.rows = rows;
+    c.node.attr.loss.cols = cols;
+    c.node.attr.loss.rows_per_sample = 1;
+    c.scalars.valid_samples = valid;
+    c.scalars.total_samples = valid + 7;
+    add_in(&c, CKPT_F32, 2, dims, 5);
+    const int t = add_in(&c, classes ? CKPT_I32 : CKPT_F32, classes ? 1 : 2, dims, classes ? (float)cols : 1);
+    for (int64_t i = 0; classes && i < rows; i += 2) ((int32_t *)c.value[t])[i] = (int32_t)(i % cols);
+    if (op == CKPT_OP_LOSS) {
+        const int result = add_out(&c, CKPT_F64, 1, &two);
+        ((double *)c.value[result])[0] = 0.5;
+    } else {
+        add_out(&c, CKPT_F32, 2, dims);
+    }
+    snprintf(what, sizeof what, "%s %d, %d x %d", ckpt_op_info(op)->name, (int)kind, (int)rows, (int)cols);
+    compare(&c, what);
+    if (op == CKPT_OP_LOSS_GRAD) {
+        c.over = 0;
+        compare(&c, what);
+    }
+    case_close(&c);
+}
+
+static void test_losses(void **state) {
+    (void)state;
+    const ckpt_loss kinds[] = {CKPT_LOSS_CE, CKPT_LOSS_BCE, CKPT_LOSS_MSE, CKPT_LOSS_NLL};
+    const ckpt_op ops[] = {CKPT_OP_LOSS, CKPT_OP_LOSS_GRAD};
+    for (int k = 0; k < 4; k++)
+        for (int o = 0; o < 2; o++) {
+            loss_case(ops[o], kinds[k], 33, 10, 33);
+            loss_case(ops[o], kinds[k], 33, 10, 20);
+            loss_case(ops[o], kinds[k], 3, 1, 0);
+            loss_case(ops[o], kinds[k], 2100, 17, 2099);
+        }
+}
+
+static void test_updates(void **state) {
+    (void)state;
+    const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_ADAM, CKPT_OP_ADAMW};
+    const int64_t count = 5003;
+    for (int o = 0; o < 4; o++) {
+        node_case c;
+        const int states = o < 2 ? o : 2;
+        case_open(&c, ops[o]);
+        c.node.attr.update.beta1 = 0.9f, c.node.attr.update.beta2 = 0.999f, c.node.attr.update.epsilon = 1e-8f;
+        c.node.attr.update.weight_decay = 0.01f, c.node.attr.update.momentum = 0.9f;
+        for (int i = 0; i < 2 + states; i++) add_in(&c, CKPT_F32, 1, &count, 1);
+        for (int64_t i = 0; states == 2 && i < count; i++) {
+            float *v = &((float *)c.value[c.node.in[3]])[i];
+            *v = *v < 0 ? -*v : *v;
+        }
+        for (int i = 0; i < 1 + states; i++) add_out(&c, CKPT_F32, 1, &count);
+        compare(&c, ckpt_op_info(ops[o])->name);
+        c.over = 0;
+        compare(&c, ckpt_op_info(ops[o])->name);
+        case_close(&c);
+    }
+}
+
+/* Whole steps */
+
+typedef struct trained {
+    char hash[65];
+    fake_cuda_counts before, after;
+    uint64_t planned, measured;
+} trained;
+
+static void train(const char *name, ckpt_strategy strategy, bool no_graph, trained *t) {
+    char path[512];
+    ckpt_error err;
+    ckpt_model model;
+    const ckpt_model_options options = {.batch = 9, .loss_auto = true};
+    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAMW};
+    const ckpt_plan_options plan = {.strategy = strategy};
+    const ckpt_exec_options exec = {.backend = ckpt_backend_cuda(), .preserve_rng = true, .device = {.poison = true, .no_graph = no_graph}};
+    snprintf(path, sizeof path, CKPT_SOURCE_DIR "/models/%s.onnx", name);
+    MUST(ckpt_model_load(path, &options, &model, &err), &err);
+    ckpt_training_defaults(&training);
+    MUST(ckpt_autodiff_run(&model.graph, &training, &err), &err);
+    step_runner runner = {.graph = &model.graph};
+    MUST(ckpt_plan_make(&model.graph, &plan, exec.backend->traits, NULL, &runner.plan, &err), &err);
+    fake_cuda_count(&t->before);
+    MUST(ckpt_exec_open(&exec, runner.graph, runner.plan, NULL, NULL, &runner.exec, &err), &err);
+    runner_load_weights(&runner, &model);
+    for (uint32_t step = 0; step < 6; step++) {
+        uint32_t seed = step + 1;
+        for (int i = 0; i <= model.graph.input_count; i++) {
+            const int tensor = i < model.graph.input_count ? model.graph.input[i] : model.graph.target;
+            double *values = calloc((size_t)model.graph.tensor[tensor].count, sizeof *values);
+            for (int64_t k = 0; k < model.graph.tensor[tensor].count; k++) {
+                seed = seed * 1664525u + 1013904223u;
+                values[k] = model.graph.tensor[tensor].dtype == CKPT_I32 ? (double)(seed >> 28) / 2 : (double)seed / 2147483648.0 - 1;
+            }
+            runner_set_f64(&runner, tensor, values);
+            free(values);
+        }
+        runner_step(&runner, step, 1e-2f / (float)(step + 1)); /* a rate that changes must reach a replayed step */
+    }
+    int *ids = calloc((size_t)model.graph.tensor_count, sizeof *ids);
+    const int count = ckpt_model_parameters(&model, ids);
+    MUST(ckpt_train_hash(runner.exec, runner.graph, ids, count, t->hash, &err), &err);
+    free(ids);
+    fake_cuda_count(&t->after);
+    t->planned = runner.plan->memory.total;
+    t->measured = ckpt_exec_measured_peak(runner.exec);
+    runner_close(&runner);
+    ckpt_model_free(&model);
+}
+
+static void test_replayed_steps_train_the_same_weights(void **state) {
+    (void)state;
+    const char *const models[] = {"mlp_checkpointed", "mlp_prenorm_gelu"};
+    const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_MIN};
+    for (int m = 0; m < 2; m++) {
+        trained first;
+        train(models[m], CKPT_STRATEGY_NONE, true, &first);
+        assert_int_equal(first.after.graph_launches, first.before.graph_launches);
+        for (int s = 0; s < 3; s++) {
+            trained t;
+            train(models[m], strategies[s], false, &t);
+            assert_int_equal(t.after.graph_launches, t.before.graph_launches + 5); /* the first step ran directly */
+            assert_string_equal(t.hash, first.hash);
+        }
+    }
+}
+
+static void test_the_driver_is_asked_for_what_is_planned(void **state) {
+    (void)state;
+    trained t;
+    fake_cuda_counts after;
+    train("mlp_hourglass", CKPT_STRATEGY_SQRT, false, &t);
+    assert_int_equal(t.before.requested_bytes, 0);
+    assert_int_equal(t.after.requested_bytes, t.planned);
+    assert_int_equal(t.after.allocations, t.before.allocations + 1);
+    assert_int_equal(t.measured, t.planned);
+    fake_cuda_count(&after); /* and gets everything back */
+    assert_int_equal(after.allocations, 0);
+    assert_int_equal(after.requested_bytes, 0);
+    assert_int_equal(after.streams, 0);
+    assert_int_equal(after.graphs, 0);
+    assert_int_equal(after.descriptors, 0);
+}
+
+static void test_failures(void **state) {
+    (void)state;
+    const ckpt_backend *cuda = ckpt_backend_cuda();
+    ckpt_device_options options = {.index = 0};
+    ckpt_device *device;
+    ckpt_error err;
+    void *memory;
+    fake_cuda_set_driver(cudaErrorInsufficientDriver);
+    assert_int_equal(cuda->open(&options, &device, &err), CKPT_FAILED);
+    assert_null(device);
+    assert_non_null(strstr(err.message, "no usable NVIDIA driver"));
+    fake_cuda_set_driver(cudaSuccess);
+    options.index = 1;
+    assert_int_equal(cuda->open(&options, &device, &err), CKPT_USAGE);
+    assert_non_null(strstr(err.message, "no CUDA device 1"));
+    options.index = 0;
+    MUST(cuda->open(&options, &device, &err), &err);
+    fake_cuda_set_memory(1000);
+    assert_int_equal(cuda->allocate(device, 1001, &memory, &err), CKPT_NOMEM);
+    assert_non_null(strstr(err.message, "1001"));
+    assert_int_equal(cuda->allocate(device, 1000, &memory, &err), CKPT_OK);
+    assert_int_equal(cuda->peak_bytes(device), 1000);
+    fake_cuda_set_memory((size_t)64 << 30);
+    cuda->release(device, memory);
+    assert_int_equal(cuda->peak_bytes(device), 1000);
+    cuda->close(device);
+    for (int op = 0; op < CKPT_OP_COUNT; op++) assert_true(ckpt_cuda_supports((ckpt_op)op));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_acts),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_masks_are_curands),
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_reductions),
+        cmocka_unit_test(test_binary),
+        cmocka_unit_test(test_casts),
+        cmocka_unit_test(test_transposes),
+        cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_updates),
+        cmocka_unit_test(test_replayed_steps_train_the_same_weights),
+        cmocka_unit_test(test_the_driver_is_asked_for_what_is_planned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
