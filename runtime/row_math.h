@@ -39,13 +39,24 @@ static inline CKPT_HD float ckpt_row_sum(const float *x, int64_t n) {
     return ckpt_lanes_fold(lane);
 }
 
-/* Mean and 1 / sqrt(variance + epsilon), in two passes: no cancellation. */
-static inline CKPT_HD void ckpt_row_moments(const float *x, int64_t n, float epsilon, float *mean, float *inv_std) {
-    const float m = ckpt_row_sum(x, n) / (float)n;
-    float lane[CKPT_LANES] = {0};
-    CKPT_LANE_LOOP(n, j, l, lane[l] += (x[j] - m) * (x[j] - m));
-    *mean = m;
-    *inv_std = 1.0f / sqrtf(ckpt_lanes_fold(lane) / (float)n + epsilon);
+/* A row's mean in two floats and 1 / sqrt(variance + epsilon). One float's rounding of a mean far from zero would show
+ * in every normalised value; x - mean is exact near the mean, so the rest comes out of a second pass. */
+typedef struct ckpt_moments {
+    float mean, rest, inv_std;
+} ckpt_moments;
+
+static inline CKPT_HD float ckpt_deviation(float x, ckpt_moments m) {
+    return (x - m.mean) - m.rest;
+}
+
+static inline CKPT_HD ckpt_moments ckpt_row_moments(const float *x, int64_t n, float epsilon) {
+    ckpt_moments m = {ckpt_row_sum(x, n) / (float)n, 0, 0};
+    float first[CKPT_LANES] = {0}, second[CKPT_LANES] = {0};
+    CKPT_LANE_LOOP(n, j, l, first[l] += x[j] - m.mean);
+    m.rest = ckpt_lanes_fold(first) / (float)n;
+    CKPT_LANE_LOOP(n, j, l, second[l] += ckpt_deviation(x[j], m) * ckpt_deviation(x[j], m));
+    m.inv_std = 1.0f / sqrtf(ckpt_lanes_fold(second) / (float)n + epsilon);
+    return m;
 }
 
 /* -infinity for an empty row; a NaN is passed over (the sum of exponentials finds it). */

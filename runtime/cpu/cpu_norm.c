@@ -17,19 +17,20 @@ CKPT_CPU_VECTOR
 static void norm_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *scale = k->scale, *bias = k->bias;
-    float *y = k->y + r * n, mean, inv;
-    ckpt_row_moments(x, n, k->epsilon, &mean, &inv);
-    if (k->mean) k->mean[r] = mean;
+    float *y = k->y + r * n;
+    const ckpt_moments m = ckpt_row_moments(x, n, k->epsilon);
+    const float inv = m.inv_std;
+    if (k->mean) k->mean[r] = m.mean + m.rest;
     if (k->inv_std) k->inv_std[r] = inv;
     if (scale && bias) {
         CKPT_CPU_SIMD
-        for (int64_t j = 0; j < n; j++) y[j] = (x[j] - mean) * inv * scale[j] + bias[j];
+        for (int64_t j = 0; j < n; j++) y[j] = ckpt_deviation(x[j], m) * inv * scale[j] + bias[j];
     } else if (scale) {
         CKPT_CPU_SIMD
-        for (int64_t j = 0; j < n; j++) y[j] = (x[j] - mean) * inv * scale[j];
+        for (int64_t j = 0; j < n; j++) y[j] = ckpt_deviation(x[j], m) * inv * scale[j];
     } else {
         CKPT_CPU_SIMD
-        for (int64_t j = 0; j < n; j++) y[j] = (x[j] - mean) * inv + (bias ? bias[j] : 0.0f);
+        for (int64_t j = 0; j < n; j++) y[j] = ckpt_deviation(x[j], m) * inv + (bias ? bias[j] : 0.0f);
     }
 }
 
@@ -37,24 +38,25 @@ CKPT_CPU_VECTOR
 static void norm_dx_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *dy = k->dy + r * n, *scale = k->scale;
-    float *dx = k->y + r * n, mean, inv, sum[CKPT_LANES] = {0}, dot[CKPT_LANES] = {0};
-    ckpt_row_moments(x, n, k->epsilon, &mean, &inv);
+    const ckpt_moments m = ckpt_row_moments(x, n, k->epsilon);
+    const float inv = m.inv_std;
+    float *dx = k->y + r * n, sum[CKPT_LANES] = {0}, dot[CKPT_LANES] = {0};
     /* One sum a loop: gcc keeps one set of lanes in registers, not two. */
     if (scale) {
         CKPT_LANE_LOOP(n, j, l, sum[l] += dy[j] * scale[j]);
-        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * scale[j] * ((x[j] - mean) * inv));
+        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * scale[j] * (ckpt_deviation(x[j], m) * inv));
     } else {
         CKPT_LANE_LOOP(n, j, l, sum[l] += dy[j]);
-        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * ((x[j] - mean) * inv));
+        CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * (ckpt_deviation(x[j], m) * inv));
     }
     const float mean_g = ckpt_lanes_fold(sum) / (float)n, mean_gh = ckpt_lanes_fold(dot) / (float)n;
     if (scale) {
         CKPT_CPU_SIMD
         for (int64_t j = 0; j < n; j++)
-            dx[j] = inv * (dy[j] * scale[j] - mean_g - (x[j] - mean) * inv * mean_gh);
+            dx[j] = inv * (dy[j] * scale[j] - mean_g - ckpt_deviation(x[j], m) * inv * mean_gh);
     } else {
         CKPT_CPU_SIMD
-        for (int64_t j = 0; j < n; j++) dx[j] = inv * (dy[j] - mean_g - (x[j] - mean) * inv * mean_gh);
+        for (int64_t j = 0; j < n; j++) dx[j] = inv * (dy[j] - mean_g - ckpt_deviation(x[j], m) * inv * mean_gh);
     }
 }
 
@@ -119,7 +121,7 @@ enum { BAND = 1024, GROUP = 64, TILE = 128 };
 typedef struct band_call {
     const norm_kernel *kernel;
     int64_t first, count;
-    float *mean, *inv_std;
+    ckpt_moments *moments;
 } band_call;
 
 CKPT_CPU_VECTOR
@@ -127,7 +129,7 @@ static void band_moments(const void *context, int64_t begin, int64_t end) {
     const band_call *c = context;
     const norm_kernel *k = c->kernel;
     for (int64_t r = begin; r < end; r++)
-        ckpt_row_moments(k->x + (c->first + r) * k->cols, k->cols, k->epsilon, &c->mean[r], &c->inv_std[r]);
+        c->moments[r] = ckpt_row_moments(k->x + (c->first + r) * k->cols, k->cols, k->epsilon);
 }
 
 CKPT_CPU_VECTOR
@@ -143,10 +145,10 @@ static void band_tile(const band_call *c, int64_t col, int n) {
         float part_scale[TILE] = {0}, part_bias[TILE] = {0};
         for (int64_t r = group; r < end; r++) {
             const float *x = k->x + (c->first + r) * k->cols + col, *dy = k->dy + (c->first + r) * k->cols + col;
-            const float mean = c->mean[r], inv = c->inv_std[r];
+            const ckpt_moments m = c->moments[r];
             CKPT_CPU_SIMD
             for (int j = 0; j < n; j++) {
-                part_scale[j] += dy[j] * ((x[j] - mean) * inv);
+                part_scale[j] += dy[j] * (ckpt_deviation(x[j], m) * m.inv_std);
                 part_bias[j] += dy[j];
             }
         }
@@ -177,11 +179,11 @@ static void zero_body(const void *context, int64_t begin, int64_t end) {
 static void norm_dp_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const norm_kernel *k = self;
-    float mean[BAND], inv_std[BAND];
+    ckpt_moments moments[BAND];
     if (k->rows == 0) ckpt_cpu_for(k->cols, CKPT_CPU_GRAIN, zero_body, k);
     for (int64_t first = 0; first < k->rows; first += BAND) {
         const int64_t count = k->rows - first < BAND ? k->rows - first : BAND;
-        const band_call call = {k, first, count, mean, inv_std};
+        const band_call call = {k, first, count, moments};
         ckpt_cpu_for(count, ckpt_cpu_row_grain(k->cols), band_moments, &call);
         ckpt_cpu_for(k->cols, ckpt_cpu_row_grain(count), band_body, &call);
     }

@@ -142,13 +142,16 @@ __device__ static inline float ckpt_group_sum(const float *x, int64_t n) {
 }
 
 /* ckpt_row_moments, ckpt_row_max and ckpt_row_exp_sum of a group. */
-__device__ static inline void ckpt_group_moments(const float *x, int64_t n, float epsilon, float *mean, float *inv_std) {
-    const float m = ckpt_group_sum(x, n) / (float)n;
-    float lane = 0;
+__device__ static inline ckpt_moments ckpt_group_moments(const float *x, int64_t n, float epsilon) {
+    ckpt_moments m = {ckpt_group_sum(x, n) / (float)n, 0, 0};
+    float first = 0, second = 0;
 #pragma unroll 8
-    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) lane += (x[j] - m) * (x[j] - m);
-    *mean = m;
-    *inv_std = 1.0f / sqrtf(ckpt_group_fold(lane) / (float)n + epsilon);
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) first += x[j] - m.mean;
+    m.rest = ckpt_group_fold(first) / (float)n;
+#pragma unroll 8
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) second += ckpt_deviation(x[j], m) * ckpt_deviation(x[j], m);
+    m.inv_std = 1.0f / sqrtf(ckpt_group_fold(second) / (float)n + epsilon);
+    return m;
 }
 
 __device__ static inline float ckpt_group_row_max(const float *x, int64_t n) {

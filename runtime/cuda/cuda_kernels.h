@@ -28,6 +28,7 @@ extern "C" {
 
 #include "graph/op.h"
 #include "runtime/backend.h"
+#include "runtime/row_math.h"
 #include "runtime/update_math.h"
 
 enum {
@@ -43,7 +44,7 @@ typedef struct ckpt_cuda_slot {
     ckpt_adam_rate rate[CKPT_CUDA_RATES];  /* for these scalars, one per ckpt_cuda_rate */
     double part[CKPT_CUDA_PARTS];          /* between the two kernels of a sum */
     int64_t hits[CKPT_CUDA_PARTS];
-    float mean[CKPT_CUDA_ROWS], inv_std[CKPT_CUDA_ROWS];
+    ckpt_moments moments[CKPT_CUDA_ROWS];
 } ckpt_cuda_slot;
 
 /* What an Adam step's rates depend on besides the scalars. */

@@ -20,14 +20,14 @@ __global__ static void norm_kernel(norm_node k) {
     const int64_t r = ckpt_group_row(), n = k.cols;
     if (r >= k.rows) return;
     const float *x = k.x + r * n;
-    float *y = k.y + r * n, mean, inv;
-    ckpt_group_moments(x, n, k.epsilon, &mean, &inv);
+    float *y = k.y + r * n;
+    const ckpt_moments m = ckpt_group_moments(x, n, k.epsilon);
     if (ckpt_group_lane() == 0) {
-        if (k.mean) k.mean[r] = mean;
-        if (k.inv_std) k.inv_std[r] = inv;
+        if (k.mean) k.mean[r] = m.mean + m.rest;
+        if (k.inv_std) k.inv_std[r] = m.inv_std;
     }
     for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
-        const float h = (x[j] - mean) * inv, s = k.scale ? h * k.scale[j] : h;
+        const float h = ckpt_deviation(x[j], m) * m.inv_std, s = k.scale ? h * k.scale[j] : h;
         y[j] = k.bias ? s + k.bias[j] : s;
     }
 }
@@ -36,36 +36,32 @@ __global__ static void norm_dx_kernel(norm_node k) {
     const int64_t r = ckpt_group_row(), n = k.cols;
     if (r >= k.rows) return;
     const float *x = k.x + r * n, *dy = k.dy + r * n;
-    float *dx = k.y + r * n, mean, inv, sum = 0, dot = 0;
-    ckpt_group_moments(x, n, k.epsilon, &mean, &inv);
+    float *dx = k.y + r * n, sum = 0, dot = 0;
+    const ckpt_moments m = ckpt_group_moments(x, n, k.epsilon);
 #pragma unroll 4
     for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
         const float g = k.scale ? dy[j] * k.scale[j] : dy[j];
         sum += g;
-        dot += g * ((x[j] - mean) * inv);
+        dot += g * (ckpt_deviation(x[j], m) * m.inv_std);
     }
     const float mean_g = ckpt_group_fold(sum) / (float)n, mean_gh = ckpt_group_fold(dot) / (float)n;
     for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
         const float g = k.scale ? dy[j] * k.scale[j] : dy[j];
-        dx[j] = inv * (g - mean_g - (x[j] - mean) * inv * mean_gh);
+        dx[j] = m.inv_std * (g - mean_g - ckpt_deviation(x[j], m) * m.inv_std * mean_gh);
     }
 }
 
 /* The statistics of rows [first, first + count). */
-__global__ static void moments_kernel(norm_node k, int64_t first, int64_t count, float *mean, float *inv_std) {
+__global__ static void moments_kernel(norm_node k, int64_t first, int64_t count, ckpt_moments *moments) {
     const int64_t r = ckpt_group_row();
-    float m, inv;
     if (r >= count) return;
-    ckpt_group_moments(k.x + (first + r) * k.cols, k.cols, k.epsilon, &m, &inv);
-    if (ckpt_group_lane() == 0) {
-        mean[r] = m;
-        inv_std[r] = inv;
-    }
+    const ckpt_moments m = ckpt_group_moments(k.x + (first + r) * k.cols, k.cols, k.epsilon);
+    if (ckpt_group_lane() == 0) moments[r] = m;
 }
 
 /* threadIdx.x is a column, threadIdx.y a group of rows; the groups are added in order. The sums of earlier rows are
  * in the outputs. */
-__global__ static void bands_kernel(norm_node k, int64_t first, int64_t count, const float *mean, const float *inv_std) {
+__global__ static void bands_kernel(norm_node k, int64_t first, int64_t count, const ckpt_moments *moments) {
     __shared__ float part_scale[MOST_GROUPS][COLUMNS], part_bias[MOST_GROUPS][COLUMNS];
     const int64_t col = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
     const bool adds = threadIdx.y == 0 && col < k.cols;
@@ -78,7 +74,7 @@ __global__ static void bands_kernel(norm_node k, int64_t first, int64_t count, c
 #pragma unroll 8
             for (int64_t r = begin; r < end; r++) {
                 const float dy = k.dy[(first + r) * k.cols + col], x = k.x[(first + r) * k.cols + col];
-                scale += dy * ((x - mean[r]) * inv_std[r]);
+                scale += dy * (ckpt_deviation(x, moments[r]) * moments[r].inv_std);
                 bias += dy;
             }
         part_scale[threadIdx.y][threadIdx.x] = scale;
@@ -117,14 +113,14 @@ static void norm_dp_run(const void *self, const ckpt_scalars *scalars) {
     if (k->cols == 0) return;
     for (int64_t first = 0; first == 0 || first < k->rows; first += CKPT_CUDA_ROWS) {
         const int64_t left = k->rows - first, most = CKPT_CUDA_ROWS, count = left < most ? left : most;
-        float *mean = k->context->slot->mean, *inv_std = k->context->slot->inv_std; /* addresses on the device */
+        ckpt_moments *moments = k->context->slot->moments; /* an address on the device */
         if (count > 0)
             ckpt_cuda_start(moments_kernel, dim3(ckpt_group_blocks(count)), dim3(CKPT_GROUP_THREADS), stream, *k, first, count,
-                            mean, inv_std);
+                            moments);
         const int64_t groups = (count + CKPT_CUDA_BAND - 1) / CKPT_CUDA_BAND;
         const dim3 block(COLUMNS, groups < 1 ? 1u : groups < MOST_GROUPS ? (unsigned)groups : (unsigned)MOST_GROUPS);
         ckpt_cuda_start(bands_kernel, dim3((unsigned)((k->cols + COLUMNS - 1) / COLUMNS)), block, stream, *k, first, count,
-                        mean, inv_std);
+                        moments);
     }
 }
 
