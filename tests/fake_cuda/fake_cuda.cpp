@@ -105,8 +105,9 @@ cudaError_t cudaMalloc(void **address, size_t bytes) {
     void *base = nullptr;
     if (posix_memalign(&base, 256, bytes + 2 * GUARD) != 0) return note(cudaErrorMemoryAllocation);
     a.base = (char *)base;
-    memset(a.base, 0x5A, bytes + 2 * GUARD);
+    memset(a.base, 0x5A, GUARD);
     memset(a.base + GUARD, 0xFF, bytes); /* every float of it is a NaN */
+    memset(a.base + GUARD + bytes, 0x5A, GUARD);
     allocations[a.base + GUARD] = a;
     *address = a.base + GUARD;
     fake_counts.allocations++;

@@ -1,11 +1,10 @@
 /* Threads of one block as coroutines. A thread runs until it meets others: at a barrier all that are left must
  * come, at a shuffle all lanes of its mask must; what would hang or be undefined on a device ends the process. */
-#include <ucontext.h>
-
 #include <cstdlib>
 #include <vector>
 
 #include "fake_cuda.h"
+#include "fake_switch.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FAKE_ASAN 1
@@ -23,7 +22,7 @@ namespace {
 enum waits { RUNS, BARRIER, SHUFFLE, LEFT };
 
 struct thread {
-    ucontext_t context = {};
+    fake_context context = {};
     char *stack = nullptr;
     waits state = LEFT;
     unsigned mask = 0, source = 0;
@@ -44,7 +43,7 @@ struct pool : std::vector<thread *> {
 pool threads; /* made once, used for every block */
 size_t live, current;
 bool in_block;
-ucontext_t scheduler;
+fake_context scheduler;
 const std::function<void()> *body;
 #ifdef FAKE_ASAN
 const void *scheduler_stack;
@@ -57,7 +56,7 @@ void enter_scheduler() {
     void *own = nullptr;
     __sanitizer_start_switch_fiber(&own, scheduler_stack, scheduler_bytes);
 #endif
-    swapcontext(&t->context, &scheduler);
+    fake_switch(&t->context, &scheduler);
 #ifdef FAKE_ASAN
     __sanitizer_finish_switch_fiber(own, &scheduler_stack, &scheduler_bytes);
 #endif
@@ -71,7 +70,7 @@ void enter_thread(size_t number) {
     void *own = nullptr;
     __sanitizer_start_switch_fiber(&own, t->stack, STACK_BYTES);
 #endif
-    swapcontext(&scheduler, &t->context);
+    fake_switch(&scheduler, &t->context);
 #ifdef FAKE_ASAN
     __sanitizer_finish_switch_fiber(own, nullptr, nullptr);
 #endif
@@ -91,11 +90,8 @@ void life() {
 
 void begin_life(thread *t) {
     t->stack = (char *)malloc(STACK_BYTES);
-    if (!t->stack || getcontext(&t->context) != 0) fake_cuda_die("no memory for the threads of a block");
-    t->context.uc_stack.ss_sp = t->stack;
-    t->context.uc_stack.ss_size = STACK_BYTES;
-    t->context.uc_link = nullptr;
-    makecontext(&t->context, life, 0);
+    if (!t->stack || !fake_context_make(&t->context, t->stack, STACK_BYTES, life))
+        fake_cuda_die("no memory for the threads of a block");
 }
 
 void reserve(size_t count) {
