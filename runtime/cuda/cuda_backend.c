@@ -24,7 +24,7 @@ struct ckpt_device {
 
 /* 32 MiB is what NVIDIA advises for cublasLt on Hopper; more changes no algorithm's rank. */
 static const ckpt_traits cuda_traits = {
-    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = 1};
+    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = 2};
 
 /* Slots in use, one bit a slot, shared by all devices of the process. */
 static uint32_t slots_in_use;
