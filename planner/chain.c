@@ -48,9 +48,12 @@ static bool share_pairs(ckpt_chain_tables *tables) {
         int own = count - s - covered + 1;
         ckpt_chain_pair *pair = ckpt_pool_array(&tables->pool, own, ckpt_chain_pair);
         ok = pair != NULL;
-        for (int i = 0; i < own && ok; i++) {
-            *pair_at(tables, s, s + covered + i) = &pair[i];
-            tables->work += (uint64_t)(covered + i + 1);
+        uint64_t ways = 0; /* to keep something of stages s..t */
+        for (int t = s; t <= count && ok; t++) {
+            ways += (uint64_t)stage[t].option_count;
+            if (t < s + covered) continue;
+            *pair_at(tables, s, t) = &pair[t - s - covered];
+            tables->work += ways * (uint64_t)stage[t].option_count;
         }
     }
     free(same);

@@ -101,6 +101,10 @@ bool ckpt_chain_is_exact(const ckpt_chain_tables *tables);
 ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool,
                              ckpt_chain_program *program, ckpt_error *err);
 
+/* The smallest budget above `budget_bytes` at which ckpt_chain_solve's cost is another; UINT64_MAX when there is none. For
+ * a budget_bytes that ckpt_chain_solve has been asked. */
+uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
+
 /* A cost that no schedule within `budget_bytes` beats, whatever it keeps, drops and makes again. */
 ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
                                    ckpt_error *err);

@@ -91,6 +91,13 @@ uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
     return chain->minimum;
 }
 
+uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_bytes) {
+    uint64_t next = ckpt_chain_next_bytes(chain->tables, step_bytes);
+    for (int i = 0; i < chain->simple_count; i++)
+        if (chain->simple[i].bytes > step_bytes && chain->simple[i].bytes < next) next = chain->simple[i].bytes;
+    return next;
+}
+
 static ckpt_status copy_schedule(const ckpt_schedule *from, ckpt_pool *pool, ckpt_schedule *to,
                                  ckpt_error *err) {
     *to = (ckpt_schedule){0};

@@ -28,6 +28,9 @@ ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment
 /* The smallest step region (live bytes) for which a schedule exists. */
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
 
+/* The smallest step region above `step_bytes` at which less is recomputed; UINT64_MAX when there is none. */
+uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_bytes);
+
 /* Least recomputation with at most `step_bytes` live at any step. CKPT_INFEASIBLE below the minimum. */
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution,

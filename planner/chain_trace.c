@@ -59,6 +59,24 @@ static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain
     return tables->split[best]; /* budget >= fn.least_bytes, which one of the splits gave */
 }
 
+/* The split that costs fn's floor within its most_bytes. */
+static ckpt_chain_split choose_cheapest(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                                        const ckpt_chain_fn *fn) {
+    const int count = ckpt_chain_list_splits(tables, ref, tables->split);
+    int i = 0;
+    for (; i < count - 1; i++) {
+        const ckpt_chain_split *split = &tables->split[i];
+        ckpt_chain_fn scratch[2];
+        const ckpt_chain_fn *right = ckpt_chain_find_fn(tables, &split->right, &scratch[0]);
+        const ckpt_chain_fn *left = ckpt_chain_find_fn(tables, &split->left, &scratch[1]);
+        if (split->run_cost + right->floor_cost + left->floor_cost == fn->floor_cost &&
+            split->least_bytes <= fn->most_bytes && right->most_bytes + split->shift_bytes <= fn->most_bytes &&
+            left->most_bytes <= fn->most_bytes)
+            break;
+    }
+    return tables->split[i];
+}
+
 /* Returns the bytes needed beyond x_{s-1}; UINT64_MAX when memory ran out. */
 static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
     const ckpt_chain_stage *stage = tr->tables->chain->stage;
@@ -69,7 +87,15 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
         if (!add_step(tr, CKPT_CHAIN_BACKWARD, ref->s, ref->option, ref->has_output)) return UINT64_MAX;
         return option->backward_bytes[ref->has_output][ref->dies];
     }
-    ckpt_chain_split split = choose(tr->tables, ref, budget);
+    const ckpt_chain_fn *fn = ckpt_chain_find_fn(tr->tables, ref, NULL);
+    const bool cheapest = budget >= fn->most_bytes;
+    if (cheapest && !tr->pool) {
+        tr->program->cost += fn->floor_cost;
+        return fn->most_bytes;
+    }
+    if (cheapest) budget = fn->most_bytes;
+    ckpt_chain_split split =
+        cheapest ? choose_cheapest(tr->tables, ref, fn) : choose(tr->tables, ref, budget);
     tr->program->cost += split.run_cost;
     for (int k = ref->s; k <= split.run_to; k++)
         if (!add_step(tr, CKPT_CHAIN_FORWARD, k, k == split.run_to ? split.option : 0, false))
@@ -90,10 +116,12 @@ static bool trace_program(ckpt_chain_tables *tables, uint64_t budget, ckpt_pool 
     return program->needed_bytes != UINT64_MAX;
 }
 
-/* How many budgets to try: as many as there are slots, fewer on long chains, where each takes longer. */
+/* How many budgets to try: fewer on long chains, where each takes longer. */
 static int try_count(const ckpt_chain_tables *tables) {
-    int64_t each = (int64_t)tables->count * tables->count, most = 1200000 / (each + 1);
-    return most > 4096 ? 4096 : most < 16 ? 16 : (int)most;
+    int64_t each = 0;
+    for (int k = 1; k <= tables->count; k++) each += tables->count * tables->chain->stage[k].option_count;
+    const int64_t most = 2000000 / (each + 1);
+    return most > 1024 ? 1024 : most < 16 ? 16 : (int)most;
 }
 
 static int by_need(const void *a, const void *b) {
@@ -169,4 +197,19 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
     if (!trace_program(from, budget, pool, program))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
     return CKPT_OK;
+}
+
+uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    if (budget_bytes < ckpt_chain_least_bytes(tables)) return ckpt_chain_least_bytes(tables);
+    if (!tables->exact) {
+        for (int i = 0; i < tables->point_count; i++)
+            if (tables->point[i].needed_bytes > budget_bytes) return tables->point[i].needed_bytes;
+        return UINT64_MAX;
+    }
+    const ckpt_chain_fn *g = &tables->g[0][1];
+    int64_t slot = (int64_t)(budget_bytes / tables->unit_bytes);
+    if (slot >= g->hi) return UINT64_MAX;
+    const double now = g->value[slot - g->lo];
+    while (++slot < g->hi && g->value[slot - g->lo] >= now) continue;
+    return g->value[slot - g->lo] < now ? (uint64_t)slot * tables->unit_bytes : UINT64_MAX;
 }

@@ -59,30 +59,6 @@ static ckpt_status solve(tables *t, uint64_t step_bytes, candidate *c, ckpt_erro
     return status;
 }
 
-/* The candidate with the smallest region; of several the one that recomputes least. */
-static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
-    const uint64_t least = t->minimum > t->input->eval_bytes ? t->minimum : t->input->eval_bytes;
-    CKPT_TRY(solve(t, t->minimum, best, err));
-    for (uint64_t bytes = best->region; bytes >= t->minimum;) {
-        candidate next;
-        const ckpt_status status = solve(t, bytes, &next, err);
-        if (status != CKPT_OK) {
-            ckpt_pool_free(&best->pool);
-            return status;
-        }
-        const uint64_t needed = next.solution.needed_bytes;
-        const bool better =
-            next.region < best->region ||
-            (next.region == best->region && next.solution.recompute_flops < best->solution.recompute_flops);
-        candidate *worse = better ? best : &next;
-        ckpt_pool_free(&worse->pool);
-        if (better) *best = next;
-        if (best->region <= least || needed <= t->minimum) break;
-        bytes = needed - 1 < best->region ? needed - 1 : best->region;
-    }
-    return CKPT_OK;
-}
-
 /* The candidate that recomputes least within `allowance`; found->region > allowance when there is none.
  * `bound` is that of the first one, which is for the whole allowance. */
 static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate *found,
@@ -103,6 +79,29 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
         bytes = needed - 1;
     }
     found->region = UINT64_MAX;
+    return CKPT_OK;
+}
+
+/* The candidate with the smallest region; of several the one that recomputes least. No region is smaller than the
+ * live bytes in it, so that going up ends where those pass the best region. */
+static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
+    ckpt_plan_bound bound;
+    CKPT_TRY(find_least_recompute(t, t->input->eval_bytes, best, &bound, err));
+    if (best->region <= t->input->eval_bytes) return CKPT_OK;
+    for (uint64_t bytes = t->minimum; bytes <= best->region; bytes = ckpt_chain_strategy_next(t->chain, bytes)) {
+        candidate next;
+        const ckpt_status status = solve(t, bytes, &next, err);
+        if (status != CKPT_OK) {
+            ckpt_pool_free(&best->pool);
+            return status;
+        }
+        const bool better =
+            next.region < best->region ||
+            (next.region == best->region && next.solution.recompute_flops < best->solution.recompute_flops);
+        candidate *worse = better ? best : &next;
+        ckpt_pool_free(&worse->pool);
+        if (better) *best = next;
+    }
     return CKPT_OK;
 }
 

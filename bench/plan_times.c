@@ -1,0 +1,145 @@
+/* How long planning takes, in milliseconds of processor time (the median of several runs).
+ *
+ *   plan_times models [LAYERS]   every strategy on every kind of model, 64 layers if not given
+ *   plan_times chains            chain tables: building them and the answer to one budget, with the largest gap to
+ *                                the lower bound over a range of budgets
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "chain_oracle.h"
+#include "plan_graphs.h"
+
+static void must(ckpt_status status, const ckpt_error *err) {
+    if (status == CKPT_OK) return;
+    fprintf(stderr, "plan_times: %s\n", err->message);
+    exit(1);
+}
+
+static double milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+enum { RUNS = 5 };
+
+static double plan_time(const ckpt_graph *g, const ckpt_plan_options *options, ckpt_plan_compute *compute,
+                        ckpt_plan_bound *bound, uint64_t *total) {
+    double time[RUNS];
+    for (int i = 0; i < RUNS; i++) {
+        ckpt_error err;
+        ckpt_plan *plan;
+        const double start = milliseconds();
+        must(ckpt_plan_make(g, options, &plan_graph_traits, NULL, &plan, &err), &err);
+        time[i] = milliseconds() - start;
+        *compute = plan->compute;
+        *bound = plan->bound;
+        *total = plan->memory.total;
+        ckpt_plan_free(plan);
+    }
+    qsort(time, RUNS, sizeof *time, by_value);
+    return time[RUNS / 2];
+}
+
+static void time_model(const char *name, const plan_graph_options *of) {
+    ckpt_graph g;
+    ckpt_plan_compute compute;
+    ckpt_plan_bound bound;
+    uint64_t most, least, total;
+    plan_graph_make(of, &g, NULL);
+    plan_time(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, &compute, &bound, &most);
+    plan_time(&g, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_MIN}, &compute, &bound, &least);
+    /* the budgets: thirds of the way, and the smallest */
+    for (int s = 0; s < CKPT_STRATEGY_COUNT + 3; s++) {
+        const ckpt_strategy strategy = s < CKPT_STRATEGY_COUNT ? (ckpt_strategy)s : CKPT_STRATEGY_BUDGET;
+        const uint64_t part = s < CKPT_STRATEGY_COUNT ? 1 : s == CKPT_STRATEGY_COUNT ? 2 : 0;
+        uint64_t budget = least + (most - least) * part / 3;
+        if (s == CKPT_STRATEGY_COUNT + 2) budget = least + (most - least) / 30;
+        const ckpt_plan_options options = {.strategy = strategy, .every = 4, .layers = "1-3", .budget_bytes = budget};
+        const double ms = plan_time(&g, &options, &compute, &bound, &total);
+        const double step = (double)(compute.forward_flops + compute.backward_flops);
+        printf("| %s | %s | %.3f | %.1f | %.1f %% | %.1f %%%s |\n", name, ckpt_strategy_name(strategy),
+               (double)total / (double)most, ms, 100 * (double)compute.recompute_flops / step,
+               100 * (double)(compute.recompute_flops - bound.lower_bound_flops) / step, bound.proved ? " proved" : "");
+    }
+    ckpt_graph_free(&g);
+}
+
+static void time_models(int layers) {
+    static const char *const names[PLAN_GRAPH_KINDS] = {"mlp", "gelu", "residual", "prenorm", "hourglass", "tied"};
+    printf("| model | strategy | of `none` | ms | recomputed, of a step | above the bound |\n");
+    printf("| --- | --- | ---: | ---: | ---: | ---: |\n");
+    for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++)
+        for (int width = 32; width <= 256; width *= 8) {
+            char name[64];
+            const plan_graph_options of = {.kind = (plan_graph_kind)kind, .layers = layers, .width = width, .batch = 512};
+            snprintf(name, sizeof name, "%s of %d layers, width %d", names[kind], layers, width);
+            time_model(name, &of);
+            fflush(stdout);
+        }
+}
+
+static ckpt_random_chain random_chain;
+
+static void time_chain(const char *name) {
+    const ckpt_chain *chain = &random_chain.chain;
+    ckpt_error err;
+    ckpt_chain_tables *tables;
+    const double start = milliseconds();
+    must(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){0}, &tables, &err), &err);
+    const double built = milliseconds();
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    double first = 0, worst = 0;
+    for (uint64_t i = 0; i <= 20; i++) {
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        uint64_t bound;
+        must(ckpt_chain_solve(tables, least + (most - least) / 20 * i, &pool, &program, &err), &err);
+        if (i == 0) first = milliseconds() - built;
+        must(ckpt_chain_lower_bound(chain, least + (most - least) / 20 * i, &bound, &err), &err);
+        const double gap = (double)(program.cost - bound) / (double)program.cost;
+        if (gap > worst) worst = gap;
+        ckpt_pool_free(&pool);
+    }
+    printf("| %s | %.1f | %.1f | %s | %.1f %% |\n", name, built - start, first,
+           ckpt_chain_is_exact(tables) ? "exact" : "slots", 100 * worst);
+    fflush(stdout);
+    ckpt_chain_tables_free(tables);
+}
+
+static void time_chains(void) {
+    static const int equal[] = {64, 256, 1000}, arbitrary[] = {64, 100, 339};
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    char name[64];
+    printf("| chain | tables, ms | first answer, ms | costs | above the bound, at most |\n");
+    printf("| --- | ---: | ---: | --- | ---: |\n");
+    for (int i = 0; i < 3; i++) {
+        for (int k = 1; k <= equal[i]; k++) bytes[k] = 65536, cost[k] = 1000003;
+        bytes[equal[i]] = 2560;
+        ckpt_chain_make_plain(&random_chain, equal[i], bytes, cost);
+        snprintf(name, sizeof name, "%d equal stages", equal[i]);
+        time_chain(name);
+    }
+    random_chain.state = 5;
+    for (int i = 0; i < 3; i++) {
+        ckpt_chain_make_plain_random(&random_chain, arbitrary[i], 1000000);
+        snprintf(name, sizeof name, "%d arbitrary stages", arbitrary[i]);
+        time_chain(name);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "chains") == 0)
+        time_chains();
+    else
+        time_models(argc > 2 ? atoi(argv[2]) : 64);
+    return 0;
+}
