@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "import/functions.h"
 #include "import/onnx_rules.h"
 
 enum { SMALL_CONSTANT = 64 }; /* values; read at once, so that rewriting can look at them */
@@ -35,9 +36,9 @@ static ckpt_status add_value(ckpt_import *im, ckpt_value value) {
     return CKPT_OK;
 }
 
-static ckpt_status make_table(ckpt_import *im, const Onnx__GraphProto *graph) {
+static ckpt_status make_table(ckpt_import *im, const Onnx__GraphProto *graph, const ckpt_call_list *nodes) {
     size_t names = graph->n_input + graph->n_initializer;
-    for (size_t i = 0; i < graph->n_node; i++) names += graph->node[i]->n_output;
+    for (size_t i = 0; i < nodes->count; i++) names += nodes->node[i].proto->n_output;
     if (names > (1u << 26)) return ckpt_fail(im->err, CKPT_MODEL, "%s: it has %zu names, more than are supported",
                                              im->model->graph.path, names);
     unsigned buckets = 16;
@@ -154,28 +155,34 @@ ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size
 ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto) {
     if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
     return add_value(im, (ckpt_value){.name = node->output[0], .proto = proto, .is_constant_node = true,
-                                      .view = {.tensor = -1}});
+                                      .in_function = im->in_function, .view = {.tensor = -1}});
 }
 
 void ckpt_import_train(ckpt_import *im, int tensor) {
     ckpt_tensor *t = &im->model->graph.tensor[tensor];
-    if (t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32) t->role = CKPT_ROLE_PARAM;
+    if (t->role != CKPT_ROLE_CONST || t->dtype != CKPT_F32) return;
+    /* A constant in a function's body is the same for every call: there is no place for trained values. */
+    const ckpt_value *value = find_value(im, t->name);
+    if (!value || !value->in_function) t->role = CKPT_ROLE_PARAM;
 }
 
 /* --- operators -------------------------------------------------------------------------------------- */
 
 ckpt_import_function ckpt_import_find(const char *domain, const char *op_type, const char **attributes) {
     static const struct {
-        const char *op_type, *attributes;
+        const char *domain, *op_type, *attributes;
         ckpt_import_function function;
     } table[] = {
-#define X(op, function, attrs) {#op, attrs, import_##function},
+#define X(op, function, attrs) {"", #op, attrs, import_##function},
 #include "import/onnx_ops.def"
 #undef X
+#define X(op, function, attrs) {"ai.onnx.ml", #op, attrs, import_##function},
+#include "import/onnx_ml_ops.def"
+#undef X
     };
-    if (domain && *domain && strcmp(domain, "ai.onnx") != 0) return NULL;
+    if (!domain || strcmp(domain, "ai.onnx") == 0) domain = "";
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        if (strcmp(op_type, table[i].op_type) == 0) {
+        if (strcmp(op_type, table[i].op_type) == 0 && strcmp(domain, table[i].domain) == 0) {
             *attributes = table[i].attributes;
             return table[i].function;
         }
@@ -193,12 +200,20 @@ const char *ckpt_import_operators(void) {
     return text;
 }
 
-static ckpt_status import_node(ckpt_import *im, const Onnx__NodeProto *node, size_t index) {
+static bool is_operator(const char *domain, const char *op_type) {
+    const char *attributes;
+    return ckpt_import_find(domain, op_type, &attributes) != NULL;
+}
+
+static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
+    const Onnx__NodeProto *node = from->proto;
     const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
     const char *domain = node->domain && *node->domain ? node->domain : "";
     ckpt_import_function function = ckpt_import_find(domain, op, &attributes);
     const int values_before = im->value_count;
     ckpt_status status;
+    im->opset = from->opset;
+    im->in_function = from->in_function;
     if (!function) {
         status = ckpt_fail(im->err, CKPT_MODEL, "this operator cannot be trained; supported are %s", ckpt_import_operators());
     } else {
@@ -211,7 +226,7 @@ static ckpt_status import_node(ckpt_import *im, const Onnx__NodeProto *node, siz
         if (input && input->failure) why = input->failure;
     }
     if (!why) {
-        const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", index);
+        const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
         why = ckpt_pool_printf(im->pool, "node '%s' (%s%s%s, opset %" PRId64 "): %s", name, domain, *domain ? "." : "", op,
                                im->opset, im->err->message);
     }
@@ -329,13 +344,8 @@ static ckpt_status add_outputs(ckpt_import *im, const Onnx__GraphProto *proto) {
     return any ? CKPT_OK : ckpt_fail(im->err, CKPT_MODEL, "%s: %s", model->graph.path, why);
 }
 
-static ckpt_status find_opset(ckpt_import *im, const Onnx__ModelProto *proto) {
-    im->opset = -1;
-    for (size_t i = 0; i < proto->n_opset_import; i++) {
-        const char *domain = proto->opset_import[i]->domain;
-        if (!domain || !*domain || strcmp(domain, "ai.onnx") == 0) im->opset = proto->opset_import[i]->version;
-    }
-    if (im->opset < 0) im->opset = 1; /* files before IR 3 name none */
+static ckpt_status check_opset(ckpt_import *im, const Onnx__ModelProto *proto) {
+    im->opset = ckpt_functions_opset(proto->n_opset_import, proto->opset_import, 1); /* files before IR 3 name none */
     if (im->opset < 7 && !im->options->as_written)
         return ckpt_fail(im->err, CKPT_MODEL, "%s: opset %" PRId64 " is not supported; convert the model to opset 7 or later",
                          im->model->graph.path, im->opset);
@@ -345,8 +355,11 @@ static ckpt_status find_opset(ckpt_import *im, const Onnx__ModelProto *proto) {
 ckpt_status ckpt_import_run(ckpt_import *im) {
     const Onnx__ModelProto *proto = im->model->file->model;
     const Onnx__GraphProto *graph = proto->graph;
-    CKPT_TRY(find_opset(im, proto));
-    CKPT_TRY(make_table(im, graph));
+    ckpt_call_list nodes;
+    CKPT_TRY(check_opset(im, proto));
+    if (ckpt_functions_expand(proto, is_operator, &im->model->graph.pool, &nodes, im->err) != CKPT_OK)
+        return ckpt_fail_in(im->err, "%s", im->model->graph.path), im->err->status;
+    CKPT_TRY(make_table(im, graph, &nodes));
     im->model->graph.input = ckpt_pool_array(&im->model->graph.pool, graph->n_input, int);
     if (!im->model->graph.input) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < graph->n_initializer; i++)
@@ -354,7 +367,7 @@ ckpt_status ckpt_import_run(ckpt_import *im) {
                                             .proto = graph->initializer[i], .view = {.tensor = -1}}));
     for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i]));
     if (!im->model->graph.batch) im->model->graph.batch = 1;
-    for (size_t i = 0; i < graph->n_node; i++) CKPT_TRY(import_node(im, graph->node[i], i));
+    for (size_t i = 0; i < nodes.count; i++) CKPT_TRY(import_node(im, &nodes.node[i]));
     im->model->graph.forward_count = im->model->graph.node_count;
     return add_outputs(im, graph);
 }

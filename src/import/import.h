@@ -21,7 +21,7 @@
 typedef struct ckpt_value {
     const char *name;
     const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
-    bool is_constant_node;
+    bool is_constant_node, in_function;
     ckpt_view view;      /* tensor -1 until then */
     const char *failure; /* why it cannot be computed, or NULL */
     int next;            /* in its hash chain */
@@ -30,8 +30,9 @@ typedef struct ckpt_value {
 typedef struct ckpt_import {
     ckpt_model *model;
     const ckpt_model_options *options;
-    int64_t opset;
-    ckpt_pool *pool; /* scratch */
+    int64_t opset;    /* where the node stands that is being imported */
+    bool in_function; /* it comes out of a function's body */
+    ckpt_pool *pool;  /* scratch */
     ckpt_value *value;
     int value_count, value_capacity;
     int *bucket; /* of the hash table by name */

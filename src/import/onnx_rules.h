@@ -1,4 +1,4 @@
-/* The functions that onnx_ops.def names. */
+/* The functions that onnx_ops.def and onnx_ml_ops.def name. */
 #ifndef CKPT_ONNX_RULES_H
 #define CKPT_ONNX_RULES_H
 
@@ -6,6 +6,7 @@
 
 #define X(op_type, function, attributes) ckpt_status import_##function(ckpt_import *im, const Onnx__NodeProto *node);
 #include "import/onnx_ops.def"
+#include "import/onnx_ml_ops.def"
 #undef X
 
 /* The element type for an ONNX type number; false where there is none. In training all floats are F32. */

@@ -35,7 +35,25 @@ void maker_start(maker *m, int opset) {
     m->graph.initializer = m->weights;
     m->graph.input = m->inputs;
     m->graph.output = m->outputs;
+    m->model.functions = m->functions;
 }
+
+static char **split(const char *list, size_t *count);
+
+void maker_function(maker *m, const char *name, const char *inputs, const char *outputs, const char *attributes) {
+    Onnx__FunctionProto *f = m->function = m->functions[m->model.n_functions++] = make(sizeof *f);
+    onnx__function_proto__init(f);
+    f->name = keep(name);
+    f->domain = keep("local");
+    f->input = split(inputs, &f->n_input);
+    f->output = split(outputs, &f->n_output);
+    f->attribute = split(attributes, &f->n_attribute);
+    f->n_opset_import = 1;
+    f->opset_import = m->opsets;
+    f->node = make(sizeof *f->node * MAKER_MOST);
+}
+
+void maker_graph(maker *m) { m->function = NULL; }
 
 static Onnx__ValueInfoProto *value_info(const char *name, int rank, const int64_t *dims) {
     Onnx__ValueInfoProto *info = make(sizeof *info);
@@ -135,6 +153,8 @@ static Onnx__AttributeProto *attribute(const char *text) {
         a->ints = make(sizeof *a->ints * (count + 1));
         for (size_t i = 0; i < count; i++)
             if (*items[i]) a->ints[a->n_ints++] = atoll(items[i]);
+    } else if (*value == '@') {
+        a->ref_attr_name = keep(value + 1);
     } else if (strspn(value, "0123456789-") == strlen(value)) {
         a->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT;
         a->has_i = 1;
@@ -155,7 +175,9 @@ static Onnx__AttributeProto *attribute(const char *text) {
 void maker_node(maker *m, const char *op, const char *name, const char *inputs, const char *outputs, const char *attrs) {
     Onnx__NodeProto *node = make(sizeof *node);
     onnx__node_proto__init(node);
-    node->op_type = keep(op);
+    const char *colon = strchr(op, ':');
+    node->op_type = keep(colon ? colon + 1 : op);
+    node->domain = colon ? ckpt_pool_strndup(&pool, op, (size_t)(colon - op)) : NULL;
     node->name = keep(name);
     node->input = split(inputs, &node->n_input);
     node->output = split(outputs, &node->n_output);
@@ -163,7 +185,8 @@ void maker_node(maker *m, const char *op, const char *name, const char *inputs, 
     char *copy = keep(attrs ? attrs : "");
     for (char *item = strtok(copy, " "); item; item = strtok(NULL, " "))
         node->attribute[node->n_attribute++] = attribute(item);
-    m->nodes[m->graph.n_node++] = node;
+    if (m->function) m->function->node[m->function->n_node++] = node;
+    else m->nodes[m->graph.n_node++] = node;
 }
 
 const char *maker_write(maker *m, const char *name) {

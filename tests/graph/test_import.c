@@ -340,10 +340,124 @@ static void test_the_batch_is_bound(void **state) {
         }
 }
 
+/* A block called twice, a block in a block, an attribute handed down, an output that is an input. */
+static void test_functions_are_written_out(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_weight(&m, "u", 2, (int64_t[]){4, 4});
+    maker_function(&m, "Layer", "in,w", "out,in", "alpha");
+    maker_node(&m, "MatMul", "product", "in,w", "z", NULL);
+    maker_node(&m, "LeakyRelu", "act", "z", "out", "alpha=@alpha");
+    maker_function(&m, "Two", "in,w", "out", "");
+    maker_node(&m, "local:Layer", "first", "in,w", "h", "alpha=0.25");
+    maker_node(&m, "local:Layer", "second", "h,w", "out,same", "alpha=0.5");
+    maker_graph(&m);
+    maker_node(&m, "MatMul", "fc", "x,w", "h", NULL);
+    maker_node(&m, "local:Two", "block", "h,u", "z", NULL);
+    maker_node(&m, "local:Layer", "tail", "z,u", "p,q", "alpha=0.75");
+    maker_node(&m, "Add", "sum", "p,q", "y", NULL);
+    load(&model, &m, 3);
+    const ckpt_graph *g = &model.graph;
+    const char *names[] = {"fc", "block/first/product", "block/second/product", "tail/product"};
+    const float slopes[] = {1, 0.25f, 0.5f, 0.75f};
+    int found = 0;
+    for (int n = 0; n < g->forward_count; n++) {
+        if (g->node[n].op != CKPT_OP_LINEAR) continue;
+        assert_string_equal(g->node[n].name, names[found]);
+        if (found) assert_float_equal(g->node[n].attr.linear.epilogue.alpha, slopes[found], 0);
+        found++;
+    }
+    assert_int_equal(found, 4);
+    assert_int_equal(count_role(g, CKPT_ROLE_PARAM), 2);
+    ckpt_model_free(&model);
+}
+
+/* An input that the call leaves out is left out of the body's node; a constant of a body is not trained. */
+static void test_function_arguments_left_out(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_function(&m, "Gemm2", "a,b,c", "d", "");
+    maker_node(&m, "Gemm", "g", "a,b,c", "d", NULL);
+    maker_graph(&m);
+    maker_node(&m, "local:Gemm2", "call", "x,w", "y", NULL);
+    load(&model, &m, 3);
+    assert_int_equal(only(&model.graph, CKPT_OP_LINEAR)->in_count, 2);
+    ckpt_model_free(&model);
+    start_mlp(&m);
+    maker_function(&m, "Scale", "a", "b", "");
+    maker_node(&m, "Gemm", "g", "a,w", "b", NULL); /* a body sees its arguments only */
+    maker_graph(&m);
+    maker_node(&m, "local:Scale", "call", "x", "y", NULL);
+    refuse(&m, CKPT_MODEL, "call/g", "is made by no earlier node");
+}
+
+static void test_hostile_functions(void **state) {
+    (void)state;
+    maker m;
+    start_mlp(&m);
+    maker_function(&m, "Loop", "a", "b", "");
+    maker_node(&m, "local:Loop", "again", "a", "b", NULL);
+    maker_graph(&m);
+    maker_node(&m, "local:Loop", "call", "x", "y", NULL);
+    refuse(&m, CKPT_MODEL, "'Loop'", "perhaps by itself");
+    start_mlp(&m);
+    maker_function(&m, "Leaf", "a", "b", "");
+    maker_node(&m, "Relu", "r", "a", "b", NULL);
+    for (int depth = 0; depth < 6; depth++) { /* 10^6 nodes out of 60 */
+        char name[8], callee[16];
+        snprintf(name, sizeof name, "F%d", depth);
+        snprintf(callee, sizeof callee, depth ? "local:F%d" : "local:Leaf", depth - 1);
+        maker_function(&m, name, "a", "b", "");
+        for (int i = 0; i < 10; i++) maker_node(&m, callee, "c", "a", i ? "" : "b", NULL);
+    }
+    maker_graph(&m);
+    maker_node(&m, "local:F5", "call", "x", "y", NULL);
+    refuse(&m, CKPT_MODEL, "when written out", "nodes");
+    start_mlp(&m);
+    for (int i = 0; i < 2; i++) maker_function(&m, "Twice", "a", "b", "");
+    maker_graph(&m);
+    refuse(&m, CKPT_MODEL, "'Twice'", "defined twice");
+    start_mlp(&m);
+    maker_function(&m, "One", "a", "b", "");
+    maker_graph(&m);
+    maker_node(&m, "local:One", "call", "x,w", "y", NULL);
+    refuse(&m, CKPT_MODEL, "'call'", "2 inputs");
+}
+
+/* skl2onnx: a Scaler that is not trained, a Softmax folded into the loss behind ZipMap, the label's tail skipped. */
+static void test_sklearn_tail(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_node(&m, "ai.onnx.ml:Scaler", "scaler", "x", "s", "offset=0.5 scale=2.0");
+    maker_node(&m, "Cast", "cast", "s", "c", "to=1");
+    maker_node(&m, "MatMul", "fc", "c,w", "z", NULL);
+    maker_node(&m, "Softmax", "softmax", "z", "p", NULL);
+    maker_node(&m, "ArgMax", "argmax", "p", "label", "axis=1");
+    maker_node(&m, "ai.onnx.ml:ZipMap", "zip", "p", "y", NULL);
+    m.graph.n_output = 0;
+    maker_output(&m, "label");
+    maker_output(&m, "y");
+    load(&model, &m, 3);
+    assert_int_equal(model.loss, CKPT_LOSS_CE);
+    assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 1);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_SOFTMAX), 0);
+    ckpt_model_free(&model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_linear_is_one_node),
         cmocka_unit_test(test_activation_and_dropout_fuse),
+        cmocka_unit_test(test_functions_are_written_out),
+        cmocka_unit_test(test_function_arguments_left_out),
+        cmocka_unit_test(test_hostile_functions),
+        cmocka_unit_test(test_sklearn_tail),
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_value),
         cmocka_unit_test(test_shared_weights_are_one_parameter),
