@@ -40,7 +40,8 @@ static int find_dim_names(const ckpt_model *model, const char *names[MAX_DIM_NAM
     int count = 0;
     for (size_t i = 0; i < graph->n_input; i++) {
         const Onnx__TypeProto *type = graph->input[i]->type;
-        const Onnx__TensorShapeProto *shape = type && type->tensor_type ? type->tensor_type->shape : NULL;
+        const bool tensor = type && type->value_case == ONNX__TYPE_PROTO__VALUE_TENSOR_TYPE; /* one of a union */
+        const Onnx__TensorShapeProto *shape = tensor ? type->tensor_type->shape : NULL;
         for (size_t a = 0; shape && a < shape->n_dim && count < MAX_DIM_NAMES; a++)
             if (shape->dim[a]->value_case == ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM)
                 names[count++] = shape->dim[a]->dim_param;

@@ -69,13 +69,18 @@ int ckpt_graph_add_tensor(ckpt_graph *graph, const char *name, ckpt_dtype dtype,
                   CKPT_MAX_RANK);
         return -1;
     }
+    /* A 0 does not excuse the other dimensions: products of some of them are row counts and strides. */
     uint64_t count = 1;
-    for (int i = 0; i < rank; i++)
-        if (dims[i] < 0 || !ckpt_mul_u64(count, (uint64_t)dims[i], &count) || count > (1ull << 62) / 8) {
+    bool empty = false;
+    for (int i = 0; i < rank; i++) {
+        empty |= dims[i] == 0;
+        if (dims[i] < 0 || (dims[i] && !ckpt_mul_u64(count, (uint64_t)dims[i], &count)) || count > (1ull << 62) / 8) {
             ckpt_fail(err, CKPT_MODEL, "tensor '%s': dimension %d is %" PRId64 ", which makes it %s", name, i,
                       dims[i], dims[i] < 0 ? "negative" : "larger than any memory");
             return -1;
         }
+    }
+    if (empty) count = 0;
     if (!reserve(&graph->pool, (void **)&graph->tensor, graph->tensor_count, &graph->tensor_capacity,
                  sizeof *graph->tensor)) {
         ckpt_fail(err, CKPT_NOMEM, "out of host memory while reading tensor '%s'", name);

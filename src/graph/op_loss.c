@@ -20,9 +20,10 @@ ckpt_status ckpt_loss_attach(ckpt_graph *graph, ckpt_loss kind, const ckpt_view 
                          graph->tensor[prediction->tensor].name);
     ckpt_attr attr = {.loss = {.kind = kind}};
     attr.loss.cols = classes ? prediction->dim[prediction->rank - 1] : count / graph->batch;
-    attr.loss.rows = count / attr.loss.cols;
+    if (attr.loss.cols > 0) attr.loss.rows = count / attr.loss.cols; /* a single number has no column a sample */
     attr.loss.rows_per_sample = attr.loss.rows / graph->batch;
-    if (attr.loss.rows_per_sample * graph->batch != attr.loss.rows || attr.loss.rows * attr.loss.cols != count)
+    if (attr.loss.cols == 0 || attr.loss.rows_per_sample * graph->batch != attr.loss.rows ||
+        attr.loss.rows * attr.loss.cols != count)
         return ckpt_fail(err, CKPT_MODEL,
                          "the output '%s' has %" PRId64 " values, which a batch of %" PRId64 " samples does not divide",
                          graph->tensor[prediction->tensor].name, count, graph->batch);

@@ -35,8 +35,9 @@ ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
     if (rank > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "its shape has %d dimensions; at most 8 are supported", rank);
     ckpt_view y = {.tensor = x.tensor, .rank = rank};
     const int64_t total = ckpt_view_count(&x);
-    uint64_t known = 1;
+    uint64_t known = 1; /* without the zeros, which excuse no overflow of the others */
     int inferred = -1;
+    bool empty = false;
     for (int i = 0; i < rank; i++) {
         y.dim[i] = shape[i];
         if (shape[i] == 0 && !allow_zero) {
@@ -46,11 +47,12 @@ ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
         if (y.dim[i] < -1 || (y.dim[i] == -1 && inferred >= 0))
             return ckpt_fail(im->err, CKPT_MODEL, "its shape has %s", y.dim[i] < -1 ? "a negative dimension" : "-1 twice");
         if (y.dim[i] == -1) inferred = i;
-        else if (!ckpt_mul_u64(known, (uint64_t)y.dim[i], &known))
+        else if (y.dim[i] == 0) empty = true;
+        else if (!ckpt_mul_u64(known, (uint64_t)y.dim[i], &known) || known > (1ull << 62) / 8)
             return ckpt_fail(im->err, CKPT_MODEL, "its shape is larger than any memory");
     }
-    if (inferred >= 0) y.dim[inferred] = known ? total / (int64_t)known : 0;
-    if (known > (uint64_t)INT64_MAX || ckpt_view_count(&y) != total)
+    if (inferred >= 0) y.dim[inferred] = empty ? 0 : total / (int64_t)known;
+    if (ckpt_view_count(&y) != total)
         return ckpt_fail(im->err, CKPT_MODEL,
                          "its shape does not hold the input's %" PRId64 " values; if the file fixes the batch size there, use that with --batch",
                          total);
