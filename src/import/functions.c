@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DEPTH = 32, MOST_GROWTH = 100, FEW_NODES = 1000 };
+enum { MOST_DEPTH = 32, MOST_GROWTH = 100, FEW_NODES = 1000, MOST_ATTRIBUTES = 100 };
 
 /* A function and its formal parameters by name. */
 typedef struct formal {
@@ -170,6 +170,10 @@ static ckpt_status map_attributes(expansion *x, const call *c, Onnx__NodeProto *
     Onnx__AttributeProto **mapped = ckpt_pool_array(x->pool, node->n_attribute + 1, Onnx__AttributeProto *);
     size_t count = 0;
     if (!mapped) return fail_memory(x);
+    /* Each is looked for among all of the call's. */
+    if (node->n_attribute > MOST_ATTRIBUTES || c->node->n_attribute > MOST_ATTRIBUTES)
+        return ckpt_fail(x->err, CKPT_MODEL, "its function '%s' has more than %d attributes at a node", text_of(c->function->proto->name),
+                         MOST_ATTRIBUTES);
     for (size_t i = 0; i < node->n_attribute; i++) {
         Onnx__AttributeProto *attribute = node->attribute[i];
         if (*text_of(attribute->ref_attr_name)) {

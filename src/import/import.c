@@ -8,47 +8,68 @@
 #include "import/functions.h"
 #include "import/onnx_rules.h"
 
-enum { SMALL_CONSTANT = 64 }; /* values; read at once, so that rewriting can look at them */
+enum {
+    SMALL_CONSTANT = 64, /* values; read at once, so that rewriting can look at them */
+    MOST_NODES = 1 << 18, /* the largest models that exporters write have some 10,000 */
+    MOST_NAMES = 1 << 22,
+    FULL_MESSAGES = 100 /* nodes of unsupported operators whose messages list the supported ones */
+};
 
 /* --- names ------------------------------------------------------------------------------------------ */
 
-static unsigned hash_name(const char *name) {
-    unsigned h = 2166136261u; /* FNV-1a */
-    for (; *name; name++) h = (h ^ (unsigned char)*name) * 16777619u;
-    return h;
+static int compare_values(const void *a, const void *b) {
+    return strcmp(((const ckpt_value *)a)->name, ((const ckpt_value *)b)->name);
+}
+
+static ckpt_value *find_slot(const ckpt_import *im, const char *name) {
+    const ckpt_value key = {.name = name};
+    return im->name_count ? bsearch(&key, im->value, im->name_count, sizeof key, compare_values) : NULL;
 }
 
 static ckpt_value *find_value(const ckpt_import *im, const char *name) {
-    for (int i = im->bucket[hash_name(name) & im->bucket_mask]; i >= 0; i = im->value[i].next)
-        if (strcmp(im->value[i].name, name) == 0) return &im->value[i];
-    return NULL;
+    ckpt_value *value = find_slot(im, name);
+    return value && value->order ? value : NULL;
 }
 
-/* Room for every name was made at the start. */
+/* Every name had its place made at the start. */
 static ckpt_status add_value(ckpt_import *im, ckpt_value value) {
-    if (find_value(im, value.name))
+    ckpt_value *slot = find_slot(im, value.name);
+    if (!slot) return ckpt_fail(im->err, CKPT_FAILED, "a value without a name");
+    if (slot->order)
         return ckpt_fail(im->err, CKPT_MODEL, "%s: the name '%s' is defined twice", im->model->graph.path, value.name);
-    if (im->value_count == im->value_capacity) return ckpt_fail(im->err, CKPT_FAILED, "more values than names");
-    int *bucket = &im->bucket[hash_name(value.name) & im->bucket_mask];
-    value.next = *bucket;
-    *bucket = im->value_count;
-    im->value[im->value_count++] = value;
+    *slot = value;
+    slot->order = ++im->defined_count;
     return CKPT_OK;
+}
+
+static const char *text_of(const char *name) { return name ? name : ""; }
+
+/* All names that anything can define. */
+static void list_names(ckpt_import *im, const Onnx__GraphProto *graph, const ckpt_call_list *nodes) {
+    size_t n = 0;
+    for (size_t i = 0; i < graph->n_input; i++) im->value[n++].name = text_of(graph->input[i]->name);
+    for (size_t i = 0; i < graph->n_initializer; i++) im->value[n++].name = text_of(graph->initializer[i]->name);
+    for (size_t i = 0; i < nodes->count; i++)
+        for (size_t o = 0; o < nodes->node[i].proto->n_output; o++)
+            im->value[n++].name = text_of(nodes->node[i].proto->output[o]);
+    if (n) qsort(im->value, n, sizeof *im->value, compare_values);
+    for (size_t i = 0; i < n; i++) /* names that are defined twice have one place, and the second definition fails */
+        if (i == 0 || compare_values(&im->value[im->name_count - 1], &im->value[i]) != 0)
+            im->value[im->name_count++] = im->value[i];
 }
 
 static ckpt_status make_table(ckpt_import *im, const Onnx__GraphProto *graph, const ckpt_call_list *nodes) {
     size_t names = graph->n_input + graph->n_initializer;
+    if (nodes->count > MOST_NODES)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: it has %zu nodes, functions written out; at most %d are supported",
+                         im->model->graph.path, nodes->count, MOST_NODES);
     for (size_t i = 0; i < nodes->count; i++) names += nodes->node[i].proto->n_output;
-    if (names > (1u << 26)) return ckpt_fail(im->err, CKPT_MODEL, "%s: it has %zu names, more than are supported",
-                                             im->model->graph.path, names);
-    unsigned buckets = 16;
-    while (buckets < 2 * names) buckets *= 2;
-    im->value_capacity = (int)names;
+    if (names > MOST_NAMES)
+        return ckpt_fail(im->err, CKPT_MODEL, "%s: it has %zu names; at most %d are supported", im->model->graph.path, names,
+                         MOST_NAMES);
     im->value = ckpt_pool_array(im->pool, names, ckpt_value);
-    im->bucket = ckpt_pool_array(im->pool, buckets, int);
-    im->bucket_mask = buckets - 1;
-    if (!im->value || !im->bucket) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
-    memset(im->bucket, -1, buckets * sizeof *im->bucket);
+    if (!im->value) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    list_names(im, graph, nodes);
     return CKPT_OK;
 }
 
@@ -210,12 +231,14 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
     const char *domain = node->domain && *node->domain ? node->domain : "";
     ckpt_import_function function = ckpt_import_find(domain, op, &attributes);
-    const int values_before = im->value_count;
+    const int defined_before = im->defined_count;
     ckpt_status status;
     im->opset = from->opset;
     im->in_function = from->in_function;
     if (!function) {
-        status = ckpt_fail(im->err, CKPT_MODEL, "this operator cannot be trained; supported are %s", ckpt_import_operators());
+        const bool full = im->unsupported_count++ < FULL_MESSAGES; /* all of them are kept until the loss is known */
+        status = ckpt_fail(im->err, CKPT_MODEL, "this operator cannot be trained%s%s", full ? "; supported are " : "",
+                           full ? ckpt_import_operators() : "");
     } else {
         status = ckpt_import_attrs_known(im, node, attributes);
         if (status == CKPT_OK) status = function(im, node);
@@ -234,7 +257,7 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     for (size_t i = 0; i < node->n_output; i++) {
         if (!ckpt_import_has_output(node, i)) continue;
         ckpt_value *value = find_value(im, node->output[i]);
-        if (value && value - im->value < values_before) /* a name defined twice fails the whole file */
+        if (value && value->order <= defined_before) /* a name defined twice fails the whole file */
             return ckpt_fail(im->err, CKPT_MODEL, "%s: the name '%s' is defined twice", im->model->graph.path, node->output[i]);
         if (value) value->failure = why;
         else CKPT_TRY(add_value(im, (ckpt_value){.name = node->output[i], .view = {.tensor = -1}, .failure = why}));

@@ -24,7 +24,7 @@ typedef struct ckpt_value {
     bool is_constant_node, in_function;
     ckpt_view view;      /* tensor -1 until then */
     const char *failure; /* why it cannot be computed, or NULL */
-    int next;            /* in its hash chain */
+    int order;           /* of its definition, from 1; 0: nothing has defined it yet */
 } ckpt_value;
 
 typedef struct ckpt_import {
@@ -33,10 +33,9 @@ typedef struct ckpt_import {
     int64_t opset;    /* where the node stands that is being imported */
     bool in_function; /* it comes out of a function's body */
     ckpt_pool *pool;  /* scratch */
-    ckpt_value *value;
-    int value_count, value_capacity;
-    int *bucket; /* of the hash table by name */
-    unsigned bucket_mask;
+    ckpt_value *value; /* one for each name, sorted: unlike a hash table, no choice of names makes it slow */
+    size_t name_count;
+    int defined_count, unsupported_count;
     const char *batch_name; /* how the file calls the batch dimension, or NULL */
     int64_t batch_fixed;    /* the size that the file gives it, or -1 */
     bool batch_known;

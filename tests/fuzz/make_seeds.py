@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+"""Makes the seed corpora of the fuzz targets from files of this tree: seeds/model from the small golden models, seeds/data
+from the data tests' files, seeds/plan a byte for each training graph. Run it again when those files change; the result is
+the same for the same files.
+
+    tests/fuzz/make_seeds.py            # writes tests/fuzz/seeds
+"""
+import hashlib
+import pathlib
+import shutil
+
+HERE = pathlib.Path(__file__).resolve().parent
+TREE = HERE.parent.parent
+MOST_MODEL_BYTES = 900
+MOST_DATA_BYTES = 1200
+
+
+def start(name):
+    folder = HERE / "seeds" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def models(folder):
+    """Options, what lies beside the model, its size, the strategy: by the name, so that all combinations come up."""
+    for path in sorted((TREE / "tests" / "golden").rglob("*.onnx")):
+        content = path.read_bytes()
+        if len(content) > MOST_MODEL_BYTES:
+            continue
+        name = "-".join(path.relative_to(TREE / "tests" / "golden").parent.parts)
+        digest = hashlib.sha256(name.encode()).digest()
+        header = bytes([digest[0] & 0x3F | 4, digest[1] & 7, 8, digest[2] % 7 | digest[3] & 128])
+        (folder / name).write_bytes(header + content)
+
+
+def data(folder):
+    container = {".npz": 0, ".npy": 1, ".idx": 3, ".gz": 7}
+    source = TREE / "tests" / "data" / "files"
+    for path in sorted(source.iterdir()):
+        content = path.read_bytes()
+        if len(content) <= MOST_DATA_BYTES and path.suffix != ".txt":
+            (folder / path.name).write_bytes(bytes([container.get(path.suffix, 3), 0x2D]) + content)
+    x, y = (source / "x_v1.npy").read_bytes(), (source / "y.npy").read_bytes()
+    for kind, name in ((5, "wrapped_stored"), (6, "wrapped_deflated")):
+        (folder / name).write_bytes(bytes([kind, 0x2D]) + len(x).to_bytes(2, "little") + x + y)
+    (folder / "wrapped_gzip").write_bytes(bytes([4, 0]) + (source / "images-idx3-ubyte").read_bytes())
+    texts = ("a,b,c,d,y\n1,2,3,4,0\n5,6,7,8,2\n", '\ufeff"a,""1""",b,y\r\n1.5,-2,3e-1\r\n"5",6,7', "x_0,x_1,label\n1,2,3\n",
+             "y\n1\n2\n", "x,y1,y2\n1e300,.5,1\n")
+    for i, text in enumerate(texts):
+        (folder / f"text_{i}.csv").write_bytes(bytes([2, 0x20 if i else 0x2D]) + text.encode())
+
+
+def plans(folder):
+    for kind in range(4):
+        (folder / f"graph_{kind}").write_bytes(bytes([kind]))
+
+
+models(start("model"))
+data(start("data"))
+plans(start("plan"))
