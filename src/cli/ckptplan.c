@@ -26,14 +26,22 @@ static ckpt_status compare_plans(ckpt_plan_report *report, ckpt_error *err) {
     return ckpt_plan_report_compare(report, err);
 }
 
-static ckpt_status run(const ckpt_cli_options *options, ckpt_error *err) {
-    ckpt_plan_report report = {.options = options};
+static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
+    ckpt_cli_options options = *given;
+    ckpt_plan_report report = {.options = &options};
+    ckpt_batch_answer batches;
     ckpt_job job;
     const char *note;
-    CKPT_TRY(ckpt_device_to_plan_for(options, &report.traits, &note, err));
-    CKPT_TRY(ckpt_job_load(options, CKPT_TARGET_UNKNOWN, &job, err));
+    CKPT_TRY(ckpt_device_to_plan_for(&options, &report.traits, &note, err));
+    if (options.max_batch) {
+        CKPT_TRY(ckpt_max_batch_find(&options, report.traits, &batches, err));
+        options.batch = batches.batch;
+        options.micro_batch = batches.micro_batch;
+        report.batches = &batches;
+    }
+    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, err));
     report.job = &job;
-    const ckpt_status status = options->compare ? compare_plans(&report, err) : show_plan(&report, err);
+    const ckpt_status status = options.compare ? compare_plans(&report, err) : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
     ckpt_job_free(&job);

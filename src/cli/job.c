@@ -122,17 +122,20 @@ static ckpt_status read_plan(const ckpt_job *job, const char *path, const ckpt_t
     return CKPT_USAGE;
 }
 
+ckpt_status ckpt_job_budget(const ckpt_cli_options *o, const ckpt_traits *traits, uint64_t *bytes, ckpt_error *err) {
+    *bytes = o->budget_bytes;
+    if (!o->budget_auto) return CKPT_OK;
+    if (strcmp(traits->device, "cpu") != 0)
+        return ckpt_fail(err, CKPT_USAGE, "--budget auto is for the CPU; give the %s device's bytes", traits->device);
+    return ckpt_device_host_budget(bytes, err);
+}
+
 ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *o, const ckpt_traits *traits, ckpt_plan **plan,
                           ckpt_error *err) {
     *plan = NULL;
     if (o->plan) return read_plan(job, o->plan, traits, plan, err);
-    ckpt_plan_options options = {.strategy = (ckpt_strategy)o->strategy, .every = (int)o->every, .layers = o->layers,
-                                 .budget_bytes = o->budget_bytes};
-    if (o->budget_auto) {
-        if (strcmp(traits->device, "cpu") != 0)
-            return ckpt_fail(err, CKPT_USAGE, "--budget auto is for the CPU; give the %s device's bytes", traits->device);
-        CKPT_TRY(ckpt_device_host_budget(&options.budget_bytes, err));
-    }
+    ckpt_plan_options options = {.strategy = (ckpt_strategy)o->strategy, .every = (int)o->every, .layers = o->layers};
+    CKPT_TRY(ckpt_job_budget(o, traits, &options.budget_bytes, err));
     return ckpt_job_plan_strategy(job, &options, traits, plan, err);
 }
 

@@ -31,6 +31,10 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint
 ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *options, const ckpt_traits *traits,
                           ckpt_plan **plan, ckpt_error *err);
 
+/* --budget in bytes, `auto` found out. */
+ckpt_status ckpt_job_budget(const ckpt_cli_options *options, const ckpt_traits *traits, uint64_t *bytes,
+                            ckpt_error *err);
+
 /* The same with a strategy of the caller's; its eval is filled in. */
 ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, const ckpt_traits *traits,
                                    ckpt_plan **plan, ckpt_error *err);

@@ -24,6 +24,7 @@ const char *const ckpt_strategy_choices[] = {
 const char *const ckpt_loss_choices[] = {"auto", "ce", "bce", "mse", "nll", "none", NULL};
 const char *const ckpt_precision_choices[] = {"fp32", "tf32", "bf16", NULL};
 const char *const ckpt_off_on_choices[] = {"off", "on", NULL};
+const char *const ckpt_format_choices[] = {"text", "json", "html", "svg", "dot", NULL};
 
 static void *field_of(const ckpt_option_row *row, ckpt_cli_options *options) { return (char *)options + row->offset; }
 
@@ -130,6 +131,13 @@ ckpt_status ckpt_option_budget(const ckpt_option_row *row, const char *text, ckp
     if (options->budget_auto) return CKPT_OK;
     if (ckpt_units_parse_size(text, &options->budget_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--%s", row->name);
     return CKPT_OK;
+}
+
+ckpt_status ckpt_option_micro_batch(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,
+                                    ckpt_error *err) {
+    options->micro_batch_auto = strcmp(text, "auto") == 0;
+    options->micro_batch = 0;
+    return options->micro_batch_auto ? CKPT_OK : read_whole(row, text, &options->micro_batch, err);
 }
 
 /* Levenshtein's distance, cut to names that fit. */

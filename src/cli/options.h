@@ -29,6 +29,14 @@ typedef enum ckpt_option {
 typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;
 typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
 
+typedef enum ckpt_format {
+    CKPT_FORMAT_TEXT,
+    CKPT_FORMAT_JSON,
+    CKPT_FORMAT_HTML,
+    CKPT_FORMAT_SVG,
+    CKPT_FORMAT_DOT
+} ckpt_format;
+
 enum { CKPT_CLI_MAX_DIMS = 16, CKPT_CLI_LOSS_AUTO = 0 };
 
 /* All strings are argv's. What was not given has its default, but for values that depend on the model. */
@@ -37,6 +45,7 @@ typedef struct ckpt_cli_options {
     const char *model_path;
 
     int64_t batch, micro_batch; /* 0: not given */
+    bool micro_batch_auto;
     int dim_count;
     ckpt_dim_binding dim[CKPT_CLI_MAX_DIMS];
     int optimizer; /* ckpt_optimizer */
@@ -60,7 +69,8 @@ typedef struct ckpt_cli_options {
     bool verify;
     int64_t threads; /* 0: as many as there are */
 
-    bool compare, json, overwrite, help, version;
+    int format; /* ckpt_format: of --output where there is one, else of stdout */
+    bool compare, max_batch, frontier, json, overwrite, help, version;
     const char *output, *save, *log;
 } ckpt_cli_options;
 
@@ -95,7 +105,7 @@ typedef struct ckpt_option_row {
 extern const ckpt_option_row ckpt_option_table[CKPT_OPTION_COUNT];
 
 /* text: the value; NULL for options that take none. */
-#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(seed) X(real) X(choice) X(dim) X(device) X(budget)
+#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(seed) X(real) X(choice) X(dim) X(device) X(budget) X(micro_batch)
 #define X(name)                                                                                              \
     ckpt_status ckpt_option_##name(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,  \
                                    ckpt_error *err);
@@ -104,7 +114,7 @@ CKPT_OPTION_PARSERS(X)
 
 /* In the order of their enums, ended by NULL. */
 extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
-    *const ckpt_precision_choices[], *const ckpt_off_on_choices[];
+    *const ckpt_precision_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[];
 
 /* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */
 const char *ckpt_cli_nearest(const char *text, const char *const *names, int count);

@@ -63,20 +63,73 @@ static bool ends_in(const char *text, const char *end) {
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
-static ckpt_status check_plan(const ckpt_cli_options *o, ckpt_error *err) {
+/* What --output or stdout is to hold: --format, else what the file's name ends in, else as --json says. */
+static ckpt_status settle_format(ckpt_cli_options *o, ckpt_error *err) {
+    static const char *const ends[] = {[CKPT_FORMAT_JSON] = ".json", [CKPT_FORMAT_HTML] = ".html",
+                                       [CKPT_FORMAT_SVG] = ".svg", [CKPT_FORMAT_DOT] = ".dot"};
+    const bool given = ckpt_cli_given(o, CKPT_OPTION_FORMAT);
+    if (o->output && given && o->format == CKPT_FORMAT_TEXT)
+        return ckpt_fail(err, CKPT_USAGE, "--format text is printed; leave out --output, or give another format");
+    for (int f = CKPT_FORMAT_JSON; o->output && !given && f <= CKPT_FORMAT_DOT; f++)
+        if (ends_in(o->output, ends[f])) o->format = f;
+    if (o->output && o->format == CKPT_FORMAT_TEXT)
+        return ckpt_fail(err, CKPT_USAGE, "--output: '%s' does not end in .json, .html, .svg or .dot; give --format",
+                         o->output);
+    if (o->output || !o->json) return CKPT_OK;
+    if (given && o->format != CKPT_FORMAT_JSON)
+        return ckpt_fail(err, CKPT_USAGE, "--json and --format %s are both for stdout; give one, or --output FILE",
+                         ckpt_format_choices[o->format]);
+    o->format = CKPT_FORMAT_JSON;
+    return CKPT_OK;
+}
+
+static ckpt_status check_max_batch(const ckpt_cli_options *o, ckpt_error *err) {
+    if (!o->max_batch) {
+        if (!o->micro_batch_auto) return CKPT_OK;
+        return ckpt_fail(err, CKPT_USAGE, "--micro-batch auto is for ckptplan --max-batch --budget SIZE; give a number");
+    }
+    if (!ckpt_cli_given(o, CKPT_OPTION_BUDGET))
+        return ckpt_fail(err, CKPT_USAGE, "--max-batch needs --budget SIZE: what the batch has to fit");
+    if (o->micro_batch)
+        return ckpt_fail(err, CKPT_USAGE, "--max-batch: with parts of %lld samples any batch takes the same memory; "
+                         "give --micro-batch auto, or leave it out", (long long)o->micro_batch);
+    if (o->batch && !o->micro_batch_auto)
+        return ckpt_fail(err, CKPT_USAGE, "--max-batch finds the batch; leave out --batch, or add --micro-batch auto");
+    return CKPT_OK;
+}
+
+/* Outputs that are of one plan, and of many. */
+static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
+    const char *many = o->compare ? "compare" : "frontier";
+    if (o->compare + o->frontier + o->max_batch > 1)
+        return ckpt_fail(err, CKPT_USAGE, "--compare, --frontier and --max-batch are different questions; give one");
+    if (o->compare && o->output)
+        return ckpt_fail(err, CKPT_USAGE, "--compare makes many plans; leave out --output");
+    if ((o->compare && o->format > CKPT_FORMAT_JSON) ||
+        (o->frontier && (o->format == CKPT_FORMAT_HTML || o->format == CKPT_FORMAT_DOT)))
+        return ckpt_fail(err, CKPT_USAGE, "--%s cannot be told as %s; %s", many, ckpt_format_choices[o->format],
+                         o->format == CKPT_FORMAT_HTML ? "the report of any plan has the curve: leave out the option"
+                                                       : "leave out --format");
+    return CKPT_OK;
+}
+
+static ckpt_status check_plan(ckpt_cli_options *o, ckpt_error *err) {
     const bool forward_only = strcmp(ckpt_loss_choices[o->loss], "none") == 0;
-    if (o->output && !ends_in(o->output, ".json"))
-        return ckpt_fail(err, CKPT_USAGE, "--output: '%s' does not end in .json: plan files are JSON", o->output);
-    if (o->output && o->compare) return ckpt_fail(err, CKPT_USAGE, "--compare makes many plans; leave out --output");
+    CKPT_TRY(settle_format(o, err));
+    CKPT_TRY(check_outputs(o, err));
+    CKPT_TRY(check_max_batch(o, err));
     if (!forward_only) return CKPT_OK;
-    if (o->strategy != CKPT_STRATEGY_NONE || o->compare)
+    if (o->strategy != CKPT_STRATEGY_NONE || o->compare || o->frontier)
         return ckpt_fail(err, CKPT_USAGE, "--loss none plans a forward pass, which recomputes nothing; leave out %s",
-                         o->compare ? "--compare" : "the strategy");
-    if (o->output) return ckpt_fail(err, CKPT_USAGE, "--loss none makes no plan to train by; leave out --output");
+                         o->compare ? "--compare" : o->frontier ? "--frontier" : "the strategy");
+    if (o->output && o->format == CKPT_FORMAT_JSON)
+        return ckpt_fail(err, CKPT_USAGE, "--loss none makes no plan to train by; leave out --output");
     return CKPT_OK;
 }
 
 static ckpt_status check_train(ckpt_cli_options *o, ckpt_error *err) {
+    if (o->micro_batch_auto)
+        return ckpt_fail(err, CKPT_USAGE, "--micro-batch auto: ckptplan --max-batch --budget SIZE finds it; give a number here");
     if (strcmp(ckpt_loss_choices[o->loss], "none") == 0)
         return ckpt_fail(err, CKPT_USAGE, "--loss none: training needs a loss; only ckptplan takes none");
     if (o->val_data && !o->data) return ckpt_fail(err, CKPT_USAGE, "--val-data needs --data");

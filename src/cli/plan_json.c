@@ -97,10 +97,11 @@ static json_t *model_json(const ckpt_plan_report *r) {
 ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
     const ckpt_plan_compute compute = ckpt_job_compute(r->job, r->plan);
     json_t *document = json_pack(
-        "{s:s, s:o, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", "ckptplan/1", "model", model_json(r),
-        "batch", (json_int_t)r->job->batch, "optimizer", ckpt_plan_report_optimizer(r), "device", r->traits->device,
+        "{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", "ckptplan/1", "model", model_json(r),
+        "batch", (json_int_t)r->job->batch, "micro_batch", (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device", r->traits->device,
         "precision", ckpt_precision_choices[r->options->precision], "strategy", strategy_json(r->plan), "memory",
         memory_json(r), "compute", compute_json(&compute), "optimality", optimality_json(r, &compute), "layers",
         layers_json(r), "timeline", timeline_json(r));
+    if (document) ckpt_plan_report_batches_json(r, document);
     return ckpt_console_json_print(document, err);
 }

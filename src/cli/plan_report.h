@@ -7,15 +7,17 @@
 #ifndef CKPT_PLAN_REPORT_H
 #define CKPT_PLAN_REPORT_H
 
+#include <jansson.h>
 #include <stdio.h>
 
-#include "cli/job.h"
+#include "cli/max_batch.h"
 
 typedef struct ckpt_plan_report {
     const ckpt_cli_options *options;
     const ckpt_job *job;
     const ckpt_traits *traits;
     const ckpt_plan *plan;
+    const ckpt_batch_answer *batches; /* --max-batch; else NULL */
     uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
 } ckpt_plan_report;
 
@@ -25,6 +27,11 @@ ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err)
 /* To stdout. */
 ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *err);
 ckpt_status ckpt_plan_report_json(const ckpt_plan_report *report, ckpt_error *err);
+
+/* What --max-batch found: how, as text, and as keys "max_batch" and "micro_batch_search" of the document. Nothing
+ * without it. */
+void ckpt_plan_report_batches_text(const ckpt_plan_report *report);
+void ckpt_plan_report_batches_json(const ckpt_plan_report *report, json_t *document);
 
 /* Makes the plans of all strategies, and of budgets between the smallest and storing all, and prints them side by
  * side to stdout; with --json as schema "ckptplan-compare/1". report->plan is not read. */

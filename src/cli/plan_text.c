@@ -109,6 +109,7 @@ ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *er
     print_head(report);
     print_memory(report);
     print_compute(report);
+    ckpt_plan_report_batches_text(report);
     print_layers(report);
     return CKPT_OK;
 }
