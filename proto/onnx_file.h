@@ -75,6 +75,12 @@ ckpt_status ckpt_onnx_tensor_read_i64(const ckpt_onnx_file *file, const Onnx__Te
 /* "FLOAT", or "of unknown type" for a number that ONNX does not define. */
 const char *ckpt_onnx_type_name(int type);
 
+/* Edits of the model in memory, which are written with it. Names are copied; indices are of model->graph.
+ * CKPT_NOMEM, with nothing changed, also where the file's bound on memory is reached. */
+ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err);
+ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err);
+void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node);
+
 /* New values of the graph's initializer `name` or, where there is none, of the tensor in the Constant node
  * whose output is `name`. Values are rounded to nearest, ties to even, into the tensor's type: FLOAT,
  * DOUBLE, FLOAT16 or BFLOAT16; what is too large for the type becomes infinite. */

@@ -44,6 +44,7 @@ static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
     const ckpt_status status = options.compare ? compare_plans(&report, err) : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
+    if (status == CKPT_OK) ckpt_job_say_ties(&job, program);
     ckpt_job_free(&job);
     return status;
 }

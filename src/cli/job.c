@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "cli/console.h"
 #include "cli/devices.h"
 #include "graph/loss_choice.h"
 #include "graph/op.h"
@@ -14,6 +15,7 @@ static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forwar
 static ckpt_status load_model(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
     ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
+                                  .untie = (ckpt_untie)o->untie,
                                   .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
     if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);
     return ckpt_model_load(o->model_path, &options, model, err);
@@ -166,6 +168,21 @@ double ckpt_compute_recompute_fraction(const ckpt_plan_compute *c) {
 double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_flops) {
     const double least = (double)c->forward_flops + (double)c->backward_flops + (double)lower_bound_flops;
     return share((double)c->recompute_flops - (double)lower_bound_flops, least);
+}
+
+void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
+    enum { MOST_LINES = 8 };
+    const ckpt_tie_report *ties = &job->model.ties;
+    for (int i = 0; i < ties->count && i < MOST_LINES; i++) {
+        const ckpt_tie *tie = &ties->tie[i];
+        if (tie->copies > 1)
+            ckpt_console_note(program, "untied '%s', one weight for %d readers in the file, into %d: %s (--untie none keeps it one)",
+                              tie->name, tie->readers, tie->copies, tie->reason);
+        else
+            ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
+                              tie->readers, tie->reason);
+    }
+    if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 
 int64_t ckpt_job_parameter_count(const ckpt_job *job) {

@@ -47,6 +47,9 @@ ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
 double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_flops);
 
+/* Says which weights of the file were shared, what became of them and why. */
+void ckpt_job_say_ties(const ckpt_job *job, const char *program);
+
 /* Trained values of the model. */
 int64_t ckpt_job_parameter_count(const ckpt_job *job);
 

@@ -30,20 +30,37 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     return ckpt_rewrite_fuse(graph, err);
 }
 
+/* Imports the file and, where that shows accidental ties, takes them apart in the file and imports it again. */
+static ckpt_status import_untied(ckpt_import *im) {
+    ckpt_model *model = im->model;
+    ckpt_error *err = im->err;
+    for (bool again = false;; again = true) {
+        model->graph = (ckpt_graph){.target = -1, .result = -1};
+        model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
+        if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+        ckpt_pool scratch = {0};
+        ckpt_import run = *im;
+        run.pool = &scratch;
+        const ckpt_status status = ckpt_import_run(&run);
+        ckpt_pool_free(&scratch);
+        if (status != CKPT_OK || again || im->options->as_written) return status;
+        CKPT_TRY(ckpt_ties_resolve(model->file, &model->graph, im->options->untie, &model->ties_pool, &model->ties, err));
+        if (model->ties.copies == 0) return CKPT_OK;
+        ckpt_graph_free(&model->graph);
+    }
+}
+
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
-    ckpt_pool scratch = {0};
     *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
-    model->graph.path = ckpt_pool_strdup(&model->graph.pool, path);
-    ckpt_import im = {.model = model, .options = options, .pool = &scratch, .err = err};
-    ckpt_status status = model->graph.path ? ckpt_import_run(&im) : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_import im = {.model = model, .options = options, .err = err};
+    ckpt_status status = import_untied(&im);
     if (status == CKPT_OK && !options->as_written) {
         status = prepare_training(model, options, err);
         if (status != CKPT_OK && strncmp(err->message, path, strlen(path)) != 0) ckpt_fail_in(err, "%s", path);
     }
     if (status == CKPT_OK) status = ckpt_graph_find_layers(&model->graph, err);
     if (status == CKPT_OK) ckpt_graph_compute_hash(&model->graph);
-    ckpt_pool_free(&scratch);
     if (status != CKPT_OK) ckpt_model_free(model);
     return status;
 }
@@ -99,5 +116,6 @@ int ckpt_model_parameters(const ckpt_model *model, int *ids) {
 void ckpt_model_free(ckpt_model *model) {
     ckpt_onnx_free(model->file);
     ckpt_graph_free(&model->graph);
+    ckpt_pool_free(&model->ties_pool);
     *model = (ckpt_model){0};
 }

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "graph/build.h"
 #include "graph/graph.h"
+#include "import/ties.h"
 
 typedef struct ckpt_dim_binding {
     const char *name;
@@ -36,6 +37,7 @@ typedef struct ckpt_model_options {
     bool loss_auto;
     ckpt_loss loss; /* without loss_auto; CKPT_LOSS_NONE: forward only */
     ckpt_target_hint target;
+    ckpt_untie untie; /* what becomes of shared weights; not with as_written */
     int known_count;
     const ckpt_known_input *known;
     bool as_written; /* the file's own semantics for inference: element types kept, Dropout only where its
@@ -47,6 +49,8 @@ typedef struct ckpt_model {
     ckpt_graph graph;
     ckpt_loss loss;
     const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
+    ckpt_tie_report ties;    /* weights that several nodes shared in the file */
+    ckpt_pool ties_pool;
     const char *prediction;  /* name of the file's output that the loss is on */
     int output_count;        /* views of the file's outputs, in order; tensor -1: not computable here */
     ckpt_view *output;

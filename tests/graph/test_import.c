@@ -450,6 +450,93 @@ static void test_sklearn_tail(void **state) {
     ckpt_model_free(&model);
 }
 
+/* Two normalizations that an exporter gave one fresh scale, bare or by way of an Identity; a layer that is called twice
+ * with its norm; two layers with one bias of zeros. */
+static void fill(Onnx__TensorProto *t, float value) {
+    for (size_t i = 0; i < t->n_float_data; i++) t->float_data[i] = value;
+}
+
+static void make_tied(maker *m, bool identity, bool same_layer, float value) {
+    maker_start(m, 17);
+    maker_input(m, "x", 2, (int64_t[]){-1, 4});
+    maker_weight(m, "w1", 2, (int64_t[]){4, 4});
+    maker_weight(m, "w2", 2, (int64_t[]){4, 4});
+    fill(maker_weight(m, "s", 1, (int64_t[]){4}), value);
+    fill(maker_weight(m, "b", 1, (int64_t[]){4}), 0);
+    if (identity) maker_node(m, "Identity", "i", "s", "s2", NULL);
+    maker_node(m, "LayerNormalization", "n1", "x,s", "h1", NULL);
+    maker_node(m, "Gemm", "f1", "h1,w1,b", "h2", NULL);
+    maker_node(m, "LayerNormalization", "n2", identity ? "h2,s2" : "h2,s", "h3", NULL);
+    maker_node(m, "Gemm", "f2", same_layer ? "h3,w1,b" : "h3,w2,b", "y", NULL);
+    maker_output(m, "y");
+}
+
+static void load_tied(ckpt_model *model, maker *m, ckpt_untie how, int ties, int copies, int parameters) {
+    const ckpt_model_options options = {.loss_auto = true, .untie = how};
+    MUST(ckpt_model_load(maker_write(m, "ties.onnx"), &options, model, &err), &err);
+    assert_int_equal(model->ties.count, ties);
+    assert_int_equal(model->ties.copies, copies);
+    assert_int_equal(count_role(&model->graph, CKPT_ROLE_PARAM), parameters);
+}
+
+static void test_accidental_ties_are_undone(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model, saved;
+    for (int identity = 0; identity < 2; identity++) {
+        make_tied(&m, identity, false, 1);
+        load_tied(&model, &m, CKPT_UNTIE_AUTO, 2, 2, 6);
+        assert_string_equal(model.ties.tie[0].name, "s");
+        assert_int_equal(model.ties.tie[0].copies, 2);
+        assert_non_null(strstr(model.ties.tie[0].reason, "are 1"));
+        assert_non_null(strstr(model.ties.tie[1].reason, "are 0"));
+        const float *values[32] = {NULL};
+        float number[32][16];
+        for (int t = 0; t < model.graph.tensor_count; t++) {
+            if (model.graph.tensor[t].role != CKPT_ROLE_PARAM) continue;
+            for (int i = 0; i < 16; i++) number[t][i] = (float)(t + 1);
+            values[t] = number[t];
+        }
+        MUST(ckpt_model_save(&model, values, "untied.onnx", false, &err), &err);
+        ckpt_model_free(&model);
+        /* What was saved is the taken-apart model, each with values of its own: nothing left to undo. */
+        const ckpt_model_options options = {.loss_auto = true};
+        MUST(ckpt_model_load("untied.onnx", &options, &saved, &err), &err);
+        assert_int_equal(saved.ties.count, 0);
+        assert_int_equal(count_role(&saved.graph, CKPT_ROLE_PARAM), 6);
+        float s = 0, s2 = 0;
+        for (int t = 0; t < saved.graph.tensor_count; t++) {
+            float read[16];
+            if (saved.graph.tensor[t].role != CKPT_ROLE_PARAM) continue;
+            MUST(ckpt_model_read_values(&saved, t, read, &err), &err);
+            if (strcmp(saved.graph.tensor[t].name, "s") == 0) s = read[0];
+            if (strcmp(saved.graph.tensor[t].name, identity ? "s2" : "s_2") == 0) s2 = read[0];
+        }
+        assert_true(s > 0 && s2 > 0 && s != s2);
+        ckpt_model_free(&saved);
+    }
+}
+
+static void test_real_ties_stay(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    make_tied(&m, false, false, 0.5f);
+    m.weights[2]->float_data[1] = 0.25f; /* it was trained */
+    load_tied(&model, &m, CKPT_UNTIE_AUTO, 2, 1, 5);
+    ckpt_model_free(&model);
+    make_tied(&m, false, true, 1); /* one layer, called twice */
+    load_tied(&model, &m, CKPT_UNTIE_AUTO, 3, 0, 3);
+    assert_non_null(strstr(model.ties.tie[1].reason, "called again"));
+    ckpt_model_free(&model);
+    make_tied(&m, false, true, 1);
+    load_tied(&model, &m, CKPT_UNTIE_ALL, 3, 3, 6);
+    ckpt_model_free(&model);
+    make_tied(&m, true, false, 1);
+    load_tied(&model, &m, CKPT_UNTIE_NONE, 2, 0, 4);
+    ckpt_model_free(&model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_linear_is_one_node),
@@ -458,6 +545,8 @@ int main(void) {
         cmocka_unit_test(test_function_arguments_left_out),
         cmocka_unit_test(test_hostile_functions),
         cmocka_unit_test(test_sklearn_tail),
+        cmocka_unit_test(test_accidental_ties_are_undone),
+        cmocka_unit_test(test_real_ties_stay),
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_value),
         cmocka_unit_test(test_shared_weights_are_one_parameter),

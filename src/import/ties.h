@@ -1,0 +1,39 @@
+/* Weights that several nodes share. Some are meant to be shared; others an exporter made one because they were equal
+ * when it ran, as all scales of fresh normalizations are. Trained on, the second kind would be a different model.
+ *
+ *     ckpt_tie_report report;
+ *     CKPT_TRY(ckpt_ties_resolve(file, &graph, CKPT_UNTIE_AUTO, &pool, &report, err));
+ *     if (report.copies) import_again();
+ *
+ * A tie is accidental when the initializer holds one value throughout, as nothing that was trained does, and its
+ * readers do not otherwise belong to one module that is called twice: the nearest weight matrix above or below them is
+ * not the same. Readers of one Identity's output count as one. The file in memory is edited: an accidental tie's other
+ * readers get an initializer of their own, under the name of the Identity that stood for it, or NAME_2 and so on.
+ */
+#ifndef CKPT_TIES_H
+#define CKPT_TIES_H
+
+#include "base/pool.h"
+#include "base/status.h"
+#include "graph/graph.h"
+#include "proto/onnx_file.h"
+
+typedef enum ckpt_untie { CKPT_UNTIE_AUTO, CKPT_UNTIE_ALL, CKPT_UNTIE_NONE } ckpt_untie;
+
+typedef struct ckpt_tie {
+    const char *name;   /* of the initializer */
+    int readers;        /* nodes, or Identity names, that shared it */
+    int copies;         /* initializers that it is now; 1: still tied */
+    const char *reason; /* half a sentence */
+} ckpt_tie;
+
+typedef struct ckpt_tie_report {
+    int count, copies; /* copies: initializers added in all */
+    ckpt_tie *tie;     /* in the pool, in the order of the initializers */
+} ckpt_tie_report;
+
+/* imported: the graph that the file became, whose PARAM tensors are looked at. CKPT_NOMEM, CKPT_MODEL. */
+ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_graph *imported, ckpt_untie how, ckpt_pool *pool,
+                              ckpt_tie_report *report, ckpt_error *err);
+
+#endif
