@@ -179,6 +179,18 @@ ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, c
                                       .in_function = im->in_function, .view = {.tensor = -1}});
 }
 
+ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *values, int64_t count, ckpt_view *view) {
+    ckpt_graph *graph = &im->model->graph;
+    float *data = ckpt_pool_array(&graph->pool, count, float);
+    if (!name || !data) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    memcpy(data, values, (size_t)count * sizeof *data);
+    const int tensor = ckpt_graph_add_tensor(graph, name, CKPT_F32, CKPT_ROLE_CONST, 1, &count, im->err);
+    if (tensor < 0) return CKPT_MODEL;
+    graph->tensor[tensor].data = data;
+    *view = ckpt_view_of(graph, tensor);
+    return CKPT_OK;
+}
+
 void ckpt_import_train(ckpt_import *im, int tensor) {
     ckpt_tensor *t = &im->model->graph.tensor[tensor];
     if (t->role != CKPT_ROLE_CONST || t->dtype != CKPT_F32) return;

@@ -62,6 +62,9 @@ ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size
 /* Output i is this tensor of the file. */
 ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto);
 
+/* `count` numbers as a constant tensor of one dimension, copied. name: NULL is out of memory. */
+ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *values, int64_t count, ckpt_view *view);
+
 /* A tensor in a weight's role is trained, whatever its origin. */
 void ckpt_import_train(ckpt_import *im, int tensor);
 

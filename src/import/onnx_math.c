@@ -110,3 +110,15 @@ ckpt_status import_prelu(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_build_binary(graph, node->name, CKPT_BINARY_ADD, &positive, &scaled, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
 }
+
+/* No operator of ONNX: what tf2onnx leaves of Keras's GELU. 1 - erf(x). */
+ckpt_status import_erfc(ckpt_import *im, const Onnx__NodeProto *node) {
+    const ckpt_epilogue erf = {.act = CKPT_ACT_ERF};
+    ckpt_view x, e, one, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
+    CKPT_TRY(ckpt_build_act(&im->model->graph, NULL, &erf, &x, &e, im->err));
+    CKPT_TRY(ckpt_import_floats(im, ckpt_pool_printf(im->pool, "%s.one", node->output[0]), &(float){1}, 1, &one));
+    CKPT_TRY(ckpt_build_binary(&im->model->graph, node->name, CKPT_BINARY_SUB, &one, &e, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}

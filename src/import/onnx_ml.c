@@ -13,17 +13,8 @@ static ckpt_status floats_tensor(ckpt_import *im, const Onnx__NodeProto *node, c
     if (attribute->n_floats != 1 && attribute->n_floats != (size_t)columns)
         return ckpt_fail(im->err, CKPT_MODEL, "its attribute '%s' has %zu values for %" PRId64 " columns", name,
                          attribute->n_floats, columns);
-    ckpt_graph *graph = &im->model->graph;
-    const int64_t dim = (int64_t)attribute->n_floats;
-    const char *tensor_name = ckpt_pool_printf(im->pool, "%s.%s", node->output[0], name);
-    float *values = ckpt_pool_array(&graph->pool, dim, float);
-    if (!tensor_name || !values) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
-    for (int64_t i = 0; i < dim; i++) values[i] = attribute->floats[i];
-    const int tensor = ckpt_graph_add_tensor(graph, tensor_name, CKPT_F32, CKPT_ROLE_CONST, 1, &dim, im->err);
-    if (tensor < 0) return CKPT_MODEL;
-    graph->tensor[tensor].data = values;
-    *view = ckpt_view_of(graph, tensor);
-    return CKPT_OK;
+    return ckpt_import_floats(im, ckpt_pool_printf(im->pool, "%s.%s", node->output[0], name), attribute->floats,
+                              (int64_t)attribute->n_floats, view);
 }
 
 /* y = (x - offset) * scale, column by column; always float. It came with the data and is not trained. */
