@@ -25,6 +25,7 @@ typedef struct ckpt_scalars {
     int64_t first_sample;   /* of this micro-batch in the batch: shifts the element index of dropout masks */
     int64_t valid_samples;  /* samples of this micro-batch that count; rows beyond are padding */
     int64_t total_samples;  /* samples that count in the whole batch: the mean's denominator */
+    int input_buffer;       /* the copy of the inputs that is read: below ckpt_traits.input_buffers */
 } ckpt_scalars;
 
 /* A node bound to its addresses. */
@@ -55,6 +56,20 @@ typedef struct ckpt_device_options {
     bool no_graph; /* CUDA: start each kernel of a step instead of replaying a recorded step */
 } ckpt_device_options;
 
+/* What lets the next batch and the last result travel while a step runs. Buffers are numbered as
+ * ckpt_scalars.input_buffer; host memory is page-locked memory that `pin` gave. */
+typedef struct ckpt_overlap {
+    ckpt_status (*pin)(ckpt_device *device, uint64_t bytes, void **address, ckpt_error *err); /* CKPT_NOMEM */
+    void (*unpin)(ckpt_device *device, void *address); /* waits until nothing uses it */
+    /* Starts a copy into an input buffer, after the runs so far that read it; later runs that read it wait for it. */
+    ckpt_status (*fetch)(ckpt_device *device, int buffer, void *to, const void *from_host, uint64_t bytes, ckpt_error *err);
+    /* Waits until what was fetched into the buffer is there: its host memory may be written again. */
+    ckpt_status (*fetched)(ckpt_device *device, int buffer, ckpt_error *err);
+    /* Starts a copy to the host behind the runs so far; `posted` waits for the last one of this number. */
+    ckpt_status (*post)(ckpt_device *device, int buffer, void *to_host, const void *from, uint64_t bytes, ckpt_error *err);
+    ckpt_status (*posted)(ckpt_device *device, int buffer, ckpt_error *err);
+} ckpt_overlap;
+
 typedef struct ckpt_backend {
     const char *name;
     const ckpt_traits *traits;
@@ -68,6 +83,7 @@ typedef struct ckpt_backend {
                        ckpt_error *err);
     ckpt_status (*upload)(ckpt_device *device, void *to, const void *from_host, uint64_t bytes, ckpt_error *err);
     ckpt_status (*download)(ckpt_device *device, void *to_host, const void *from, uint64_t bytes, ckpt_error *err);
+    const ckpt_overlap *overlap; /* NULL: runs have finished when they return, and there is one input buffer */
 } ckpt_backend;
 
 const ckpt_backend *ckpt_backend_cpu(void);

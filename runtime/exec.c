@@ -1,5 +1,6 @@
 #include "runtime/exec.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/sha256.h"
@@ -8,7 +9,7 @@
 typedef struct bound_plan {
     const ckpt_graph *graph;
     const ckpt_plan *plan;
-    ckpt_launch *launch[4]; /* by first + 2 * last */
+    ckpt_launch *(*launch)[4]; /* by input buffer, then by first + 2 * last */
     int *step[4];           /* the plan step behind each launch */
     int count[4];
 } bound_plan;
@@ -19,7 +20,8 @@ struct ckpt_exec {
     ckpt_device *device;
     bool preserve_rng;
     unsigned char *arena;
-    uint64_t persistent_bytes, workspace_bytes;
+    uint64_t persistent_bytes, workspace_bytes, input_stride_bytes;
+    int buffers; /* copies of the inputs */
     const uint64_t *offset; /* of tensors that outlive the step */
     int result;
     bound_plan training, evaluation;
@@ -27,9 +29,16 @@ struct ckpt_exec {
     uint64_t gradient_bytes;
 };
 
-static void *address(const ckpt_exec *exec, const ckpt_plan *plan, int tensor, int instance) {
+static bool is_buffered(const ckpt_graph *graph, int tensor) {
+    return tensor >= 0 && (graph->tensor[tensor].role == CKPT_ROLE_INPUT || graph->tensor[tensor].role == CKPT_ROLE_TARGET);
+}
+
+/* buffer: of inputs and targets. */
+static void *address(const ckpt_exec *exec, const ckpt_plan *plan, int tensor, int instance, int buffer) {
     if (tensor < 0) return NULL;
-    if (instance < 0) return exec->arena + exec->offset[tensor];
+    if (instance < 0)
+        return exec->arena + exec->offset[tensor] +
+               (is_buffered(exec->training.graph, tensor) ? (uint64_t)buffer * exec->input_stride_bytes : 0);
     return exec->arena + exec->persistent_bytes + exec->workspace_bytes + plan->instance[instance].offset;
 }
 
@@ -38,14 +47,15 @@ static uint32_t stream_salt(const ckpt_exec *exec, const ckpt_plan_step *step, i
     return exec->preserve_rng || !step->recompute ? 0 : 0x40000000u + (uint32_t)index;
 }
 
-static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, ckpt_launch *launch, ckpt_error *err) {
+static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, int buffer, ckpt_launch *launch,
+                             ckpt_error *err) {
     const ckpt_plan_step *step = &bound->plan->step[index];
     const ckpt_node *node = &bound->graph->node[step->node];
     ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
                       .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
                       .stream_salt = stream_salt(exec, step, index)};
-    for (int i = 0; i < node->in_count; i++) bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i]);
-    for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i]);
+    for (int i = 0; i < node->in_count; i++) bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+    for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i], buffer);
     ckpt_status status = exec->backend->bind(exec->device, &bind, launch, err);
     return status == CKPT_OK ? status : ckpt_fail_in(err, "node '%s'", node->name);
 }
@@ -54,23 +64,36 @@ static bool runs_at(ckpt_when when, int place) {
     return when == CKPT_ALWAYS || (when == CKPT_FIRST_MICRO && place & 1) || (when == CKPT_LAST_MICRO && place & 2);
 }
 
+static ckpt_status make_lists(ckpt_exec *exec, bound_plan *bound, ckpt_error *err) {
+    const int steps = bound->plan->step_count;
+    bound->launch = ckpt_pool_alloc(&exec->pool, (size_t)exec->buffers, sizeof *bound->launch);
+    bool ok = bound->launch;
+    for (int place = 0; ok && place < 4; place++) {
+        ok = (bound->step[place] = ckpt_pool_array(&exec->pool, steps, int));
+        for (int b = 0; ok && b < exec->buffers; b++)
+            ok = (bound->launch[b][place] = ckpt_pool_array(&exec->pool, steps, ckpt_launch));
+    }
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}
+
+/* A step that reads no input is bound once, for all buffers. */
 static ckpt_status bind_plan(ckpt_exec *exec, bound_plan *bound, const ckpt_graph *graph, const ckpt_plan *plan,
                              ckpt_error *err) {
     bound->graph = graph;
     bound->plan = plan;
-    for (int place = 0; place < 4; place++) {
-        bound->launch[place] = ckpt_pool_array(&exec->pool, plan->step_count, ckpt_launch);
-        bound->step[place] = ckpt_pool_array(&exec->pool, plan->step_count, int);
-        if (!bound->launch[place] || !bound->step[place]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
-    }
+    CKPT_TRY(make_lists(exec, bound, err));
     for (int i = 0; i < plan->step_count; i++) {
-        ckpt_launch launch;
-        CKPT_TRY(bind_step(exec, bound, i, &launch, err));
+        const ckpt_node *node = &graph->node[plan->step[i].node];
+        ckpt_launch launch = {0};
+        bool buffered = false;
+        for (int k = 0; k < node->in_count; k++) buffered |= is_buffered(graph, node->in[k]);
+        for (int b = 0; b < exec->buffers; b++) {
+            if (b == 0 || buffered) CKPT_TRY(bind_step(exec, bound, i, b, &launch, err));
+            for (int place = 0; place < 4; place++)
+                if (runs_at(node->when, place)) bound->launch[b][place][bound->count[place]] = launch;
+        }
         for (int place = 0; place < 4; place++)
-            if (runs_at(graph->node[plan->step[i].node].when, place)) {
-                bound->launch[place][bound->count[place]] = launch;
-                bound->step[place][bound->count[place]++] = i;
-            }
+            if (runs_at(node->when, place)) bound->step[place][bound->count[place]++] = i;
     }
     return CKPT_OK;
 }
@@ -110,6 +133,9 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
     e->preserve_rng = options->preserve_rng;
     e->persistent_bytes = plan->persistent_bytes;
     e->workspace_bytes = plan->memory.workspace;
+    e->input_stride_bytes = plan->input_stride_bytes;
+    e->buffers = options->backend->overlap ? plan->input_buffers : 1;
+    e->training.graph = training; /* tells where tensors lie, of both graphs */
     e->offset = plan->persistent_offset;
     e->result = training->result;
     ckpt_status status = open_device(e, options, plan, err);
@@ -125,7 +151,7 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
 }
 
 ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err) {
-    return exec->backend->upload(exec->device, address(exec, NULL, tensor, -1), values,
+    return exec->backend->upload(exec->device, address(exec, NULL, tensor, -1, 0), values,
                                  ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
 }
 
@@ -143,17 +169,19 @@ ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_
         instance = final_instance(exec->training.plan, tensor);
         if (instance < 0) return ckpt_fail(err, CKPT_FAILED, "'%s' is not kept until the end of a step", graph->tensor[tensor].name);
     }
-    return exec->backend->download(exec->device, values, address(exec, exec->training.plan, tensor, instance),
+    return exec->backend->download(exec->device, values, address(exec, exec->training.plan, tensor, instance, 0),
                                    ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
 }
 
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err) {
     const int place = first + 2 * last;
-    return exec->backend->run(exec->device, exec->training.launch[place], exec->training.count[place], scalars, err);
+    return exec->backend->run(exec->device, exec->training.launch[scalars->input_buffer][place],
+                              exec->training.count[place], scalars, err);
 }
 
 ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err) {
-    return exec->backend->run(exec->device, exec->evaluation.launch[first], exec->evaluation.count[first], scalars, err);
+    return exec->backend->run(exec->device, exec->evaluation.launch[scalars->input_buffer][first],
+                              exec->evaluation.count[first], scalars, err);
 }
 
 /* Room on the host for the largest gradient that an update reads. */
@@ -173,6 +201,7 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
                                    ckpt_error *err) {
     const bound_plan *bound = &exec->training;
     const int place = first + 2 * last, count = bound->count[place];
+    const ckpt_launch *launch = bound->launch[scalars->input_buffer][place];
     ckpt_sha256 sum;
     CKPT_TRY(reserve_gradient(exec, err));
     ckpt_sha256_start(&sum);
@@ -185,18 +214,53 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
         if (step) {
             const ckpt_node *node = &bound->graph->node[step->node];
             const uint64_t bytes = ckpt_tensor_bytes(&bound->graph->tensor[node->in[1]]);
-            CKPT_TRY(exec->backend->run(exec->device, bound->launch[place] + begin, end - 1 - begin, scalars, err));
+            CKPT_TRY(exec->backend->run(exec->device, launch + begin, end - 1 - begin, scalars, err));
             CKPT_TRY(exec->backend->download(exec->device, exec->gradient,
-                                             address(exec, bound->plan, node->in[1], step->in[1]), bytes, err));
+                                             address(exec, bound->plan, node->in[1], step->in[1], 0), bytes, err));
             ckpt_sha256_add(&sum, &node->in[0], sizeof node->in[0]);
             ckpt_sha256_add(&sum, exec->gradient, (size_t)bytes);
             begin = end - 1;
         }
-        CKPT_TRY(exec->backend->run(exec->device, bound->launch[place] + begin, end - begin, scalars, err));
+        CKPT_TRY(exec->backend->run(exec->device, launch + begin, end - begin, scalars, err));
         begin = end;
     }
     ckpt_sha256_hex(&sum, hash);
     return CKPT_OK;
+}
+
+int ckpt_exec_buffers(const ckpt_exec *exec) { return exec->buffers; }
+
+ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **pinned, ckpt_error *err) {
+    if (exec->backend->overlap) return exec->backend->overlap->pin(exec->device, bytes, pinned, err);
+    *pinned = calloc(1, (size_t)bytes + 1);
+    return *pinned ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}
+
+void ckpt_exec_unpin(ckpt_exec *exec, void *pinned) {
+    if (!pinned) return;
+    if (exec->backend->overlap) exec->backend->overlap->unpin(exec->device, pinned);
+    else free(pinned);
+}
+
+ckpt_status ckpt_exec_feed(ckpt_exec *exec, int buffer, int tensor, const void *pinned, ckpt_error *err) {
+    const uint64_t bytes = ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]);
+    void *to = address(exec, NULL, tensor, -1, buffer);
+    if (!exec->backend->overlap) return exec->backend->upload(exec->device, to, pinned, bytes, err);
+    return exec->backend->overlap->fetch(exec->device, buffer, to, pinned, bytes, err);
+}
+
+ckpt_status ckpt_exec_fed(ckpt_exec *exec, int buffer, ckpt_error *err) {
+    return exec->backend->overlap ? exec->backend->overlap->fetched(exec->device, buffer, err) : CKPT_OK;
+}
+
+ckpt_status ckpt_exec_post_result(ckpt_exec *exec, int buffer, double pinned[2], ckpt_error *err) {
+    if (!exec->backend->overlap) return ckpt_exec_result(exec, pinned, err);
+    return exec->backend->overlap->post(exec->device, buffer, pinned, address(exec, NULL, exec->result, -1, 0),
+                                        2 * sizeof *pinned, err);
+}
+
+ckpt_status ckpt_exec_posted(ckpt_exec *exec, int buffer, ckpt_error *err) {
+    return exec->backend->overlap ? exec->backend->overlap->posted(exec->device, buffer, err) : CKPT_OK;
 }
 
 ckpt_status ckpt_exec_result(const ckpt_exec *exec, double result[2], ckpt_error *err) {

@@ -30,10 +30,23 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
                            const ckpt_graph *evaluation, const ckpt_plan *evaluation_plan, ckpt_exec **exec,
                            ckpt_error *err);
 
-/* Copies a whole tensor that outlives the step to or from the device. Outputs of the graph, which stay until the end
+/* Copies a whole tensor that outlives the step to or from the device; of inputs and targets, buffer 0. Outputs of the graph, which stay until the end
  * of a step, can be copied from it too. */
 ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err);
 ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err);
+
+/* Batches in and results out beside the steps, where the device can (runtime/backend.h); where it cannot, the same
+ * calls copy at once. There are ckpt_exec_buffers() input buffers, and `buffer` is one of them, as scalars->input_buffer
+ * is. Host memory comes from ckpt_exec_pin, the caller gives it back. ckpt_exec_feed starts a copy of a whole INPUT or
+ * TARGET tensor, which the runs after it wait for; ckpt_exec_fed waits until its host memory may be written again.
+ * ckpt_exec_post_result asks for the result as the steps so far leave it; it is there after ckpt_exec_posted. */
+int ckpt_exec_buffers(const ckpt_exec *exec);
+ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **address, ckpt_error *err);
+void ckpt_exec_unpin(ckpt_exec *exec, void *address);
+ckpt_status ckpt_exec_feed(ckpt_exec *exec, int buffer, int tensor, const void *pinned, ckpt_error *err);
+ckpt_status ckpt_exec_fed(ckpt_exec *exec, int buffer, ckpt_error *err);
+ckpt_status ckpt_exec_post_result(ckpt_exec *exec, int buffer, double pinned[2], ckpt_error *err);
+ckpt_status ckpt_exec_posted(ckpt_exec *exec, int buffer, ckpt_error *err);
 
 /* Runs the training plan once, for one micro-batch. first and last say whether it is the first and the last of its
  * batch; without micro-batches both. */

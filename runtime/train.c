@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/sha256.h"
+#include "base/units.h"
 
 /* What a run holds on the host: everything is allocated before the first step. */
 typedef struct trainer {
@@ -14,8 +15,14 @@ typedef struct trainer {
     ckpt_pool pool;
     uint32_t *order;       /* training samples in this epoch's order */
     uint32_t *identity;    /* 0, 1, ... for evaluation */
-    void **staging;        /* by dataset array: one micro-batch as the device wants it */
+    int buffers;           /* of the device's inputs: with more than one, steps are started ahead of their results */
+    int64_t fed;           /* micro-batches so far, training or not: they take the buffers in turn */
+    int64_t started;       /* training steps */
+    void *pinned;          /* what `staging` and `result` lie in */
+    void **staging;        /* by buffer and dataset array: one micro-batch as the device wants it */
+    double *result;        /* two a buffer */
     void *gathered;        /* a micro-batch of one array as the dataset has it */
+    double marked;         /* when the step that is to finish next began, as far as can be seen from here */
     int64_t correct_total; /* rows that an accuracy is a share of, this epoch */
     double correct;
 } trainer;
@@ -53,6 +60,24 @@ static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_
     return CKPT_OK;
 }
 
+/* One block that the device can read from and write to while it works. */
+static ckpt_status make_staging(trainer *tr, size_t arrays, ckpt_error *err) {
+    enum { ALIGNMENT = 64 };
+    uint64_t batch = 0, used = 0;
+    for (size_t a = 0; a < arrays; a++)
+        batch += ckpt_align_up(ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, a)]), ALIGNMENT);
+    tr->buffers = ckpt_exec_buffers(tr->options->exec);
+    tr->staging = ckpt_pool_array(&tr->pool, (size_t)tr->buffers * arrays, void *);
+    if (!tr->staging) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
+    CKPT_TRY(ckpt_exec_pin(tr->options->exec, (uint64_t)tr->buffers * (batch + ALIGNMENT), &tr->pinned, err));
+    for (size_t i = 0; i < (size_t)tr->buffers * arrays; i++) {
+        tr->staging[i] = (char *)tr->pinned + used;
+        used += ckpt_align_up(ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, i % arrays)]), ALIGNMENT);
+    }
+    tr->result = (double *)((char *)tr->pinned + used);
+    return CKPT_OK;
+}
+
 static ckpt_status make_room(trainer *tr, ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
     const ckpt_dataset *sets[2] = {o->data, o->validation};
@@ -67,13 +92,9 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
     tr->order = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->gathered = ckpt_pool_alloc(&tr->pool, (size_t)tr->graph->batch, widest);
-    tr->staging = ckpt_pool_array(&tr->pool, o->data->array_count, void *);
-    bool ok = tr->order && tr->identity && tr->gathered && tr->staging;
-    for (size_t a = 0; ok && a < o->data->array_count; a++)
-        ok = (tr->staging[a] = ckpt_pool_alloc(&tr->pool, 1, (size_t)ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, a)])));
-    if (!ok) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
+    if (!tr->order || !tr->identity || !tr->gathered) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
     for (size_t i = 0; i < longest; i++) tr->identity[i] = tr->order[i] = (uint32_t)i;
-    return CKPT_OK;
+    return make_staging(tr, o->data->array_count, err);
 }
 
 /* One array of a micro-batch in the device's type. Padding beyond `valid` samples: zeros, and for classes -1, which
@@ -100,15 +121,19 @@ static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor 
     }
 }
 
-static ckpt_status upload_batch(trainer *tr, ckpt_exec *exec, const ckpt_dataset *data, ckpt_error *err) {
+/* The next micro-batch into the next buffer: staged while the device works on the one before. */
+static ckpt_status feed_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t valid, ckpt_exec *second,
+                              int *buffer, ckpt_error *err) {
+    ckpt_exec *const execs[2] = {tr->options->exec, second};
+    const int b = *buffer = (int)(tr->fed++ % tr->buffers);
+    void **staging = tr->staging + (size_t)b * data->array_count;
+    for (int e = 0; e < 2 && execs[e]; e++) CKPT_TRY(ckpt_exec_fed(execs[e], b, err));
     for (size_t a = 0; a < data->array_count; a++)
-        CKPT_TRY(ckpt_exec_set(exec, device_tensor(tr, a), tr->staging[a], err));
+        stage_array(tr, &data->arrays[a], &tr->graph->tensor[device_tensor(tr, a)], order, valid, staging[a]);
+    for (int e = 0; e < 2 && execs[e]; e++)
+        for (size_t a = 0; a < data->array_count; a++)
+            CKPT_TRY(ckpt_exec_feed(execs[e], b, device_tensor(tr, a), staging[a], err));
     return CKPT_OK;
-}
-
-static void stage_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t valid) {
-    for (size_t a = 0; a < data->array_count; a++)
-        stage_array(tr, &data->arrays[a], &tr->graph->tensor[device_tensor(tr, a)], order, valid, tr->staging[a]);
 }
 
 /* Runs a micro-batch under the plan and, when verifying, without recomputation; their bits must agree. */
@@ -116,7 +141,6 @@ static ckpt_status run_verified(trainer *tr, const ckpt_scalars *s, bool first, 
     const ckpt_train_options *o = tr->options;
     char hash[2][65];
     double result[2][2];
-    CKPT_TRY(upload_batch(tr, o->reference, o->data, err));
     CKPT_TRY(ckpt_exec_train_hashed(o->exec, s, first, last, hash[0], err));
     CKPT_TRY(ckpt_exec_train_hashed(o->reference, s, first, last, hash[1], err));
     CKPT_TRY(ckpt_exec_result(o->exec, result[0], err));
@@ -125,17 +149,24 @@ static ckpt_status run_verified(trainer *tr, const ckpt_scalars *s, bool first, 
     return CKPT_OK;
 }
 
-/* One training step over samples order[0 .. count). */
-static ckpt_status train_step(trainer *tr, const uint32_t *order, int64_t count, ckpt_train_report *report, double result[2],
+/* A step that was started and whose result has been asked for. */
+typedef struct flight {
+    int64_t step, count; /* samples; 0: none */
+    int result;          /* which of trainer.result it comes to */
+} flight;
+
+/* Starts one training step over samples order[0 .. count). */
+static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count, ckpt_train_report *report, flight *f,
                               ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
     const int64_t micro = tr->graph->batch, parts = (count + micro - 1) / micro;
+    *f = (flight){.step = tr->started++, .count = count};
+    f->result = (int)(f->step % tr->buffers);
     for (int64_t p = 0; p < parts; p++) {
         const int64_t begin = p * micro, valid = count - begin < micro ? count - begin : micro;
-        const ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)report->steps, .learning_rate = o->learning_rate,
-                                      .first_sample = begin, .valid_samples = valid, .total_samples = count};
-        stage_batch(tr, o->data, order + begin, valid);
-        CKPT_TRY(upload_batch(tr, o->exec, o->data, err));
+        ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)f->step, .learning_rate = o->learning_rate,
+                                .first_sample = begin, .valid_samples = valid, .total_samples = count};
+        CKPT_TRY(feed_batch(tr, o->data, order + begin, valid, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
             CKPT_TRY(ckpt_exec_train(o->exec, &scalars, p == 0, p == parts - 1, err));
             continue;
@@ -144,12 +175,12 @@ static ckpt_status train_step(trainer *tr, const uint32_t *order, int64_t count,
         CKPT_TRY(run_verified(tr, &scalars, p == 0, p == parts - 1, &same, err));
         if (!same) {
             report->verified = false;
-            report->mismatch_step = report->steps;
+            report->mismatch_step = f->step;
             return ckpt_fail(err, CKPT_FAILED, "step %lld: gradients under the plan differ from those without recomputation",
-                             (long long)report->steps);
+                             (long long)f->step);
         }
     }
-    return ckpt_exec_result(o->exec, result, err);
+    return ckpt_exec_post_result(o->exec, f->result, tr->result + 2 * f->result, err);
 }
 
 ckpt_status ckpt_train_hash(const ckpt_exec *exec, const ckpt_graph *graph, const int *ids, int count, char hash[65],
@@ -175,10 +206,9 @@ static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss,
     const int64_t micro = tr->graph->batch, count = (int64_t)data->samples;
     for (int64_t begin = 0; begin < count; begin += micro) {
         const int64_t valid = count - begin < micro ? count - begin : micro;
-        const ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid,
-                                      .total_samples = count};
-        stage_batch(tr, data, tr->identity + begin, valid);
-        CKPT_TRY(upload_batch(tr, tr->options->exec, data, err));
+        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid,
+                                .total_samples = count};
+        CKPT_TRY(feed_batch(tr, data, tr->identity + begin, valid, NULL, &scalars.input_buffer, err));
         CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));
     }
     double result[2];
@@ -186,6 +216,11 @@ static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss,
     *loss = result[0];
     *accuracy = countable_rows(tr, count) ? result[1] / (double)countable_rows(tr, count) : -1;
     return CKPT_OK;
+}
+
+static void finish(trainer *tr) {
+    ckpt_exec_unpin(tr->options->exec, tr->pinned);
+    ckpt_pool_free(&tr->pool);
 }
 
 static ckpt_status start(trainer *tr, const ckpt_train_options *options, ckpt_error *err) {
@@ -203,52 +238,83 @@ ckpt_status ckpt_train_evaluate(const ckpt_train_options *options, const ckpt_da
     own.validation = NULL;
     ckpt_status status = start(&tr, &own, err);
     if (status == CKPT_OK) status = evaluate(&tr, data, loss, accuracy, err);
-    ckpt_pool_free(&tr.pool);
+    finish(&tr);
     return status;
 }
 
-/* What the loop does with a finished step: figures, divergence, the observer. */
-static ckpt_status account(trainer *tr, ckpt_train_report *report, ckpt_train_event *event, const double result[2],
-                           int64_t count, ckpt_error *err) {
-    const int64_t rows = countable_rows(tr, count);
+/* Waits for a step's result and counts it; divergence shows here. */
+static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *report, ckpt_train_event *event,
+                               ckpt_error *err) {
+    const double *result = tr->result + 2 * f->result;
+    const int64_t rows = countable_rows(tr, f->count);
+    CKPT_TRY(ckpt_exec_posted(tr->options->exec, f->result, err));
+    const double now = now_seconds();
+    event->step = f->step;
+    event->seconds = now - tr->marked;
+    tr->marked = now;
     if (report->steps == 0) report->first_loss = result[0];
     report->last_loss = event->loss = result[0];
     report->seconds += event->seconds;
-    report->samples += count;
+    report->samples += f->count;
     report->steps++;
     tr->correct += result[1];
     tr->correct_total += rows;
+    if (tr->correct_total) report->accuracy = tr->correct / (double)tr->correct_total;
     event->correct = rows ? result[1] / (double)rows : -1;
     if (isfinite(result[0])) return CKPT_OK;
     return ckpt_fail(err, CKPT_DIVERGED, "the loss is %s at step %lld; lower --lr or look for extreme values in the data",
-                     isnan(result[0]) ? "NaN" : "infinite", (long long)report->steps - 1);
+                     isnan(result[0]) ? "NaN" : "infinite", (long long)f->step);
 }
 
+/* The last step of an epoch or of the run: nothing is under way behind it. */
+static ckpt_status close_epoch(trainer *tr, const flight *f, bool stopped, ckpt_train_report *report, ckpt_train_event *event,
+                               ckpt_error *err) {
+    const ckpt_train_options *o = tr->options;
+    CKPT_TRY(finish_step(tr, f, report, event, err));
+    if (event->epoch_end) report->epochs++;
+    if (o->validation && !stopped) {
+        CKPT_TRY(evaluate(tr, o->validation, &event->val_loss, &event->val_accuracy, err));
+        report->val_loss = event->val_loss;
+        report->val_accuracy = event->val_accuracy;
+    }
+    if (o->observe) o->observe(o->context, event);
+    tr->marked = now_seconds();
+    return CKPT_OK;
+}
+
+/* Where the device has a second input buffer a step is started before the result of the one before it is waited for,
+ * so the device always has work; `stop` and divergence are then seen a step later. */
 static ckpt_status run_epoch(trainer *tr, int epoch, ckpt_train_report *report, bool *done, ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
     const int64_t samples = (int64_t)o->data->samples;
+    const ckpt_train_event blank = {.epoch = epoch, .steps = o->steps, .val_loss = -1, .val_accuracy = -1};
+    flight before = {0}, now;
     tr->correct = 0;
     tr->correct_total = 0;
+    tr->marked = now_seconds();
     if (o->shuffle) ckpt_shuffle(tr->order, (uint32_t)samples, o->seed, (uint32_t)epoch);
     for (int64_t begin = 0; begin < samples && !*done; begin += o->batch) {
         const int64_t count = samples - begin < o->batch ? samples - begin : o->batch;
-        ckpt_train_event event = {.epoch = epoch, .step = report->steps, .steps = o->steps, .val_loss = -1, .val_accuracy = -1};
-        double result[2];
-        const double started = now_seconds();
-        CKPT_TRY(train_step(tr, tr->order + begin, count, report, result, err));
-        event.seconds = now_seconds() - started;
-        CKPT_TRY(account(tr, report, &event, result, count, err));
-        if (tr->correct_total) report->accuracy = tr->correct / (double)tr->correct_total;
+        ckpt_train_event event = blank;
+        CKPT_TRY(start_step(tr, tr->order + begin, count, report, &now, err));
+        if (before.count) {
+            CKPT_TRY(finish_step(tr, &before, report, &event, err));
+            if (o->observe) o->observe(o->context, &event);
+            event = blank;
+        }
+        before = (flight){0};
         const bool stopped = o->stop && *o->stop;
         event.epoch_end = begin + count == samples;
-        *done = (o->steps && report->steps >= o->steps) || stopped;
-        if (event.epoch_end) report->epochs++;
-        if (o->validation && !stopped && (event.epoch_end || *done)) {
-            CKPT_TRY(evaluate(tr, o->validation, &event.val_loss, &event.val_accuracy, err));
-            report->val_loss = event.val_loss;
-            report->val_accuracy = event.val_accuracy;
+        *done = (o->steps && tr->started >= o->steps) || stopped;
+        if (event.epoch_end || *done) {
+            CKPT_TRY(close_epoch(tr, &now, stopped, report, &event, err));
+        } else if (tr->buffers > 1) {
+            before = now;
+        } else {
+            CKPT_TRY(finish_step(tr, &now, report, &event, err));
+            if (o->observe) o->observe(o->context, &event);
+            tr->marked = now_seconds();
         }
-        if (o->observe) o->observe(o->context, &event);
         if (stopped) return ckpt_fail(err, CKPT_INTERRUPTED, "interrupted after step %lld", (long long)report->steps);
     }
     return CKPT_OK;
@@ -262,6 +328,6 @@ ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report 
     ckpt_status status = start(&tr, options, err);
     for (int epoch = 0; status == CKPT_OK && !done && (!options->epochs || epoch < options->epochs); epoch++)
         status = run_epoch(&tr, epoch, report, &done, err);
-    ckpt_pool_free(&tr.pool);
+    finish(&tr);
     return status;
 }

@@ -1,5 +1,6 @@
-/* The CUDA device: one stream, blocks from cudaMalloc, runs that return before the device has finished. Whatever
- * reads results goes through the stream and waits. */
+/* The CUDA device: one stream for steps and one on which the next batch comes in, blocks from cudaMalloc, runs that
+ * return before the device has finished. Nothing in a step waits on the host: what must wait for what is said by
+ * events, and only reading a result, or writing over what is being fetched, waits for one. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -13,18 +14,24 @@ typedef struct block {
     uint64_t bytes;
 } block;
 
+enum { BUFFERS = 2 };
+
 struct ckpt_device {
     int index;
     bool poison;
     ckpt_cuda_context context;
     ckpt_cuda_replay *replay; /* NULL with no_graph */
-    block *blocks;            /* newest first */
+    cudaStream_t copies;      /* of batches into input buffers */
+    cudaEvent_t read[BUFFERS];    /* by input buffer: after the last run that reads it */
+    cudaEvent_t fetched[BUFFERS]; /* after the last copy into it */
+    cudaEvent_t posted[BUFFERS];  /* after the last copy to the host of this number */
+    block *blocks;                /* newest first */
     uint64_t allocated_bytes, peak_bytes;
 };
 
 /* 32 MiB is what NVIDIA advises for cublasLt on Hopper; more changes no algorithm's rank. */
 static const ckpt_traits cuda_traits = {
-    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = 2};
+    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = BUFFERS};
 
 /* Slots in use, one bit a slot, shared by all devices of the process. */
 static uint32_t slots_in_use;
@@ -61,9 +68,28 @@ static ckpt_status select_device(int index, ckpt_error *err) {
     return CKPT_OK;
 }
 
-static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, ckpt_error *err) {
+static cudaError_t make_streams(ckpt_device *d) {
+    cudaEvent_t *const events[] = {d->read, d->fetched, d->posted};
     cudaError_t error = cudaStreamCreateWithFlags(&d->context.stream, cudaStreamNonBlocking);
-    if (error != cudaSuccess) return fail(err, "no stream", error);
+    if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&d->copies, cudaStreamNonBlocking);
+    for (int i = 0; i < 3; i++)
+        for (int b = 0; b < BUFFERS && error == cudaSuccess; b++)
+            error = cudaEventCreateWithFlags(&events[i][b], cudaEventDisableTiming);
+    return error;
+}
+
+static void destroy_streams(ckpt_device *d) {
+    cudaEvent_t *const events[] = {d->read, d->fetched, d->posted};
+    for (int i = 0; i < 3; i++)
+        for (int b = 0; b < BUFFERS; b++)
+            if (events[i][b]) cudaEventDestroy(events[i][b]);
+    if (d->copies) cudaStreamDestroy(d->copies);
+    if (d->context.stream) cudaStreamDestroy(d->context.stream);
+}
+
+static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, ckpt_error *err) {
+    cudaError_t error = make_streams(d);
+    if (error != cudaSuccess) return fail(err, "no streams", error);
     d->context.slot_index = take_slot();
     if (d->context.slot_index < 0)
         return ckpt_fail(err, CKPT_FAILED, "more than %d CUDA devices are open", CKPT_CUDA_SLOTS);
@@ -78,6 +104,7 @@ static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, c
 static void cuda_close(ckpt_device *device) {
     if (!device) return;
     cudaSetDevice(device->index);
+    if (device->copies) cudaStreamSynchronize(device->copies);
     if (device->context.stream) cudaStreamSynchronize(device->context.stream);
     ckpt_cuda_replay_free(device->replay);
     for (block *b = device->blocks, *next; b; b = next) {
@@ -87,7 +114,7 @@ static void cuda_close(ckpt_device *device) {
     }
     ckpt_cuda_lt_close(device->context.lt);
     give_slot(device->context.slot_index);
-    if (device->context.stream) cudaStreamDestroy(device->context.stream);
+    destroy_streams(device);
     free(device);
 }
 
@@ -124,6 +151,8 @@ static ckpt_status cuda_allocate(ckpt_device *device, uint64_t bytes, void **add
                          device->index, bytes, free_bytes, total);
     }
     if (device->poison && bytes) error = cudaMemsetAsync(b->address, 0xFF, bytes, device->context.stream);
+    /* Before the other stream may copy into it. */
+    if (device->poison && error == cudaSuccess) error = cudaStreamSynchronize(device->context.stream);
     b->bytes = bytes;
     b->next = device->blocks;
     device->blocks = b;
@@ -135,7 +164,8 @@ static ckpt_status cuda_allocate(ckpt_device *device, uint64_t bytes, void **add
 
 static void cuda_release(ckpt_device *device, void *address) {
     cudaSetDevice(device->index);
-    cudaStreamSynchronize(device->context.stream); /* kernels that are under way may still use it */
+    cudaStreamSynchronize(device->copies); /* what is under way may still use it */
+    cudaStreamSynchronize(device->context.stream);
     for (block **link = &device->blocks; *link; link = &(*link)->next) {
         block *b = *link;
         if (b->address != address) continue;
@@ -158,9 +188,13 @@ static ckpt_status cuda_bind(ckpt_device *device, const ckpt_bind *bind, ckpt_la
 static ckpt_status cuda_run(ckpt_device *device, const ckpt_launch *launches, int count, const ckpt_scalars *scalars,
                             ckpt_error *err) {
     CKPT_TRY(enter(device, err));
+    const int buffer = scalars->input_buffer;
     device->context.product_status = 0;
+    cudaError_t error = cudaStreamWaitEvent(device->context.stream, device->fetched[buffer], 0);
     ckpt_cuda_set_scalars(&device->context, scalars);
-    const cudaError_t error = ckpt_cuda_replay_run(device->replay, device->context.stream, launches, count, scalars);
+    if (error == cudaSuccess)
+        error = ckpt_cuda_replay_run(device->replay, device->context.stream, launches, count, scalars);
+    if (error == cudaSuccess) error = cudaEventRecord(device->read[buffer], device->context.stream);
     if (device->context.product_status)
         return ckpt_fail(err, CKPT_FAILED, "a matrix product of cublasLt failed (status %d)", device->context.product_status);
     return error == cudaSuccess ? CKPT_OK : fail(err, "a step failed", error);
@@ -183,6 +217,58 @@ static ckpt_status cuda_download(ckpt_device *device, void *to_host, const void 
     return error == cudaSuccess ? CKPT_OK : fail(err, "a step or a copy from the device failed", error);
 }
 
+static ckpt_status cuda_pin(ckpt_device *device, uint64_t bytes, void **address, ckpt_error *err) {
+    CKPT_TRY(enter(device, err));
+    const cudaError_t error = cudaMallocHost(address, bytes ? bytes : 1);
+    return error == cudaSuccess ? CKPT_OK : fail(err, "no page-locked memory for a batch; a smaller one needs less", error);
+}
+
+static void cuda_unpin(ckpt_device *device, void *address) {
+    cudaSetDevice(device->index);
+    cudaStreamSynchronize(device->copies);
+    cudaStreamSynchronize(device->context.stream);
+    cudaFreeHost(address);
+}
+
+static ckpt_status cuda_fetch(ckpt_device *device, int buffer, void *to, const void *from_host, uint64_t bytes,
+                              ckpt_error *err) {
+    CKPT_TRY(enter(device, err));
+    cudaError_t error = cudaStreamWaitEvent(device->copies, device->read[buffer], 0);
+    if (error == cudaSuccess && bytes)
+        error = cudaMemcpyAsync(to, from_host, bytes, cudaMemcpyHostToDevice, device->copies);
+    if (error == cudaSuccess) error = cudaEventRecord(device->fetched[buffer], device->copies);
+    return error == cudaSuccess ? CKPT_OK : fail(err, "a batch cannot be copied to the device", error);
+}
+
+static ckpt_status cuda_post(ckpt_device *device, int buffer, void *to_host, const void *from, uint64_t bytes,
+                             ckpt_error *err) {
+    CKPT_TRY(enter(device, err));
+    cudaError_t error = cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDeviceToHost, device->context.stream);
+    if (error == cudaSuccess) error = cudaEventRecord(device->posted[buffer], device->context.stream);
+    return error == cudaSuccess ? CKPT_OK : fail(err, "a result cannot be copied from the device", error);
+}
+
+static ckpt_status wait_for(ckpt_device *device, cudaEvent_t event, ckpt_error *err) {
+    CKPT_TRY(enter(device, err));
+    const cudaError_t error = cudaEventSynchronize(event);
+    return error == cudaSuccess ? CKPT_OK : fail(err, "a step or a copy failed", error);
+}
+
+static ckpt_status cuda_fetched(ckpt_device *device, int buffer, ckpt_error *err) {
+    return wait_for(device, device->fetched[buffer], err);
+}
+
+static ckpt_status cuda_posted(ckpt_device *device, int buffer, ckpt_error *err) {
+    return wait_for(device, device->posted[buffer], err);
+}
+
+static const ckpt_overlap cuda_overlap = {.pin = cuda_pin,
+                                          .unpin = cuda_unpin,
+                                          .fetch = cuda_fetch,
+                                          .fetched = cuda_fetched,
+                                          .post = cuda_post,
+                                          .posted = cuda_posted};
+
 const ckpt_backend *ckpt_backend_cuda(void) {
     static const ckpt_backend backend = {
         .name = "cuda",
@@ -196,6 +282,7 @@ const ckpt_backend *ckpt_backend_cuda(void) {
         .run = cuda_run,
         .upload = cuda_upload,
         .download = cuda_download,
+        .overlap = &cuda_overlap,
     };
     return &backend;
 }

@@ -1,11 +1,13 @@
-/* The runtime: one device whose memory is the heap's, streams that do at once what they are given, graphs that
- * keep what they are given and do it again. */
+/* The runtime: one device whose memory is the heap's, streams that put their work off until somebody waits for it,
+ * graphs that keep what they are given and do it again. */
 #include "fake_cuda.h"
 
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
+#include <set>
 #include <vector>
 
 dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -19,7 +21,17 @@ struct CUgraphExec_st {
 };
 struct CUstream_st {
     CUgraph_st *capturing;
-    bool broken; /* the capture met something that cannot be captured */
+    bool broken;  /* the capture met something that cannot be captured */
+    bool running; /* its work is being done */
+    std::deque<std::function<void()>> work; /* numbered from `done` on */
+    uint64_t done;
+    bool kernels; /* it has had other work than copies */
+};
+struct CUevent_st {
+    cudaStream_t stream; /* of the last record; NULL: never recorded, and so nothing to wait for */
+    uint64_t after;      /* that many pieces of the stream's work */
+    uint64_t cost;       /* of all work that was started before it was recorded */
+    bool times;
 };
 
 namespace {
@@ -34,6 +46,11 @@ struct allocation {
 std::map<const char *, allocation> allocations;
 size_t memory_bytes = (size_t)64 << 30;
 cudaError_t driver = cudaSuccess, last_error = cudaSuccess;
+std::set<cudaStream_t> streams;
+std::map<const char *, size_t> pinned;
+/* Streams that only copy do their work at once; otherwise all work is done when somebody waits for it, and no sooner. */
+const bool copies_early = getenv("FAKE_CUDA_COPIES_EARLY") != nullptr;
+uint64_t cost; /* pieces of work started */
 
 cudaError_t note(cudaError_t error) {
     if (error != cudaSuccess) last_error = error;
@@ -46,6 +63,20 @@ void check_guards(const char *address, const allocation &a) {
     for (size_t i = 0; i < GUARD; i++)
         if (address[a.bytes + i] != 0x5A) fake_cuda_die("%zu bytes beyond an allocation have been written", i + 1);
 }
+
+/* Does the stream's work until `end` pieces of it are done. */
+void work_off(cudaStream_t stream, uint64_t end) {
+    while (stream->done < end) {
+        if (stream->running) fake_cuda_die("a stream waits for itself");
+        const std::function<void()> next = std::move(stream->work.front());
+        stream->work.pop_front();
+        stream->running = true;
+        next();
+        stream->running = false;
+        stream->done++;
+    }
+}
+void work_off(cudaStream_t stream) { work_off(stream, stream->done + stream->work.size()); }
 
 } // namespace
 
@@ -120,12 +151,31 @@ cudaError_t cudaMalloc(void **address, size_t bytes) {
 cudaError_t cudaFree(void *address) {
     auto found = allocations.find((const char *)address);
     if (!address) return cudaSuccess;
+    for (cudaStream_t stream : streams) work_off(stream); /* the device finishes before memory goes */
     if (found == allocations.end()) fake_cuda_die("cudaFree of an address that cudaMalloc did not give");
     check_guards(found->first, found->second);
     fake_counts.allocations--;
     fake_counts.requested_bytes -= found->second.bytes;
     free(found->second.base);
     allocations.erase(found);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **address, size_t bytes) {
+    *address = malloc(bytes);
+    if (!*address) return note(cudaErrorMemoryAllocation);
+    memset(*address, 0xFF, bytes);
+    pinned[(const char *)*address] = bytes;
+    fake_counts.pinned++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *address) {
+    if (!address) return cudaSuccess;
+    for (cudaStream_t stream : streams) work_off(stream);
+    if (!pinned.erase((const char *)address)) fake_cuda_die("cudaFreeHost of an address that cudaMallocHost did not give");
+    free(address);
+    fake_counts.pinned--;
     return cudaSuccess;
 }
 
@@ -137,10 +187,13 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
 
 void fake_cuda_enqueue(cudaStream_t stream, std::function<void()> work) {
     if (!stream) fake_cuda_die("work in the default stream: the program has one of its own");
-    if (stream->capturing)
+    cost++;
+    if (stream->capturing) {
         stream->capturing->work.push_back(std::move(work));
-    else
-        work();
+        return;
+    }
+    stream->work.push_back(std::move(work));
+    if (copies_early && !stream->kernels) work_off(stream);
 }
 
 void fake_cuda_launch(dim3 grid, dim3 block, cudaStream_t stream, bool meets, std::function<void()> thread) {
@@ -150,6 +203,7 @@ void fake_cuda_launch(dim3 grid, dim3 block, cudaStream_t stream, bool meets, st
         note(cudaErrorInvalidConfiguration);
         return;
     }
+    stream->kernels = true;
     fake_cuda_enqueue(stream, [=] {
         fake_counts.launches++;
         gridDim = grid;
@@ -174,6 +228,13 @@ cudaError_t cudaMemsetAsync(void *address, int value, size_t bytes, cudaStream_t
     return cudaSuccess;
 }
 
+static bool is_pinned(const void *address, size_t bytes) {
+    auto next = pinned.upper_bound((const char *)address);
+    if (next == pinned.begin()) return false;
+    --next;
+    return (size_t)((const char *)address - next->first) + bytes <= next->second;
+}
+
 /* The device's side of a copy must be its memory, the host's side must not. */
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
     const bool to_device = kind != cudaMemcpyDeviceToHost, from_device = kind != cudaMemcpyHostToDevice;
@@ -183,27 +244,82 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
         stream->broken = true;
         return note(cudaErrorStreamCaptureUnsupported);
     }
-    fake_cuda_enqueue(stream, [=] { memmove(to, from, bytes); });
+    if (to_device && from_device) {
+        fake_cuda_enqueue(stream, [=] { memmove(to, from, bytes); });
+    } else if (is_pinned(to_device ? from : to, bytes)) {
+        fake_cuda_enqueue(stream, [=] { memmove(to, from, bytes); });
+    } else if (to_device) { /* pageable memory is taken before the call returns */
+        std::vector<char> taken((const char *)from, (const char *)from + bytes);
+        fake_cuda_enqueue(stream, [=] { memcpy(to, taken.data(), bytes); });
+    } else { /* and has been written */
+        fake_cuda_enqueue(stream, [=] { memcpy(to, from, bytes); });
+        work_off(stream);
+    }
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = new CUstream_st{nullptr, false};
+    *stream = new CUstream_st{};
+    streams.insert(*stream);
     fake_counts.streams++;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     if (stream->capturing) fake_cuda_die("a stream is destroyed while it is being captured");
+    work_off(stream);
+    streams.erase(stream);
     delete stream;
     fake_counts.streams--;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    if (!stream->capturing) return cudaSuccess;
+    if (!stream->capturing) {
+        work_off(stream);
+        return cudaSuccess;
+    }
     stream->broken = true;
     return note(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    const cudaStream_t other = event->stream;
+    const uint64_t after = event->after;
+    if (other) fake_cuda_enqueue(stream, [=] {
+        if (other != stream && streams.count(other)) work_off(other, after);
+    });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
+    *event = new CUevent_st{nullptr, 0, 0, !(flags & cudaEventDisableTiming)};
+    fake_counts.events++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
+    fake_counts.events--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->stream = stream;
+    event->after = stream->done + stream->work.size();
+    event->cost = cost;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->stream && streams.count(event->stream)) work_off(event->stream, event->after);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end) {
+    if (!start->times || !end->times || !start->stream || !end->stream) return note(cudaErrorInvalidValue);
+    *milliseconds = (float)(end->cost - start->cost);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
@@ -233,6 +349,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     fake_counts.graph_launches++;
+    stream->kernels = true;
     for (const auto &work : exec->work) fake_cuda_enqueue(stream, work);
     return cudaSuccess;
 }

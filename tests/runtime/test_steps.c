@@ -122,11 +122,14 @@ static void mark_touched(step_runner *runner, unsigned char fill, unsigned char 
     const ckpt_plan_memory *m = &runner->plan->memory;
     unsigned char *region = (unsigned char *)ckpt_exec_arena(runner->exec) + runner->plan->persistent_bytes + m->workspace;
     const ckpt_scalars scalars = {.seed = 1, .valid_samples = runner->graph->batch, .total_samples = runner->graph->batch};
+    double result[2];
     memset(region, fill, m->arena);
     runner_step(runner, 0, 1e-3f);
+    MUST(ckpt_exec_result(runner->exec, result, &err), &err); /* the step has finished */
     for (uint64_t i = 0; i < m->arena; i++) touched[i] |= region[i] != fill;
     memset(region, fill, m->arena);
     MUST(ckpt_exec_evaluate(runner->exec, &scalars, true, &err), &err);
+    MUST(ckpt_exec_result(runner->exec, result, &err), &err);
     for (uint64_t i = 0; i < m->arena; i++) touched[i] |= region[i] != fill;
 }
 

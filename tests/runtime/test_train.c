@@ -206,6 +206,65 @@ static void test_verification_passes_and_can_fail(void **state) {
     assert_non_null(strstr(err.message, "step 0"));
 }
 
+/* The same batches, one at a time, each waited for. */
+static void train_step_by_step(const rig *r, const ckpt_dataset *data, int64_t batch, uint64_t seed, char hash[65]) {
+    enum { WIDTH = 64 };
+    int64_t step = 0, *classes = calloc((size_t)batch, sizeof *classes);
+    float *x = calloc((size_t)batch * WIDTH, sizeof *x);
+    int32_t *y = calloc((size_t)batch, sizeof *y);
+    double result[2];
+    for (int epoch = 0; epoch < 2; epoch++)
+        for (int64_t begin = 0; begin < (int64_t)data->samples; begin += batch, step++) {
+            const int64_t left = (int64_t)data->samples - begin, count = left < batch ? left : batch;
+            uint32_t order[256];
+            for (int64_t i = 0; i < count; i++) order[i] = (uint32_t)(begin + i);
+            memset(x, 0, (size_t)batch * WIDTH * sizeof *x);
+            ckpt_array_gather(&data->arrays[0], order, (size_t)count, x);
+            ckpt_array_gather(&data->arrays[1], order, (size_t)count, classes);
+            for (int64_t i = 0; i < batch; i++) y[i] = i < count ? (int32_t)classes[i] : -1;
+            MUST(ckpt_exec_set(r->exec, r->model.graph.input[0], x, &err), &err);
+            MUST(ckpt_exec_set(r->exec, r->model.graph.target, y, &err), &err);
+            const ckpt_scalars scalars = {.seed = seed, .step = (uint32_t)step, .learning_rate = 0.05f,
+                                          .valid_samples = count, .total_samples = count};
+            MUST(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
+            MUST(ckpt_exec_result(r->exec, result, &err), &err);
+        }
+    MUST(ckpt_train_hash(r->exec, &r->model.graph, r->ids, r->id_count, hash, &err), &err);
+    free(classes);
+    free(x);
+    free(y);
+}
+
+/* However batches and results travel, the weights are those of plain steps; with another seed they are not. */
+static void test_the_loop_is_its_steps_one_by_one(void **state) {
+    (void)state;
+    ckpt_dataset data, validation;
+    char want[65], got[65], other[65];
+    make_data(&data, 32 * 6 + 16, 3);
+    make_data(&validation, 40, 4);
+    rig r;
+    set_up(&r, 32, false, CKPT_STRATEGY_SQRT, true);
+    train_step_by_step(&r, &data, 32, 5, want);
+    tear_down(&r);
+    for (uint64_t seed = 5; seed <= 6; seed++) {
+        ckpt_train_report report;
+        set_up(&r, 32, false, CKPT_STRATEGY_SQRT, true);
+        ckpt_train_options options = options_of(&r, &data, 32);
+        options.validation = &validation;
+        options.seed = seed;
+        options.shuffle = false;
+        options.epochs = 2;
+        MUST(ckpt_train_run(&options, &report, &err), &err);
+        assert_int_equal(report.steps, 14);
+        MUST(ckpt_train_hash(r.exec, &r.model.graph, r.ids, r.id_count, seed == 5 ? got : other, &err), &err);
+        tear_down(&r);
+    }
+    assert_string_equal(got, want);
+    assert_string_not_equal(other, want);
+    ckpt_dataset_free(&data);
+    ckpt_dataset_free(&validation);
+}
+
 static void test_stop_finishes_the_step(void **state) {
     (void)state;
     rig r;
@@ -281,6 +340,7 @@ int main(void) {
         cmocka_unit_test(test_a_partial_batch_counts_only_its_samples),
         cmocka_unit_test(test_evaluation_is_the_mean_over_all_samples),
         cmocka_unit_test(test_verification_passes_and_can_fail),
+        cmocka_unit_test(test_the_loop_is_its_steps_one_by_one),
         cmocka_unit_test(test_stop_finishes_the_step),
         cmocka_unit_test(test_divergence_is_named),
         cmocka_unit_test(test_the_seed_decides),
