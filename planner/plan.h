@@ -14,6 +14,9 @@
 #include "base/status.h"
 #include "graph/graph.h"
 
+/* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. */
+typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
+
 /* What a device asks of every plan made for it. */
 typedef struct ckpt_traits {
     const char *device;              /* "cpu", "cuda" */

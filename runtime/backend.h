@@ -53,6 +53,7 @@ typedef struct ckpt_device_options {
     int index;   /* which of several devices */
     int threads; /* CPU: 0 means as many as OpenMP offers */
     bool poison; /* fill fresh memory with NaN */
+    ckpt_precision precision; /* CKPT_USAGE where the backend does not have it */
     bool no_graph; /* CUDA: start each kernel of a step instead of replaying a recorded step */
 } ckpt_device_options;
 
@@ -83,6 +84,8 @@ typedef struct ckpt_backend {
                        ckpt_error *err);
     ckpt_status (*upload)(ckpt_device *device, void *to, const void *from_host, uint64_t bytes, ckpt_error *err);
     ckpt_status (*download)(ckpt_device *device, void *to_host, const void *from, uint64_t bytes, ckpt_error *err);
+    /* What the device has and what of it nobody holds, this process' context and all; NULL where that says nothing. */
+    ckpt_status (*memory)(ckpt_device *device, uint64_t *free_bytes, uint64_t *total_bytes, ckpt_error *err);
     const ckpt_overlap *overlap; /* NULL: runs have finished when they return, and there is one input buffer */
 } ckpt_backend;
 

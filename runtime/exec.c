@@ -25,6 +25,8 @@ struct ckpt_exec {
     const uint64_t *offset; /* of tensors that outlive the step */
     int result;
     bound_plan training, evaluation;
+    bool opened;
+    uint64_t used_before; /* of the device's memory when it had been opened */
     unsigned char *gradient; /* host copy of one gradient, made by the first ckpt_exec_train_hashed */
     uint64_t gradient_bytes;
 };
@@ -98,9 +100,22 @@ static ckpt_status bind_plan(ckpt_exec *exec, bound_plan *bound, const ckpt_grap
     return CKPT_OK;
 }
 
+ckpt_status ckpt_exec_device_memory(const ckpt_exec *exec, ckpt_exec_memory *memory, ckpt_error *err) {
+    uint64_t free_bytes = 0, total = 0;
+    if (exec->backend->memory) CKPT_TRY(exec->backend->memory(exec->device, &free_bytes, &total, err));
+    const uint64_t used = total - free_bytes, before = exec->opened ? exec->used_before : used;
+    *memory = (ckpt_exec_memory){.total_bytes = total, .before_bytes = before,
+                                 .taken_bytes = used > before ? used - before : 0};
+    return CKPT_OK;
+}
+
 static ckpt_status open_device(ckpt_exec *exec, const ckpt_exec_options *options, const ckpt_plan *plan, ckpt_error *err) {
     void *arena;
+    ckpt_exec_memory memory;
     CKPT_TRY(exec->backend->open(&options->device, &exec->device, err));
+    CKPT_TRY(ckpt_exec_device_memory(exec, &memory, err));
+    exec->used_before = memory.before_bytes;
+    exec->opened = true;
     CKPT_TRY(exec->backend->allocate(exec->device, plan->memory.total, &arena, err));
     exec->arena = arena;
     return CKPT_OK;

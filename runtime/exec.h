@@ -66,6 +66,13 @@ ckpt_status ckpt_exec_result(const ckpt_exec *exec, double result[2], ckpt_error
 /* The most that the backend has handed out at once. */
 uint64_t ckpt_exec_measured_peak(const ckpt_exec *exec);
 
+/* The device's memory as the driver counts it, all processes and what no plan counts included: in use when the device
+ * had been opened and nothing was allocated, and taken since. All 0 where the backend has no such count. */
+typedef struct ckpt_exec_memory {
+    uint64_t total_bytes, before_bytes, taken_bytes;
+} ckpt_exec_memory;
+ckpt_status ckpt_exec_device_memory(const ckpt_exec *exec, ckpt_exec_memory *memory, ckpt_error *err);
+
 /* The device address of the allocation, for tests that look at every byte. */
 void *ckpt_exec_arena(const ckpt_exec *exec);
 

@@ -32,6 +32,8 @@ static ckpt_status cpu_open(const ckpt_device_options *options, ckpt_device **de
         return ckpt_fail(err, CKPT_USAGE, "%d is no number of threads", options->threads);
     if (options->index != 0)
         return ckpt_fail(err, CKPT_USAGE, "there is one CPU device, number 0, and no %d", options->index);
+    if (options->precision != CKPT_PRECISION_FP32)
+        return ckpt_fail(err, CKPT_USAGE, "the CPU's matrix products are in fp32; other precisions are for cuda");
     ckpt_device *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CPU device");
     d->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
@@ -61,7 +63,7 @@ static ckpt_status cpu_allocate(ckpt_device *device, uint64_t bytes, void **addr
     block *b = bytes <= PTRDIFF_MAX ? calloc(1, sizeof *b) : NULL;
     if (!b || posix_memalign(&b->address, alignment, bytes ? bytes : 1) != 0) {
         free(b);
-        return ckpt_fail(err, CKPT_NOMEM, "the CPU has no %llu bytes; a smaller batch or --budget needs less",
+        return ckpt_fail(err, CKPT_NOMEM, "the CPU has no %llu bytes",
                          (unsigned long long)bytes);
     }
     /* Fewer page faults and TLB misses; only advice, so failure does not matter. */

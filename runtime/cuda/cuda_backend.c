@@ -19,6 +19,7 @@ enum { BUFFERS = 2 };
 struct ckpt_device {
     int index;
     bool poison;
+    ckpt_precision precision;
     ckpt_cuda_context context;
     ckpt_cuda_replay *replay; /* NULL with no_graph */
     cudaStream_t copies;      /* of batches into input buffers */
@@ -120,11 +121,14 @@ static void cuda_close(ckpt_device *device) {
 
 static ckpt_status cuda_open(const ckpt_device_options *options, ckpt_device **device, ckpt_error *err) {
     *device = NULL;
+    if (options->precision == CKPT_PRECISION_BF16)
+        return ckpt_fail(err, CKPT_USAGE, "CUDA products in bf16 are not supported yet; use fp32 or tf32");
     CKPT_TRY(select_device(options->index, err));
     ckpt_device *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CUDA device");
     d->index = options->index;
     d->poison = options->poison;
+    d->precision = options->precision;
     d->context.slot_index = -1;
     ckpt_status status = enter(d, err);
     if (status == CKPT_OK) status = prepare(d, options, err);
@@ -147,7 +151,7 @@ static ckpt_status cuda_allocate(ckpt_device *device, uint64_t bytes, void **add
         (void)cudaMemGetInfo(&free_bytes, &total);
         free(b);
         return ckpt_fail(err, CKPT_NOMEM,
-                         "CUDA device %d has no %" PRIu64 " bytes (%zu of %zu are free); a smaller batch or --budget needs less",
+                         "CUDA device %d has no %" PRIu64 " bytes (%zu of %zu are free)",
                          device->index, bytes, free_bytes, total);
     }
     if (device->poison && bytes) error = cudaMemsetAsync(b->address, 0xFF, bytes, device->context.stream);
@@ -175,6 +179,15 @@ static void cuda_release(ckpt_device *device, void *address) {
         free(b);
         return;
     }
+}
+
+static ckpt_status cuda_memory(ckpt_device *device, uint64_t *free_bytes, uint64_t *total_bytes, ckpt_error *err) {
+    size_t free_now = 0, total = 0;
+    CKPT_TRY(enter(device, err));
+    const cudaError_t error = cudaMemGetInfo(&free_now, &total);
+    *free_bytes = free_now;
+    *total_bytes = total;
+    return error == cudaSuccess ? CKPT_OK : fail(err, "the device's memory is not told", error);
 }
 
 static uint64_t cuda_peak_bytes(const ckpt_device *device) { return device->peak_bytes; }
@@ -282,6 +295,7 @@ const ckpt_backend *ckpt_backend_cuda(void) {
         .run = cuda_run,
         .upload = cuda_upload,
         .download = cuda_download,
+        .memory = cuda_memory,
         .overlap = &cuda_overlap,
     };
     return &backend;

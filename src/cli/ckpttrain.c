@@ -48,7 +48,7 @@ static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *ba
     return status != CKPT_OK ? status : told;
 }
 
-static ckpt_status run(const ckpt_cli_options *o, ckpt_error *err) {
+static ckpt_status run(ckpt_cli_options *o, ckpt_error *err) {
     const ckpt_backend *backend;
     const char *note;
     ckpt_job job;

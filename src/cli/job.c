@@ -128,7 +128,8 @@ ckpt_status ckpt_job_budget(const ckpt_cli_options *o, const ckpt_traits *traits
     *bytes = o->budget_bytes;
     if (!o->budget_auto) return CKPT_OK;
     if (strcmp(traits->device, "cpu") != 0)
-        return ckpt_fail(err, CKPT_USAGE, "--budget auto is for the CPU; give the %s device's bytes", traits->device);
+        return ckpt_fail(err, CKPT_USAGE, "--budget auto: only ckpttrain can ask the %s device what is free; give a size",
+                         traits->device);
     return ckpt_device_host_budget(bytes, err);
 }
 

@@ -27,7 +27,6 @@ typedef enum ckpt_option {
 } ckpt_option;
 
 typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;
-typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
 
 typedef enum ckpt_format {
     CKPT_FORMAT_TEXT,
@@ -52,7 +51,7 @@ typedef struct ckpt_cli_options {
     int untie;     /* ckpt_untie */
     int loss;      /* CKPT_CLI_LOSS_AUTO, or an index into ckpt_loss_choices */
     int device, device_index;
-    int precision;
+    int precision; /* ckpt_precision */
 
     int strategy; /* ckpt_strategy, with --checkpoint and what other options imply worked in */
     int64_t every;
@@ -67,7 +66,7 @@ typedef struct ckpt_cli_options {
     double lr;
     uint64_t seed;
     int shuffle, preserve_rng;
-    bool verify;
+    bool verify, no_graph;
     int64_t threads; /* 0: as many as there are */
 
     int format; /* ckpt_format: of --output where there is one, else of stdout */

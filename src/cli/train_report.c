@@ -37,6 +37,10 @@ ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options
     printf("Peak memory usage: %.2f MB with Checkpoint = %s", (double)ckpt_exec_measured_peak(s->exec) / 1e6, checkpoint_word(o));
     printf(" (planned %s bytes", ckpt_console_count(s->plan->memory.total, bytes));
     printf(", measured %s bytes)\n", ckpt_console_count(ckpt_exec_measured_peak(s->exec), bytes));
+    if (s->memory.total_bytes) {
+        printf("Device memory: %s bytes taken since it was opened", ckpt_console_count(s->memory.taken_bytes, bytes));
+        printf(", %s before (the context, and other processes)\n", ckpt_console_count(s->memory.before_bytes, bytes));
+    }
     return CKPT_OK;
 }
 
@@ -46,18 +50,27 @@ static json_t *loss_or_null(const ckpt_train_report *r, double value) {
     return r->steps && value - value == 0 ? json_real(value) : json_null();
 }
 
+/* The driver's count, of all processes; null where there is no driver. */
+static json_t *device_memory(const ckpt_session *s) {
+    const ckpt_exec_memory *m = &s->memory;
+    return !m->total_bytes ? json_null()
+                           : json_pack("{s:I, s:I, s:I}", "total", (json_int_t)m->total_bytes, "context_and_others",
+                                       (json_int_t)m->before_bytes, "taken",
+                                       (json_int_t)m->taken_bytes);
+}
+
 ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
     const ckpt_train_report *r = &s->report;
     json_t *val = r->val_loss >= 0 ? json_pack("{s:o, s:o}", "loss", real_or_null(r->val_loss), "accuracy",
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I}, s:i, s:f, s:f, s:s, s:s}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:s, s:s}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
                   "loss", "first", loss_or_null(r, r->first_loss), "last", loss_or_null(r, r->last_loss), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
-                  "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "recomputed_nodes_per_step",
+                  "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
                   samples_per_second(r), "weights_sha256", s->weights_sha256, "verify", verification(s)),
         err);

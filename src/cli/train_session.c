@@ -1,36 +1,69 @@
 #include "cli/train_session.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/units.h"
 #include "cli/devices.h"
 #include "proto/atomic_file.h"
 #include "proto/onnx_file.h"
 
-/* Whether the device opens at all. */
-static ckpt_status try_device(const ckpt_backend *backend, const ckpt_cli_options *o, ckpt_error *err) {
+/* Whether the device opens at all, and nine tenths of what it then has free: the rest is for what no plan counts, such
+ * as recorded steps and the kernels of cublasLt. */
+static ckpt_status try_device(const ckpt_backend *backend, const ckpt_cli_options *o, uint64_t *free_bytes, ckpt_error *err) {
     ckpt_device *device;
+    uint64_t total;
     const ckpt_device_options options = {.index = o->device_index};
+    if (!backend->memory) return ckpt_device_host_budget(free_bytes, err);
     CKPT_TRY(backend->open(&options, &device, err));
+    const ckpt_status status = backend->memory(device, free_bytes, &total, err);
     backend->close(device);
-    return CKPT_OK;
+    *free_bytes = *free_bytes / 10 * 9;
+    return status;
 }
 
-ckpt_status ckpt_session_choose_device(const ckpt_cli_options *o, const ckpt_backend **backend, const char **note,
+ckpt_status ckpt_session_choose_device(ckpt_cli_options *o, const ckpt_backend **backend, const char **note,
                                        ckpt_error *err) {
     const ckpt_backend *cuda = ckpt_backend_cuda();
+    uint64_t free_bytes = 0;
     *note = NULL;
     *backend = ckpt_backend_cpu();
     if (o->device == CKPT_DEVICE_CUDA) {
         if (!cuda) return ckpt_fail(err, CKPT_FAILED, "--device cuda: this build has no CUDA backend; build with the preset cuda, or use --device cpu");
-        if (try_device(cuda, o, err) != CKPT_OK) return ckpt_fail_in(err, "--device cuda");
+        if (try_device(cuda, o, &free_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--device cuda");
         *backend = cuda;
     } else if (o->device == CKPT_DEVICE_AUTO) {
-        if (cuda && try_device(cuda, o, err) == CKPT_OK) *backend = cuda;
+        if (cuda && try_device(cuda, o, &free_bytes, err) == CKPT_OK) *backend = cuda;
         else *note = cuda ? "no usable NVIDIA GPU: training on the CPU" : "built without CUDA: training on the CPU";
     }
+    if (o->budget_auto && *backend == cuda) {
+        o->budget_auto = false;
+        o->budget_bytes = free_bytes;
+    }
     return ckpt_device_check_precision(o, (*backend)->name, err);
+}
+
+/* Out of memory under this plan: which one would do? */
+static ckpt_status say_what_fits(const ckpt_cli_options *o, const ckpt_session *s, ckpt_error *err) {
+    uint64_t bytes = 0;
+    ckpt_plan *plan = NULL;
+    ckpt_error own;
+    char size[CKPT_SIZE_TEXT];
+    const ckpt_plan_options smallest = {.strategy = CKPT_STRATEGY_MIN};
+    if (try_device(s->backend, o, &bytes, &own) != CKPT_OK) return CKPT_NOMEM;
+    const ckpt_plan_options fitting = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = bytes};
+    if (bytes < s->plan->memory.total && ckpt_job_plan_strategy(s->job, &fitting, s->backend->traits, &plan, &own) == CKPT_OK) {
+        const ckpt_plan_compute compute = ckpt_job_compute(s->job, plan);
+        ckpt_fail(err, CKPT_NOMEM, "%s; --budget %" PRIu64 " would fit: %s, recomputing %.1f%%", err->message,
+                  bytes, ckpt_units_format_size(plan->memory.total, size), 100 * ckpt_compute_recompute_fraction(&compute));
+    } else if (ckpt_job_plan_strategy(s->job, &smallest, s->backend->traits, &plan, &own) == CKPT_OK) {
+        ckpt_fail(err, CKPT_NOMEM, "%s; the smallest plan needs %s: use a smaller --batch or --micro-batch",
+                  err->message, ckpt_units_format_size(plan->memory.total, size));
+    }
+    ckpt_plan_free(plan);
+    return CKPT_NOMEM;
 }
 
 static bool same_file(const char *a, const char *b) {
@@ -75,7 +108,8 @@ static ckpt_status upload_weights(const ckpt_job *job, const ckpt_plan *plan, ck
 static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const ckpt_plan *plan, ckpt_exec **exec,
                              ckpt_error *err) {
     const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
-                                       .device = {.index = o->device_index, .threads = (int)o->threads}};
+                                       .device = {.index = o->device_index, .threads = (int)o->threads, .no_graph = o->no_graph,
+                                                  .precision = (ckpt_precision)o->precision}};
     CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
     return upload_weights(s->job, plan, *exec, err);
 }
@@ -85,7 +119,8 @@ static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_err
     CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
-    CKPT_TRY(open_exec(o, s, s->plan, &s->exec, err));
+    const ckpt_status opened = open_exec(o, s, s->plan, &s->exec, err);
+    if (opened != CKPT_OK) return opened == CKPT_NOMEM ? say_what_fits(o, s, err) : opened;
     if (o->verify) {
         CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
         if (open_exec(o, s, s->reference_plan, &s->reference, err) != CKPT_OK)
@@ -162,6 +197,7 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
     ckpt_error own; /* these calls must not clear the message that says why training ended */
     ckpt_status kept = CKPT_OK;
     if (ckpt_session_has_report(s, status)) kept = hash_weights(s, &own);
+    if (kept == CKPT_OK && ckpt_session_has_report(s, status)) kept = ckpt_exec_device_memory(s->exec, &s->memory, &own);
     if (kept == CKPT_OK && o->save && (status == CKPT_OK || status == CKPT_INTERRUPTED)) kept = save(s, o, &own);
     if (kept != CKPT_OK) {
         *err = own;

@@ -23,15 +23,16 @@ typedef struct ckpt_session {
     ckpt_exec *exec, *reference; /* reference: --verify */
     ckpt_progress progress;
     ckpt_train_report report;
+    ckpt_exec_memory memory; /* when training had ended */
     char weights_sha256[65];
 } ckpt_session;
 
 /* The backend that --device asks for; `auto` takes the GPU where one can be used, otherwise the CPU and says so in
- * *note. CKPT_FAILED: --device cuda without a usable GPU. */
-ckpt_status ckpt_session_choose_device(const ckpt_cli_options *options, const ckpt_backend **backend, const char **note,
+ * *note. --budget auto becomes what the device has free. CKPT_FAILED: --device cuda without a usable GPU. */
+ckpt_status ckpt_session_choose_device(ckpt_cli_options *options, const ckpt_backend **backend, const char **note,
                                        ckpt_error *err);
 
-/* Plans, allocates and uploads the weights. Also finds out now whether --save and --log will be able to
+/* Plans, allocates and uploads the weights. CKPT_NOMEM names the plan that would fit. Also finds out now whether --save and --log will be able to
  * write. */
 ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
                               ckpt_session *session, ckpt_error *err);

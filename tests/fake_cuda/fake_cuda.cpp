@@ -44,8 +44,13 @@ struct allocation {
     size_t bytes;
 };
 std::map<const char *, allocation> allocations;
-size_t memory_bytes = (size_t)64 << 30;
-cudaError_t driver = cudaSuccess, last_error = cudaSuccess;
+/* A program that cannot call fake_cuda_set_... is told by its environment. */
+unsigned long long number_in(const char *name, unsigned long long otherwise) {
+    const char *text = getenv(name);
+    return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+size_t memory_bytes = number_in("FAKE_CUDA_MEMORY", 64ull << 30);
+cudaError_t driver = (cudaError_t)number_in("FAKE_CUDA_DRIVER", cudaSuccess), last_error = cudaSuccess;
 std::set<cudaStream_t> streams;
 std::map<const char *, size_t> pinned;
 /* Streams that only copy do their work at once; otherwise all work is done when somebody waits for it, and no sooner. */

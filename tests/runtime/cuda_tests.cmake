@@ -5,3 +5,6 @@ foreach(suite golden steps train)
   target_compile_definitions(test_${suite}_cuda PRIVATE CKPT_TEST_BACKEND=ckpt_backend_cuda)
   target_compile_options(test_${suite}_cuda PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_suite.h)
 endforeach()
+add_test(NAME weights_cuda COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_weights.sh $<TARGET_FILE:ckpttrain>
+  ${PROJECT_SOURCE_DIR}/models 100)
+set_tests_properties(weights_cuda PROPERTIES SKIP_RETURN_CODE 77 LABELS gpu TIMEOUT 600)
