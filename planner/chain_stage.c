@@ -89,7 +89,7 @@ static void set_last(const replay *r, const int *tensor, int count, int value) {
 /* The input that output 0 is written over, or -1; the rule of liveness.c. */
 static int written_over(const replay *r, const ckpt_node *node, int at) {
     const ckpt_graph *g = r->stages->graph;
-    unsigned mask = ckpt_op_info(node->op)->inplace;
+    const uint64_t mask = ckpt_op_info(node->op)->inplace;
     if (node->out_count < 1 || !ckpt_tensor_is_step(g, node->out[0])) return -1;
     for (int i = 0; i < node->in_count; i++) {
         int t = node->in[i];

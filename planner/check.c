@@ -201,7 +201,7 @@ static ckpt_status check_reuse(const replay *r, int s, int k, ckpt_error *err) {
     const ckpt_plan_step *step = &r->plan->step[s];
     const ckpt_instance *x = &r->plan->instance[k];
     const ckpt_instance *over = &r->plan->instance[x->reuses];
-    const unsigned mask = ckpt_op_info(r->graph->node[step->node].op)->inplace;
+    const uint64_t mask = ckpt_op_info(r->graph->node[step->node].op)->inplace;
     int permitted = 0, forbidden = 0;
     for (int i = 0; i < CKPT_MAX_IN; i++) {
         if (step->in[i] != x->reuses) continue;

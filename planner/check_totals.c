@@ -118,7 +118,7 @@ static uint64_t straight_live_peak(const ckpt_graph *g, uint64_t alignment, int 
     uint64_t live = 0, peak = 0;
     for (int n = 0; n < g->node_count; n++) {
         const ckpt_node *node = &g->node[n];
-        const unsigned mask = ckpt_op_info(node->op)->inplace;
+        const uint64_t mask = ckpt_op_info(node->op)->inplace;
         uint64_t saved = 0, freed = 0;
         for (int i = 0; i < node->out_count; i++) {
             if (node->out[i] < 0 || g->tensor[node->out[i]].role != CKPT_ROLE_STEP) continue;
@@ -129,9 +129,9 @@ static uint64_t straight_live_peak(const ckpt_graph *g, uint64_t alignment, int 
         for (int i = 0; i < node->in_count; i++) {
             const int t = node->in[i];
             if (t < 0 || g->tensor[t].role != CKPT_ROLE_STEP || last[t] != n) continue;
-            unsigned places = 0;
-            for (int j = 0; j < node->in_count && j < CKPT_MAX_IN; j++) places |= (unsigned)(node->in[j] == t) << j;
-            if (places & ((1u << i) - 1)) continue; /* counted at its first place */
+            uint64_t places = 0;
+            for (int j = 0; j < node->in_count && j < CKPT_MAX_IN; j++) places |= (uint64_t)(node->in[j] == t) << j;
+            if (places & (((uint64_t)1 << i) - 1)) continue; /* counted at its first place */
             const uint64_t bytes = padded(ckpt_tensor_bytes(&g->tensor[t]), alignment);
             freed += bytes;
             if (saved == 0 && (places & ~mask) == 0 && node->out_count > 0 && node->out[0] >= 0 &&

@@ -49,7 +49,7 @@ static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *sche
  * by element. */
 static int dying_input(const ckpt_graph *g, const ckpt_plan_step *step, const ckpt_liveness *live) {
     const ckpt_node *node = &g->node[step->node];
-    const unsigned mask = ckpt_op_info(node->op)->inplace;
+    const uint64_t mask = ckpt_op_info(node->op)->inplace;
     if (step->out[0] < 0) return -1;
     const ckpt_instance *out = &live->instance[step->out[0]];
     for (int i = 0; i < node->in_count; i++) {

@@ -74,6 +74,7 @@ typedef struct ckpt_overlap {
 typedef struct ckpt_backend {
     const char *name;
     const ckpt_traits *traits;
+    bool (*supports)(ckpt_op op); /* whether there is a kernel, for refusals before anything is allocated */
     ckpt_status (*open)(const ckpt_device_options *options, ckpt_device **device, ckpt_error *err);
     void (*close)(ckpt_device *device); /* frees what is still allocated */
     ckpt_status (*allocate)(ckpt_device *device, uint64_t bytes, void **address, ckpt_error *err); /* CKPT_NOMEM */
@@ -92,7 +93,6 @@ typedef struct ckpt_backend {
 const ckpt_backend *ckpt_backend_cpu(void);
 const ckpt_backend *ckpt_backend_cuda(void);
 
-/* "Does this backend have a kernel for the op?" for refusals before anything is allocated. */
 bool ckpt_cpu_supports(ckpt_op op);
 bool ckpt_cuda_supports(ckpt_op op);
 

@@ -128,6 +128,7 @@ const ckpt_backend *ckpt_backend_cpu(void) {
     static const ckpt_backend backend = {
         .name = "cpu",
         .traits = &cpu_traits,
+        .supports = ckpt_cpu_supports,
         .open = cpu_open,
         .close = cpu_close,
         .allocate = cpu_allocate,

@@ -286,6 +286,7 @@ const ckpt_backend *ckpt_backend_cuda(void) {
     static const ckpt_backend backend = {
         .name = "cuda",
         .traits = &cuda_traits,
+        .supports = ckpt_cuda_supports,
         .open = cuda_open,
         .close = cuda_close,
         .allocate = cuda_allocate,

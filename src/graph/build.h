@@ -62,6 +62,59 @@ ckpt_status ckpt_build_reduce(ckpt_graph *graph, const char *name, const ckpt_vi
 ckpt_status ckpt_build_cast(ckpt_graph *graph, const char *name, const ckpt_view *x, ckpt_dtype to, ckpt_view *y,
                             ckpt_error *err);
 
+/* Broadcasting to y's dims, which must be filled in; ckpt_build_reduce undoes it. f32. */
+ckpt_status ckpt_build_expand(ckpt_graph *graph, const char *name, const ckpt_view *x, ckpt_view *y, ckpt_error *err);
+
+/* The largest values over axes, as in ckpt_build_reduce; or the least. */
+ckpt_status ckpt_build_reduce_max(ckpt_graph *graph, const char *name, const ckpt_view *x, uint32_t axes, bool keep_dims,
+                                  bool least, ckpt_view *y, ckpt_error *err);
+
+/* x (batch, in_channels, ...), w (out, in / groups, kernel...) or transposed (in, out / groups, kernel...). `window` has
+ * axes, groups, kernel, stride, dilation, before, dense and coarse; the rest is filled in. b: -1 or a channel's bias. */
+ckpt_status ckpt_build_conv(ckpt_graph *graph, const char *name, const ckpt_view *x, const ckpt_view *w, int b,
+                            const ckpt_window_attr *window, bool transposed, ckpt_view *y, ckpt_error *err);
+
+/* op: CKPT_OP_MAXPOOL or CKPT_OP_AVGPOOL. indices: NULL, or the view of MaxPool's second output. */
+ckpt_status ckpt_build_pool(ckpt_graph *graph, const char *name, ckpt_op op, const ckpt_view *x,
+                            const ckpt_window_attr *window, ckpt_view *y, ckpt_view *indices, ckpt_error *err);
+
+/* x (batch, channels, ...); statistics over a group's channels and all further axes. */
+ckpt_status ckpt_build_groupnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias, int64_t groups,
+                                 float epsilon, ckpt_view *y, ckpt_error *err);
+
+/* The same over the batch and all axes behind the channels; running: mean and variance, a value a channel each. */
+ckpt_status ckpt_build_batchnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias,
+                                 const int running[2], float epsilon, ckpt_view *y, ckpt_error *err);
+
+/* slice->rank, part, whole, start and step are filled in. */
+ckpt_status ckpt_build_slice(ckpt_graph *graph, const char *name, const ckpt_slice_attr *slice, const ckpt_view *whole,
+                             ckpt_view *part, ckpt_error *err);
+ckpt_status ckpt_build_place(ckpt_graph *graph, const char *name, const ckpt_slice_attr *slice, const ckpt_view *part,
+                             ckpt_view *whole, ckpt_error *err);
+ckpt_status ckpt_build_concat(ckpt_graph *graph, const char *name, int count, const ckpt_view *x, int axis, ckpt_view *y,
+                              ckpt_error *err);
+ckpt_status ckpt_build_gather(ckpt_graph *graph, const char *name, const ckpt_view *data, const ckpt_view *indices, int axis,
+                              ckpt_view *y, ckpt_error *err);
+
+/* operand: condition, a, b; broadcast to each other. */
+ckpt_status ckpt_build_select(ckpt_graph *graph, const char *name, const ckpt_view operand[3], ckpt_view *y, ckpt_error *err);
+/* CKPT_COMPARE_NOT: give a twice. */
+ckpt_status ckpt_build_compare(ckpt_graph *graph, const char *name, ckpt_compare kind, const ckpt_view *a, const ckpt_view *b,
+                               ckpt_view *c, ckpt_error *err);
+
+/* To y's dims, which must be filled in. */
+ckpt_status ckpt_build_resize(ckpt_graph *graph, const char *name, ckpt_resize mode, const ckpt_view *x, ckpt_view *y,
+                              ckpt_error *err);
+
+/* in: q, k, v and a mask or -1; y's dims must be filled in. weights: NULL, or the view of what the softmax is of. */
+ckpt_status ckpt_build_attention(ckpt_graph *graph, const char *name, const ckpt_attention_attr *attention, const int in[4],
+                                 ckpt_view *y, ckpt_view *weights, ckpt_error *err);
+
+/* What the functions above end with: the node and its output of y's dims; one more output of the newest node. */
+ckpt_status ckpt_build_node(ckpt_graph *graph, const char *name, ckpt_op op, const ckpt_attr *attr, int in_count,
+                            const int *in, ckpt_dtype dtype, ckpt_view *y, ckpt_error *err);
+ckpt_status ckpt_build_output(ckpt_graph *graph, ckpt_dtype dtype, const ckpt_view *like, ckpt_view *out, ckpt_error *err);
+
 /* Broadcasting geometry of a op b: fills attr (dims merged) and the output shape. CKPT_MODEL: not broadcastable. */
 ckpt_status ckpt_broadcast(const ckpt_view *a, const ckpt_view *b, ckpt_binary_attr *attr, ckpt_view *out,
                            ckpt_error *err);

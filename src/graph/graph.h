@@ -21,7 +21,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 
-enum { CKPT_MAX_RANK = 8, CKPT_MAX_IN = 4, CKPT_MAX_OUT = 3 };
+enum { CKPT_MAX_RANK = 8, CKPT_MAX_IN = 64, CKPT_MAX_OUT = 4, CKPT_MAX_SPATIAL = 3 };
 
 /* X(name, bytes of an element) */
 #define CKPT_DTYPE_LIST(X) X(F32, 4) X(F64, 8) X(I32, 4) X(I64, 8) X(BOOL, 1) X(F16, 2) X(BF16, 2)
@@ -51,7 +51,7 @@ typedef struct ckpt_tensor {
     int64_t count;      /* product of dim: checked when the tensor is made */
     int producer;       /* node that makes a STEP tensor, else -1 */
     int owner;          /* GRADSUM, STATE: the parameter it belongs to; otherwise -1 */
-    const void *source; /* PARAM, CONST: the TensorProto that holds the values, or NULL */
+    const void *source; /* PARAM, CONST: the TensorProto that holds the values, one for all where it has one; or NULL */
     const void *data;   /* CONST: values held in the graph's own pool (dtype's layout), or NULL */
 } ckpt_tensor;
 
@@ -114,6 +114,51 @@ typedef struct ckpt_transpose_attr {
     int perm[CKPT_MAX_RANK];
 } ckpt_transpose_attr;
 
+/* Windows over up to three axes behind the batch and the channels, where the larger of two tensors (Conv's and the
+ * pools' input, ConvTranspose's output) lies in `dense` and the smaller in `coarse`: output o of a Conv reads
+ * dense[o * stride + tap * dilation - before]. */
+typedef struct ckpt_window_attr {
+    int axes;
+    int64_t batch, in_channels, out_channels, groups;
+    int64_t dense[CKPT_MAX_SPATIAL], coarse[CKPT_MAX_SPATIAL];
+    int64_t kernel[CKPT_MAX_SPATIAL], stride[CKPT_MAX_SPATIAL], dilation[CKPT_MAX_SPATIAL], before[CKPT_MAX_SPATIAL];
+    bool count_padding; /* AveragePool: what lies outside counts as a zero */
+    uint64_t flops;
+} ckpt_window_attr;
+
+typedef enum ckpt_fill { CKPT_FILL_CONSTANT, CKPT_FILL_REFLECT, CKPT_FILL_EDGE, CKPT_FILL_WRAP } ckpt_fill;
+
+/* part[i] is whole[start + i * step] along each axis. PLACE fills the rest of the whole with `value`, or with the part's
+ * own values seen again; SLICE with such a fill adds them up again. */
+typedef struct ckpt_slice_attr {
+    int rank;
+    int64_t whole[CKPT_MAX_RANK], part[CKPT_MAX_RANK], start[CKPT_MAX_RANK], step[CKPT_MAX_RANK];
+    ckpt_fill fill;
+    float value;
+} ckpt_slice_attr;
+
+/* y = condition ? a : b; strides of the three in this order, 0 where broadcast. */
+typedef struct ckpt_select_attr {
+    int rank;
+    int64_t dim[CKPT_MAX_RANK], stride[3][CKPT_MAX_RANK];
+} ckpt_select_attr;
+
+typedef enum ckpt_compare {
+    CKPT_COMPARE_EQUAL, CKPT_COMPARE_LESS, CKPT_COMPARE_LESS_EQUAL, CKPT_COMPARE_GREATER, CKPT_COMPARE_GREATER_EQUAL,
+    CKPT_COMPARE_AND, CKPT_COMPARE_OR, CKPT_COMPARE_XOR, CKPT_COMPARE_NOT
+} ckpt_compare;
+
+/* ONNX Attention: `heads` queries share kv_heads keys and values; head_in and head_out are the sizes of a head of the
+ * keys and of the values. packed: the heads of the queries,
+ * packed_keys: those of keys and values, lie beside each other in a row (3-D inputs). */
+typedef struct ckpt_attention_attr {
+    int64_t batch, heads, kv_heads, queries, keys, head_in, head_out;
+    float scale, softcap;
+    bool causal, packed, packed_keys;
+} ckpt_attention_attr;
+
+typedef enum ckpt_resize { CKPT_RESIZE_NEAREST, CKPT_RESIZE_LINEAR, CKPT_RESIZE_CUBIC } ckpt_resize;
+
 typedef union ckpt_attr {
     ckpt_linear_attr linear;
     ckpt_matmul_attr matmul;
@@ -128,6 +173,35 @@ typedef union ckpt_attr {
     } axis;
     ckpt_transpose_attr transpose;
     ckpt_reduce_attr reduce;
+    ckpt_window_attr window;
+    ckpt_slice_attr slice;
+    ckpt_select_attr select;
+    ckpt_attention_attr attention;
+    struct {
+        ckpt_compare kind;
+        ckpt_binary_attr geometry; /* its own kind is not used */
+    } compare;
+    struct {
+        int64_t outer, axis, inner; /* of the data; each index takes `inner` values, an outer at a time */
+        int64_t picks;
+    } gather;
+    struct {
+        int64_t batch, channels, groups, inner; /* scale and bias are a channel's, statistics a group's */
+        float epsilon;
+    } group;
+    struct {
+        int64_t batch, channels, inner, size;
+        float alpha, beta, bias;
+    } lrn;
+    struct {
+        int rank;
+        int64_t from[CKPT_MAX_RANK], to[CKPT_MAX_RANK];
+        ckpt_resize mode;
+    } resize;
+    struct {
+        int64_t outer, rows, cols, diagonal;
+        bool upper;
+    } triangle;
     struct {
         ckpt_loss kind;
         int64_t rows, cols;      /* CE, NLL: cols classes, one target a row. BCE, MSE: rows * cols values */
@@ -156,6 +230,7 @@ typedef struct ckpt_node {
     ckpt_phase phase;
     ckpt_when when;
     const char *name; /* the file's name for it, or one made from its op; unique among forward nodes */
+    const char *origin; /* forward: the file's node that it comes from, as messages name it, or NULL; shared by copies */
     int layer;        /* index into layer[], -1 where it belongs to none; gradient nodes have their forward node's */
     int in_count, out_count;
     int in[CKPT_MAX_IN]; /* tensor ids; an optional input that is absent at the end is not counted, inside is -1 */

@@ -79,6 +79,8 @@ ckpt_status ckpt_loss_choose(ckpt_graph *graph, ckpt_loss_question *q, ckpt_erro
     if (q->automatic) choose(graph, q, &why);
     fold(graph, q);
     const bool classes = q->loss == CKPT_LOSS_CE || q->loss == CKPT_LOSS_NLL;
+    /* Fully convolutional classifiers: the classes of [batch, classes, 1, 1] lie along its last axis as well. */
+    while (classes && q->prediction.rank > 2 && q->prediction.dim[q->prediction.rank - 1] == 1) q->prediction.rank--;
     if (classes && (q->prediction.rank < 2 || q->prediction.dim[q->prediction.rank - 1] < 2))
         return ckpt_fail(err, CKPT_MODEL, "%s needs an output with at least 2 classes along its last axis; use --loss bce or mse",
                          long_names[q->loss]);

@@ -30,6 +30,7 @@ int ckpt_act_flops(ckpt_act act) { return acts[act].flops; }
 ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node) {
     const ckpt_node *n = &graph->node[node];
     ckpt_cost cost = rows[n->op].cost(graph, n);
+    if (cost.bytes) return cost;
     for (int i = 0; i < n->in_count; i++)
         if (n->in[i] >= 0) cost.bytes += ckpt_tensor_bytes(&graph->tensor[n->in[i]]);
     for (int i = 0; i < n->out_count; i++)

@@ -14,8 +14,20 @@
  *   SOFTMAX, LOGSOFTMAX  x -> y               along attr.axis
  *   TRANSPOSE     x -> y
  *   REDUCE_SUM    x -> y
- *   EXPAND        y -> x                      the gradient of REDUCE_SUM: attr.reduce of it; x = alpha * broadcast y
+ *   EXPAND        y -> x                      x = alpha * broadcast y, attr.reduce of the REDUCE_SUM that undoes it
  *   CAST          x -> y                      by the tensors' types
+ *   CONV, CONV_TRANSPOSE  x w [b] -> y        x: batch, channels, up to 3 axes
+ *   MAXPOOL       x -> y [indices]            AVGPOOL  x -> y
+ *   BATCHNORM     x scale bias mean variance -> y  attr.group; by the batch's statistics
+ *   GROUPNORM     x scale bias -> y           InstanceNormalization has a group a channel
+ *   LRN           x -> y
+ *   CONCAT        x0 x1 ... -> y              y is attr.axis; an input has its share of the axis
+ *   SLICE         whole -> part               PLACE  part -> whole
+ *   GATHER        data indices -> y
+ *   SELECT        condition a b -> y          COMPARE  a [b] -> c (bool)
+ *   REDUCE_MAX    x -> y                      attr.reduce; alpha -1: the least
+ *   RESIZE        x -> y                      TRIANGLE  x -> y
+ *   ATTENTION     q k v [mask] -> y [qk]
  *   LOSS          prediction target -> result                adds to result
  *   LOSS_GRAD     prediction target -> gradient
  *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; none for IDENTITY, NEG, SCALE
@@ -24,6 +36,8 @@
  *   LAYERNORM_DX  dy x [scale] -> dx          statistics recomputed from x
  *   LAYERNORM_DP  dy x -> dscale [dbias]
  *   SOFTMAX_GRAD, LOGSOFTMAX_GRAD  dy y -> dx
+ *   the other gradients                       as tapes.def says
+ *   PLACE         dpart [sum] -> dwhole       SLICE's gradient, added to the sum
  *   ZERO          -> t
  *   SGD  w g -> w      MOMENTUM  w g m -> w m      ADAM, ADAMW  w g m v -> w m v
  * CE and NLL targets are i32 class numbers, a negative one counts for nothing; BCE and MSE targets are f32.
@@ -37,7 +51,7 @@ enum { CKPT_MATMUL = 1, CKPT_RANDOM = 2, CKPT_SPECIAL = 4 };
 
 typedef struct ckpt_cost {
     uint64_t flops; /* multiply and add count as two */
-    uint64_t bytes; /* each input read once, each output written once */
+    uint64_t bytes; /* each input read once, each output written once; ops that pick read what they pick */
 } ckpt_cost;
 
 struct ckpt_autodiff;
@@ -45,7 +59,7 @@ struct ckpt_autodiff;
 typedef struct ckpt_op_row {
     const char *name;
     unsigned flags;
-    unsigned inplace;
+    uint64_t inplace;
     ckpt_cost (*cost)(const ckpt_graph *graph, const ckpt_node *node);
     /* Appends the gradient nodes of forward node `node` and hands gradients to its inputs (autodiff.h). */
     ckpt_status (*gradient)(struct ckpt_autodiff *ad, int node, ckpt_error *err);

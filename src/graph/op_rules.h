@@ -10,6 +10,11 @@ ckpt_cost ckpt_cost_matmul(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_act(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_layernorm(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_softmax(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_window(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_lrn(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_copy(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_resize(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_attention(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_loss(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_update(const ckpt_graph *graph, const ckpt_node *node);
 
@@ -22,6 +27,11 @@ ckpt_status ckpt_gradient_softmax(struct ckpt_autodiff *ad, int node, ckpt_error
 ckpt_status ckpt_gradient_logsoftmax(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_transpose(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_reduce_sum(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_expand(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_concat(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_slice(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_place(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_taped(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_cast(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 
 #endif

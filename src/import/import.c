@@ -132,6 +132,11 @@ ckpt_status ckpt_import_input(ckpt_import *im, const Onnx__NodeProto *node, size
     return CKPT_OK;
 }
 
+const ckpt_value *ckpt_import_value(const ckpt_import *im, const Onnx__NodeProto *node, size_t i) {
+    const ckpt_value *value = ckpt_import_has_input(node, i) ? find_value(im, node->input[i]) : NULL;
+    return value && !value->failure ? value : NULL;
+}
+
 ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t **values, int *count) {
     ckpt_value *value;
     ckpt_onnx_tensor_info info;
@@ -146,15 +151,24 @@ ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_
     return ckpt_onnx_tensor_read_i64(im->model->file, value->proto, *values, info.count, im->err);
 }
 
-ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, size_t i, float *number) {
+ckpt_status ckpt_import_float_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int most, float *values,
+                                    int *count) {
     ckpt_value *value;
     ckpt_onnx_tensor_info info;
     CKPT_TRY(look_up(im, node, i, &value));
     if (!value->proto)
         return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is computed; it must be a constant", node->input[i]);
     CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
-    if (info.count != 1) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is not a single number", node->input[i]);
-    return ckpt_onnx_tensor_read_f32(im->model->file, value->proto, number, 1, im->err);
+    if (info.count > (uint64_t)most)
+        return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' has %" PRIu64 " values instead of %d", node->input[i], info.count, most);
+    *count = (int)info.count;
+    return ckpt_onnx_tensor_read_f32(im->model->file, value->proto, values, info.count, im->err);
+}
+
+ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, size_t i, float *number) {
+    int count;
+    CKPT_TRY(ckpt_import_float_input(im, node, i, 1, number, &count));
+    return count == 1 ? CKPT_OK : ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is empty", node->input[i]);
 }
 
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view) {
@@ -189,6 +203,24 @@ ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *v
     graph->tensor[tensor].data = data;
     *view = ckpt_view_of(graph, tensor);
     return CKPT_OK;
+}
+
+ckpt_status ckpt_import_folded(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto) {
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
+    return add_value(im, (ckpt_value){.name = node->output[0], .proto = proto, .is_folded = true, .view = {.tensor = -1}});
+}
+
+ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, int rank, const int64_t *dims,
+                                const Onnx__TensorProto *proto) {
+    ckpt_graph *graph = &im->model->graph;
+    ckpt_dtype type;
+    if (!ckpt_import_type(im, proto->data_type, &type))
+        return ckpt_fail(im->err, CKPT_MODEL, "values of type %s are not supported", ckpt_onnx_type_name(proto->data_type));
+    const int tensor = ckpt_graph_add_tensor(graph, node->output[0], type, CKPT_ROLE_CONST, rank, dims, im->err);
+    if (tensor < 0) return CKPT_MODEL;
+    graph->tensor[tensor].source = proto;
+    const ckpt_view view = ckpt_view_of(graph, tensor);
+    return ckpt_import_define(im, node, 0, &view);
 }
 
 void ckpt_import_train(ckpt_import *im, int tensor) {
@@ -244,27 +276,32 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     const char *domain = node->domain && *node->domain ? node->domain : "";
     ckpt_import_function function = ckpt_import_find(domain, op, &attributes);
     const int defined_before = im->defined_count;
+    const int nodes_before = im->model->graph.node_count;
     ckpt_status status;
     im->opset = from->opset;
     im->in_function = from->in_function;
     if (!function) {
         const bool full = im->unsupported_count++ < FULL_MESSAGES; /* all of them are kept until the loss is known */
-        status = ckpt_fail(im->err, CKPT_MODEL, "this operator cannot be trained%s%s", full ? "; supported are " : "",
+        status = ckpt_fail(im->err, CKPT_MODEL, "this operator is not supported%s%s", full ? "; supported are " : "",
                            full ? ckpt_import_operators() : "");
     } else {
+        bool folded = false;
         status = ckpt_import_attrs_known(im, node, attributes);
-        if (status == CKPT_OK) status = function(im, node);
+        if (status == CKPT_OK) status = ckpt_import_fold(im, node, &folded);
+        if (status == CKPT_OK && !folded) status = function(im, node);
     }
-    if (status == CKPT_OK || status == CKPT_NOMEM) return status;
+    if (status == CKPT_NOMEM || (status == CKPT_OK && im->model->graph.node_count == nodes_before)) return status;
+    const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
+    const char *origin = name ? ckpt_pool_printf(&im->model->graph.pool, "node '%s' (%s%s%s, opset %" PRId64 ")", name, domain,
+                                                 *domain ? "." : "", op, im->opset) : NULL;
+    if (!origin) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    for (int n = nodes_before; n < im->model->graph.node_count; n++) im->model->graph.node[n].origin = origin;
+    if (status == CKPT_OK) return status;
     for (size_t i = 0; i < node->n_input && !why; i++) { /* pass an earlier node's reason on as it is */
         const ckpt_value *input = ckpt_import_has_input(node, i) ? find_value(im, node->input[i]) : NULL;
         if (input && input->failure) why = input->failure;
     }
-    if (!why) {
-        const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
-        why = ckpt_pool_printf(im->pool, "node '%s' (%s%s%s, opset %" PRId64 "): %s", name, domain, *domain ? "." : "", op,
-                               im->opset, im->err->message);
-    }
+    if (!why) why = ckpt_pool_printf(im->pool, "%s: %s", origin, im->err->message);
     if (!why) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < node->n_output; i++) {
         if (!ckpt_import_has_output(node, i)) continue;

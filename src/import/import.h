@@ -22,6 +22,7 @@ typedef struct ckpt_value {
     const char *name;
     const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
     bool is_constant_node, in_function;
+    bool is_folded;      /* computed here from other constants and shapes */
     ckpt_view view;      /* tensor -1 until then */
     const char *failure; /* why it cannot be computed, or NULL */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
@@ -53,6 +54,18 @@ bool ckpt_import_has_output(const Onnx__NodeProto *node, size_t i);
 ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t **values, int *count);
 ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, size_t i, float *value);
 
+ckpt_status ckpt_import_float_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int most, float *values,
+                                    int *count);
+/* Up to `most` floats from an attribute, or from an input where that is absent. */
+ckpt_status ckpt_import_float_list(ckpt_import *im, const Onnx__NodeProto *node, const char *name, size_t input, int most,
+                               float *values, int *count);
+
+/* What input i stands for, or NULL: an absent input, or one that cannot be computed. */
+const ckpt_value *ckpt_import_value(const ckpt_import *im, const Onnx__NodeProto *node, size_t i);
+
+/* Computes the node's output now where all of its inputs are known before anything runs (fold.c). */
+ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool *done);
+
 /* Output i is `view`; an empty name is ignored. */
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view);
 
@@ -61,6 +74,11 @@ ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size
 
 /* Output i is this tensor of the file. */
 ckpt_status ckpt_import_constant(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto);
+/* The same for a tensor that was computed here; `proto` lives as long as the graph. */
+ckpt_status ckpt_import_folded(ckpt_import *im, const Onnx__NodeProto *node, const Onnx__TensorProto *proto);
+/* Output 0 is a constant of these dims with one value, which `proto` holds, everywhere. */
+ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, int rank, const int64_t *dims,
+                                const Onnx__TensorProto *proto);
 
 /* `count` numbers as a constant tensor of one dimension, copied. name: NULL is out of memory. */
 ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *values, int64_t count, ckpt_view *view);
@@ -84,6 +102,15 @@ ckpt_status ckpt_import_attrs_known(ckpt_import *im, const Onnx__NodeProto *node
 
 /* axis in [-rank, rank) to [0, rank); `end`: rank itself is allowed too. */
 ckpt_status ckpt_import_axis(ckpt_import *im, int64_t axis, int rank, bool end, int *result);
+
+/* Slicing one axis as numpy does: its first index and how many. */
+ckpt_status ckpt_import_slice_range(ckpt_import *im, int64_t size, int64_t start, int64_t end, int64_t step, int64_t *first,
+                                    int64_t *count);
+/* What a Slice node takes of x. */
+ckpt_status ckpt_import_slice(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *x, ckpt_slice_attr *slice);
+
+/* The dims that a Reshape node gives x. */
+ckpt_status ckpt_import_reshape(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *x, ckpt_view *y);
 
 /* The axes of a node: an attribute in older opsets, input 1 in newer ones; *count -1 when absent. */
 ckpt_status ckpt_import_axes(ckpt_import *im, const Onnx__NodeProto *node, const int64_t **axes, int *count);

@@ -71,6 +71,17 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
         memcpy(values, t->data, (size_t)ckpt_tensor_bytes(t));
         return CKPT_OK;
     }
+    const Onnx__TensorProto *source = t->source;
+    ckpt_onnx_tensor_info info;
+    CKPT_TRY(ckpt_onnx_tensor_describe(model->file, source, &info, err));
+    if (info.count == 1 && t->count != 1) { /* one value for all, from a ConstantOfShape */
+        const size_t bytes = ckpt_dtype_bytes(t->dtype);
+        char one[8];
+        if (t->dtype == CKPT_F32) CKPT_TRY(ckpt_onnx_tensor_read_f32(model->file, source, (float *)(void *)one, 1, err));
+        else CKPT_TRY(ckpt_onnx_tensor_read(model->file, source, one, bytes, err));
+        for (int64_t i = 0; i < t->count; i++) memcpy((char *)values + (size_t)i * bytes, one, bytes);
+        return CKPT_OK;
+    }
     if (t->dtype == CKPT_F32) return ckpt_onnx_tensor_read_f32(model->file, t->source, values, (size_t)t->count, err);
     return ckpt_onnx_tensor_read(model->file, t->source, values, (size_t)ckpt_tensor_bytes(t), err);
 }
@@ -89,6 +100,31 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
                               : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
     return status;
+}
+
+ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)(ckpt_op op), const char *device,
+                                       ckpt_error *err) {
+    const ckpt_graph *graph = &model->graph;
+    for (int n = 0; n < graph->node_count; n++) {
+        const ckpt_node *node = &graph->node[n];
+        if (supports(node->op)) continue;
+        const char *name = ckpt_op_info(node->op)->name;
+        if (node->origin)
+            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned but not trained on %s yet", graph->path,
+                             node->origin, device);
+        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned but not trained on %s yet", graph->path,
+                         node->name, name, device);
+    }
+    for (int t = 0; t < graph->tensor_count; t++) {
+        const ckpt_tensor *tensor = &graph->tensor[t];
+        ckpt_onnx_tensor_info info;
+        if (tensor->role != CKPT_ROLE_PARAM) continue;
+        CKPT_TRY(ckpt_onnx_tensor_describe(model->file, tensor->source, &info, err));
+        if (info.count != (uint64_t)tensor->count)
+            return ckpt_fail(err, CKPT_MODEL, "%s: the weight '%s' comes from a ConstantOfShape, where no trained values can be "
+                             "kept; export the model with its weights", graph->path, tensor->name);
+    }
+    return CKPT_OK;
 }
 
 static int parameter_from(const ckpt_graph *graph, const void *source) {

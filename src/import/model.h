@@ -69,6 +69,11 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
 
+/* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
+ * names the first node, its operator and `device`. */
+ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)(ckpt_op op), const char *device,
+                                       ckpt_error *err);
+
 /* The PARAM tensors in the order in which the file defines them: initializers, then Constant nodes. ids has room for
  * graph.tensor_count; returns how many. weights_sha256 is over them in this order. */
 int ckpt_model_parameters(const ckpt_model *model, int *ids);

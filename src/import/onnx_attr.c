@@ -36,7 +36,7 @@ ckpt_status ckpt_import_attr_ints(ckpt_import *im, const Onnx__NodeProto *node, 
     *count = -1;
     if (!attr) return CKPT_OK;
     if (attr->type != ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS) return wrong_type(im, name, "a list of integers");
-    if (attr->n_ints > CKPT_MAX_RANK) return wrong_type(im, name, "a list of at most 8 integers");
+    if (attr->n_ints > 2 * CKPT_MAX_RANK) return wrong_type(im, name, "a list of at most 16 integers");
     *values = attr->ints;
     *count = (int)attr->n_ints;
     return CKPT_OK;
@@ -82,5 +82,16 @@ ckpt_status ckpt_import_axes(ckpt_import *im, const Onnx__NodeProto *node, const
     int64_t *given;
     CKPT_TRY(ckpt_import_ints(im, node, 1, &given, count));
     *axes = given;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_import_float_list(ckpt_import *im, const Onnx__NodeProto *node, const char *name, size_t input, int most,
+                               float *values, int *count) {
+    const Onnx__AttributeProto *attr = ckpt_import_attr(node, name);
+    if (!attr) return ckpt_import_float_input(im, node, input, most, values, count);
+    if (attr->type != ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS || attr->n_floats > (size_t)most)
+        return wrong_type(im, name, "a short list of floats");
+    *count = (int)attr->n_floats;
+    for (int i = 0; i < *count; i++) values[i] = attr->floats[i];
     return CKPT_OK;
 }

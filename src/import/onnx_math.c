@@ -68,7 +68,9 @@ ckpt_status import_mean(ckpt_import *im, const Onnx__NodeProto *node) {
 }
 
 /* Without axes all of them are summed, or with noop_with_empty_axes none. */
-static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, bool mean) {
+typedef enum reduction { SUM, MEAN, LARGEST, LEAST } reduction;
+
+static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reduction kind) {
     ckpt_view x, y;
     const int64_t *axes;
     int64_t keep, noop;
@@ -86,12 +88,18 @@ static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, bool mea
         if (noop) return ckpt_import_alias(im, node, 0);
         summed = (1u << x.rank) - 1;
     }
-    CKPT_TRY(ckpt_build_reduce(&im->model->graph, node->name, &x, summed, keep != 0, mean, &y, im->err));
+    ckpt_graph *graph = &im->model->graph;
+    if (kind == LARGEST || kind == LEAST)
+        CKPT_TRY(ckpt_build_reduce_max(graph, node->name, &x, summed, keep != 0, kind == LEAST, &y, im->err));
+    else
+        CKPT_TRY(ckpt_build_reduce(graph, node->name, &x, summed, keep != 0, kind == MEAN, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
 }
 
-ckpt_status import_reducesum(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, false); }
-ckpt_status import_reducemean(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, true); }
+ckpt_status import_reducesum(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, SUM); }
+ckpt_status import_reducemean(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, MEAN); }
+ckpt_status import_reducemax(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LARGEST); }
+ckpt_status import_reducemin(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LEAST); }
 
 /* y = x above 0, slope * x below: max(x, 0) + slope * min(x, 0), so that the slope is trained like any other factor.
  * The gradient at 0 is the slope, as PyTorch has it. */

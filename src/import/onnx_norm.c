@@ -77,3 +77,68 @@ ckpt_status import_dropout(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_build_keep_mask(graph, NULL, &epilogue, &x, &mask, im->err));
     return ckpt_import_define(im, node, 1, &mask);
 }
+
+/* groups 0: a group a channel. */
+static ckpt_status groupnorm(ckpt_import *im, const Onnx__NodeProto *node, int64_t groups) {
+    ckpt_view x, scale, bias, y;
+    float epsilon;
+    CKPT_TRY(ckpt_import_attr_float(im, node, "epsilon", 1e-5f, &epsilon));
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_input(im, node, 1, &scale));
+    CKPT_TRY(ckpt_import_input(im, node, 2, &bias));
+    ckpt_import_train(im, scale.tensor);
+    ckpt_import_train(im, bias.tensor);
+    if (!groups && x.rank > 1) groups = x.dim[1];
+    CKPT_TRY(ckpt_build_groupnorm(&im->model->graph, node->name, &x, scale.tensor, bias.tensor, groups, epsilon, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_instancenorm(ckpt_import *im, const Onnx__NodeProto *node) { return groupnorm(im, node, 0); }
+
+ckpt_status import_groupnorm(ckpt_import *im, const Onnx__NodeProto *node) {
+    int64_t groups, stash;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "num_groups", 0, &groups));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "stash_type", 1, &stash));
+    if (groups < 1) return ckpt_fail(im->err, CKPT_MODEL, "it has no num_groups");
+    return groupnorm(im, node, groups);
+}
+
+/* y = x / (bias + alpha / size * sum of squares over `size` channels) ^ beta */
+ckpt_status import_lrn(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_attr attr = {0};
+    ckpt_view x, y;
+    CKPT_TRY(ckpt_import_attr_float(im, node, "alpha", 1e-4f, &attr.lrn.alpha));
+    CKPT_TRY(ckpt_import_attr_float(im, node, "beta", 0.75f, &attr.lrn.beta));
+    CKPT_TRY(ckpt_import_attr_float(im, node, "bias", 1, &attr.lrn.bias));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "size", 0, &attr.lrn.size));
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    if (x.rank < 2 || attr.lrn.size < 1 || attr.lrn.size > 1 << 20)
+        return ckpt_fail(im->err, CKPT_MODEL, "its size or its input's %d dimensions are out of range", x.rank);
+    attr.lrn.batch = x.dim[0];
+    attr.lrn.channels = x.dim[1];
+    attr.lrn.inner = 1;
+    for (int i = 2; i < x.rank; i++) attr.lrn.inner *= x.dim[i];
+    y = x;
+    CKPT_TRY(ckpt_build_node(&im->model->graph, node->name, CKPT_OP_LRN, &attr, 1, &x.tensor, CKPT_F32, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+/* Trained by the batch's statistics whatever training_mode says, as Dropout drops. The running ones are constants here. */
+ckpt_status import_batchnorm(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, y, other[4];
+    int64_t spatial;
+    float epsilon;
+    CKPT_TRY(ckpt_import_attr_float(im, node, "epsilon", 1e-5f, &epsilon));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "spatial", 1, &spatial));
+    if (!spatial) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'spatial' is 0; convert the model to opset 9 or later");
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    for (size_t i = 0; i < 4; i++) CKPT_TRY(ckpt_import_input(im, node, 1 + i, &other[i]));
+    ckpt_import_train(im, other[0].tensor);
+    ckpt_import_train(im, other[1].tensor);
+    const int running[2] = {other[2].tensor, other[3].tensor};
+    CKPT_TRY(ckpt_build_batchnorm(&im->model->graph, node->name, &x, other[0].tensor, other[1].tensor, running, epsilon, &y,
+                                  im->err));
+    CKPT_TRY(ckpt_import_define(im, node, 0, &y));
+    for (size_t i = 0; i < 2; i++) CKPT_TRY(ckpt_import_define(im, node, 1 + i, &other[2 + i]));
+    return CKPT_OK;
+}

@@ -20,12 +20,28 @@ ckpt_status import_flatten(ckpt_import *im, const Onnx__NodeProto *node) {
     return ckpt_import_define(im, node, 0, &y);
 }
 
-ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_view x;
+/* The dims that a Reshape asks for, with 0 and -1 filled in; `batch` instead of the batch that the file fixes, where
+ * that is not 0. False when they do not hold x. */
+static bool fill_shape(const ckpt_view *x, const int64_t *shape, bool allow_zero, int64_t fixed, int64_t batch, ckpt_view *y) {
+    const int64_t total = ckpt_view_count(x);
+    uint64_t known = 1; /* without the zeros, which excuse no overflow of the others */
+    int inferred = -1;
+    bool empty = false;
+    for (int i = 0; i < y->rank; i++) {
+        y->dim[i] = shape[i] == 0 && !allow_zero ? x->dim[i] : i == 0 && batch && shape[i] == fixed ? batch : shape[i];
+        if (y->dim[i] == -1) inferred = i;
+        else if (y->dim[i] == 0) empty = true;
+        else if (!ckpt_mul_u64(known, (uint64_t)y->dim[i], &known) || known > (1ull << 62) / 8) return false;
+    }
+    if (inferred >= 0) y->dim[inferred] = empty ? 0 : total / (int64_t)known;
+    return ckpt_view_count(y) == total;
+}
+
+ckpt_status ckpt_import_reshape(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *x, ckpt_view *y) {
     const int64_t *shape;
     int64_t *given, allow_zero;
-    int rank;
-    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    int rank, inferred = 0;
+    uint64_t known = 1;
     CKPT_TRY(ckpt_import_attr_int(im, node, "allowzero", 0, &allow_zero));
     CKPT_TRY(ckpt_import_attr_ints(im, node, "shape", &shape, &rank));
     if (rank < 0) {
@@ -33,29 +49,28 @@ ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
         shape = given;
     }
     if (rank > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "its shape has %d dimensions; at most 8 are supported", rank);
-    ckpt_view y = {.tensor = x.tensor, .rank = rank};
-    const int64_t total = ckpt_view_count(&x);
-    uint64_t known = 1; /* without the zeros, which excuse no overflow of the others */
-    int inferred = -1;
-    bool empty = false;
     for (int i = 0; i < rank; i++) {
-        y.dim[i] = shape[i];
-        if (shape[i] == 0 && !allow_zero) {
-            if (i >= x.rank) return ckpt_fail(im->err, CKPT_MODEL, "its shape copies dimension %d of an input that has %d", i, x.rank);
-            y.dim[i] = x.dim[i];
-        }
-        if (y.dim[i] < -1 || (y.dim[i] == -1 && inferred >= 0))
-            return ckpt_fail(im->err, CKPT_MODEL, "its shape has %s", y.dim[i] < -1 ? "a negative dimension" : "-1 twice");
-        if (y.dim[i] == -1) inferred = i;
-        else if (y.dim[i] == 0) empty = true;
-        else if (!ckpt_mul_u64(known, (uint64_t)y.dim[i], &known) || known > (1ull << 62) / 8)
+        inferred += shape[i] == -1;
+        if (shape[i] == 0 && !allow_zero && i >= x->rank)
+            return ckpt_fail(im->err, CKPT_MODEL, "its shape copies dimension %d of an input that has %d", i, x->rank);
+        if (shape[i] < -1 || inferred > 1)
+            return ckpt_fail(im->err, CKPT_MODEL, "its shape has %s", shape[i] < -1 ? "a negative dimension" : "-1 twice");
+        if (shape[i] > 0 && (!ckpt_mul_u64(known, (uint64_t)shape[i], &known) || known > (1ull << 62) / 8))
             return ckpt_fail(im->err, CKPT_MODEL, "its shape is larger than any memory");
     }
-    if (inferred >= 0) y.dim[inferred] = empty ? 0 : total / (int64_t)known;
-    if (ckpt_view_count(&y) != total)
-        return ckpt_fail(im->err, CKPT_MODEL,
-                         "its shape does not hold the input's %" PRId64 " values; if the file fixes the batch size there, use that with --batch",
-                         total);
+    *y = (ckpt_view){.tensor = x->tensor, .rank = rank};
+    if (fill_shape(x, shape, allow_zero, 0, 0, y)) return CKPT_OK;
+    /* Exporters write the batch that they saw into the file: another one goes in its place. */
+    if (im->batch_fixed > 0 && fill_shape(x, shape, allow_zero, im->batch_fixed, im->model->graph.batch, y)) return CKPT_OK;
+    return ckpt_fail(im->err, CKPT_MODEL,
+                     "its shape does not hold the input's %" PRId64 " values; if the file fixes the batch size there, use that with --batch",
+                     ckpt_view_count(x));
+}
+
+ckpt_status import_reshape(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_reshape(im, node, &x, &y));
     return ckpt_import_define(im, node, 0, &y);
 }
 

@@ -567,9 +567,11 @@ static ckpt_status ref_copy(ckpt_device *device, void *to, const void *from, uin
     return CKPT_OK;
 }
 
+static bool ref_supports(ckpt_op op) { return kernels[op] != NULL; }
+
 const ckpt_backend *ckpt_backend_reference(void) {
     static const ckpt_traits traits = {.device = "reference", .alignment_bytes = 256, .input_buffers = 1};
-    static const ckpt_backend backend = {.name = "reference", .traits = &traits, .open = ref_open, .close = ref_close,
+    static const ckpt_backend backend = {.name = "reference", .traits = &traits, .supports = ref_supports, .open = ref_open, .close = ref_close,
                                          .allocate = ref_allocate, .release = ref_release, .peak_bytes = ref_peak,
                                          .bind = ref_bind, .run = ref_run, .upload = ref_copy, .download = ref_copy};
     return &backend;
