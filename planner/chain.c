@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "planner/chain_exact.h"
 #include "planner/chain_table.h"
 
 static uint64_t larger(uint64_t a, uint64_t b) {
@@ -227,14 +228,30 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     return CKPT_OK;
 }
 
+/* A short chain's range: the least that any schedule needs, and what the cheapest ones do. */
+static ckpt_status find_whole(ckpt_chain_tables *tables, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_chain_program program;
+    tables->whole = true;
+    ckpt_status status = ckpt_chain_exact_least(tables->chain, &tables->whole_least_bytes, err);
+    if (status == CKPT_OK) status = ckpt_chain_exact_solve(tables->chain, UINT64_MAX, &scratch, &program, err);
+    if (status == CKPT_OK) tables->whole_most_bytes = program.needed_bytes;
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 enum { FINER = 6 };
 
 ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
                                     ckpt_chain_tables **out, ckpt_error *err) {
+    const bool whole = !limits->tables_only && !limits->never_give_up && limits->slots == 0 && ckpt_chain_exact_fits(chain);
     CKPT_TRY(build(chain, limits, NULL, 0, out, err));
     uint64_t least = ckpt_chain_least_bytes(*out), cap = ckpt_chain_most_bytes(*out) / FINER;
-    if ((*out)->exact || cap <= least) return CKPT_OK;
-    ckpt_status status = build(chain, limits, *out, cap, &(*out)->fine, err);
+    ckpt_status status = CKPT_OK;
+    if (whole)
+        status = find_whole(*out, err);
+    else if (!(*out)->exact && cap > least)
+        status = build(chain, limits, *out, cap, &(*out)->fine, err);
     if (status != CKPT_OK) {
         ckpt_chain_tables_free(*out);
         *out = NULL;
@@ -250,14 +267,14 @@ void ckpt_chain_tables_free(ckpt_chain_tables *tables) {
 }
 
 uint64_t ckpt_chain_least_bytes(const ckpt_chain_tables *tables) {
-    return tables->g[0][1].least_bytes;
+    return tables->whole ? tables->whole_least_bytes : tables->g[0][1].least_bytes;
 }
 uint64_t ckpt_chain_most_bytes(const ckpt_chain_tables *tables) {
-    return tables->g[0][1].most_bytes;
+    return tables->whole ? tables->whole_most_bytes : tables->g[0][1].most_bytes;
 }
 uint64_t ckpt_chain_floor_cost(const ckpt_chain_tables *tables) {
     return tables->g[0][1].floor_cost;
 }
 bool ckpt_chain_is_exact(const ckpt_chain_tables *tables) {
-    return tables->exact;
+    return tables->exact || tables->whole;
 }

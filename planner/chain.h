@@ -14,13 +14,14 @@
  * unlike theirs, a checkpoint may be given up before the stage that made it is reached (function R in
  * chain.c).
  *
- * The tables give the least cost among schedules that hold a checkpoint, once kept, until the backward of the
- * stage that reads it. Against all schedules of random chains of up to 7 stages that is the optimum in 97% of
- * cases (96 to 98 by the kind of chain and the range of budgets), and the smallest feasible budget is found;
- * but for a few chains in 10,000 whose backward does not read every output, where a checkpoint has to move to
- * a later stage on the way. Costs are exact in this sense where the bytes fall on few slots
- * (ckpt_chain_is_exact), nearly so elsewhere; the smallest budget never depends on slots, and what a program
- * is said to need and to cost is always exact.
+ * Short chains (chain_exact.h) are searched as a whole: cost, smallest budget and lower bound are those of all
+ * schedules. Longer ones have tables, which give the least cost among schedules that hold a checkpoint, once
+ * kept, until the backward of the stage that reads it. Against all schedules of random chains of up to 7
+ * stages that is the optimum in 97% of cases (96 to 98 by the kind of chain and the range of budgets), and the
+ * smallest feasible budget is found; but for a few chains in 10,000 whose backward does not read every output,
+ * where a checkpoint has to move to a later stage on the way. The tables' costs are exact in this sense where
+ * the bytes fall on few slots (ckpt_chain_is_exact), nearly so elsewhere; the smallest budget never depends on
+ * slots, and what a program is said to need and to cost is always exact.
  */
 #ifndef CKPT_CHAIN_H
 #define CKPT_CHAIN_H
@@ -59,7 +60,8 @@ typedef struct ckpt_chain {
 
 typedef struct ckpt_chain_limits {
     int slots;          /* of memory, at most; 0: chosen by the chain's length */
-    bool never_give_up; /* the tables without R: only to show what it is for */
+    bool tables_only;   /* short chains too are solved by tables, not searched as a whole */
+    bool never_give_up; /* the tables without R: only to show what it is for; implies tables_only */
 } ckpt_chain_limits;
 
 typedef enum ckpt_chain_act { CKPT_CHAIN_FORWARD, CKPT_CHAIN_BACKWARD } ckpt_chain_act;
@@ -92,7 +94,7 @@ uint64_t ckpt_chain_most_bytes(const ckpt_chain_tables *tables);
 /* The least cost of any program. */
 uint64_t ckpt_chain_floor_cost(const ckpt_chain_tables *tables);
 
-/* True when slots lost nothing: every cost is the tables' optimum. */
+/* True when slots lost nothing: every cost is the tables' optimum, or that of all schedules. */
 bool ckpt_chain_is_exact(const ckpt_chain_tables *tables);
 
 /* The program of least cost within `budget_bytes`, made at the smallest budget that reaches that cost: a
@@ -105,7 +107,8 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
  * a budget_bytes that ckpt_chain_solve has been asked. */
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
-/* A cost that no schedule within `budget_bytes` beats, whatever it keeps, drops and makes again. */
+/* A cost that no schedule within `budget_bytes` beats, whatever it keeps, drops and makes again: the least there is
+ * where the chain is short; CKPT_CHAIN_NEVER where a short chain has no schedule at all. */
 ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
                                    ckpt_error *err);
 

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "planner/chain.h"
+#include "planner/chain_exact.h"
 
 /* More bytes for an item, and what they save. */
 typedef struct gain {
@@ -91,8 +91,19 @@ static uint64_t cost_after(const ckpt_chain *chain, int k, uint64_t room, const 
     return cost;
 }
 
+static ckpt_status least_of_all(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_chain_program program;
+    ckpt_status status = ckpt_chain_exact_solve(chain, budget_bytes, &scratch, &program, err);
+    *cost = status == CKPT_OK ? program.cost : CKPT_CHAIN_NEVER;
+    if (status == CKPT_INFEASIBLE) status = CKPT_OK;
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
                                    ckpt_error *err) {
+    if (ckpt_chain_exact_fits(chain)) return least_of_all(chain, budget_bytes, cost, err);
     int options = 0, most = 0, count = 0;
     uint64_t first = 0, again = 0;
     for (int k = 1; k <= chain->stage_count; k++) {

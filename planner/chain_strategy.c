@@ -5,6 +5,7 @@
 #include "graph/op.h"
 #include "planner/chain.h"
 #include "planner/chain_graph_bound.h"
+#include "planner/chain_graph_exact.h"
 #include "planner/liveness.h"
 #include "planner/stages.h"
 
@@ -19,6 +20,8 @@ enum { SIMPLE = 8 };
 struct ckpt_chain_strategy {
     ckpt_pool pool;
     const ckpt_graph *graph;
+    uint64_t alignment_bytes;
+    ckpt_graph_exact *exact; /* a small graph: nothing below is used */
     ckpt_stages stages;
     ckpt_chain_tables *tables;
     uint64_t minimum;
@@ -61,7 +64,12 @@ static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, uint64_t al
     return status;
 }
 
-static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, ckpt_error *err) {
+static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
+    if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, alignment, &chain->exact, err));
+    if (chain->exact) {
+        chain->minimum = ckpt_graph_exact_least(chain->exact);
+        return CKPT_OK;
+    }
     CKPT_TRY(ckpt_stages_find(chain->graph, alignment, &chain->stages, err));
     CKPT_TRY(ckpt_chain_tables_build(&chain->stages.chain, &(ckpt_chain_limits){0}, &chain->tables, err));
     chain->minimum = ckpt_chain_least_bytes(chain->tables);
@@ -72,13 +80,14 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, ckpt
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes,
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes, bool tables_only,
                                      ckpt_chain_strategy **out, ckpt_error *err) {
     *out = NULL;
     ckpt_chain_strategy *chain = calloc(1, sizeof *chain);
     if (!chain) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     chain->graph = graph;
-    ckpt_status status = open_all(chain, alignment_bytes, err);
+    chain->alignment_bytes = alignment_bytes;
+    ckpt_status status = open_all(chain, alignment_bytes, tables_only, err);
     if (status != CKPT_OK) {
         ckpt_chain_strategy_close(chain);
         return status;
@@ -92,6 +101,7 @@ uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
 }
 
 uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_bytes) {
+    if (chain->exact) return ckpt_graph_exact_next(chain->exact, step_bytes);
     uint64_t next = ckpt_chain_next_bytes(chain->tables, step_bytes);
     for (int i = 0; i < chain->simple_count; i++)
         if (chain->simple[i].bytes > step_bytes && chain->simple[i].bytes < next) next = chain->simple[i].bytes;
@@ -112,6 +122,12 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
         return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
                          (unsigned long long)step_bytes, (unsigned long long)chain->minimum);
     *solution = (ckpt_chain_solution){.recompute_flops = UINT64_MAX, .needed_bytes = UINT64_MAX};
+    if (chain->exact) {
+        CKPT_TRY(ckpt_graph_exact_solve(chain->exact, step_bytes, pool, schedule, &solution->recompute_flops,
+                                        &solution->needed_bytes, err));
+        solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_flops = solution->recompute_flops};
+        return CKPT_OK;
+    }
     const simple *best = NULL;
     for (int i = 0; i < chain->simple_count; i++) {
         const simple *s = &chain->simple[i];
@@ -135,14 +151,40 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
         }
     }
     if (best) CKPT_TRY(copy_schedule(&best->schedule, pool, schedule, err));
-    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->stages.alignment_bytes, step_bytes,
+    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->alignment_bytes, step_bytes,
                               &solution->bound.lower_bound_flops, err));
     solution->bound.proved = solution->bound.lower_bound_flops == solution->recompute_flops;
     return CKPT_OK;
 }
 
+static ckpt_status least_recompute(const ckpt_graph_exact *exact, uint64_t step_bytes, uint64_t *flops,
+                                   ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_schedule schedule;
+    uint64_t needed;
+    const ckpt_status status = ckpt_graph_exact_solve(exact, step_bytes, &scratch, &schedule, flops, &needed, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
+                                      uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err) {
+    ckpt_graph_exact *exact = NULL;
+    ckpt_status status = CKPT_OK;
+    *bound = (ckpt_plan_bound){0};
+    if (recompute_flops > 0) {
+        CKPT_TRY(ckpt_graph_exact_open(graph, alignment_bytes, &exact, err));
+        status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_flops, err)
+                       : ckpt_graph_bound(graph, alignment_bytes, step_bytes, &bound->lower_bound_flops, err);
+        ckpt_graph_exact_close(exact);
+    }
+    bound->proved = bound->lower_bound_flops == recompute_flops;
+    return status;
+}
+
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {
     if (!chain) return;
+    ckpt_graph_exact_close(chain->exact);
     ckpt_chain_tables_free(chain->tables);
     ckpt_stages_free(&chain->stages);
     ckpt_pool_free(&chain->pool);

@@ -21,8 +21,9 @@ typedef struct ckpt_chain_solution {
     ckpt_plan_bound bound;
 } ckpt_chain_solution;
 
-/* Cuts the forward graph into stages and costs each. The graph must outlive the result. */
-ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes,
+/* Small graphs are searched as a whole (chain_graph_exact.h) unless tables_only: every answer is then proved. Of
+ * others, cuts the forward graph into stages and costs each. The graph must outlive the result. */
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes, bool tables_only,
                                      ckpt_chain_strategy **chain, ckpt_error *err);
 
 /* The smallest step region (live bytes) for which a schedule exists. */
@@ -35,6 +36,11 @@ uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_byte
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution,
                                       ckpt_error *err);
+
+/* For a schedule made in any way, which recomputes recompute_flops in step_bytes: what every schedule of the graph
+ * recomputes in as many. Exact for small graphs. */
+ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
+                                      uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err);
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);
 

@@ -62,6 +62,8 @@ struct ckpt_chain_tables {
     uint64_t work;                  /* splits of all distinct functions, about */
     ckpt_chain_split *split;        /* room for the ways of one function */
     struct ckpt_chain_term *term;   /* the same, in slots */
+    bool whole;                     /* a short chain: answers come from chain_exact.h */
+    uint64_t whole_least_bytes, whole_most_bytes;
     int best_split;                 /* of the function filled last: where to begin in the next */
     struct ckpt_chain_tables *fine; /* the same chain with smaller slots, for small budgets; or NULL */
     int point_count;                /* 0 until the first ckpt_chain_solve */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "planner/chain_exact.h"
 #include "planner/chain_table.h"
 
 typedef struct trace {
@@ -182,6 +183,7 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
     if (budget_bytes < least)
         return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
                          (unsigned long long)budget_bytes, (unsigned long long)least);
+    if (tables->whole) return ckpt_chain_exact_solve(tables->chain, budget_bytes, pool, program, err);
     uint64_t budget = 0;
     ckpt_chain_tables *from = tables;
     if (tables->exact) {
@@ -199,8 +201,25 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
     return CKPT_OK;
 }
 
+/* Down from the most, one cheapest program after the other. */
+static uint64_t next_whole_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    uint64_t next = UINT64_MAX, at = tables->whole_most_bytes;
+    while (at > budget_bytes) {
+        ckpt_pool scratch = {0};
+        ckpt_chain_program program;
+        ckpt_error err; /* memory that ran out here runs out again where it is reported */
+        const ckpt_status status = ckpt_chain_exact_solve(tables->chain, at, &scratch, &program, &err);
+        ckpt_pool_free(&scratch);
+        if (status != CKPT_OK || program.needed_bytes <= budget_bytes) break;
+        next = program.needed_bytes;
+        at = next - 1;
+    }
+    return next;
+}
+
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
     if (budget_bytes < ckpt_chain_least_bytes(tables)) return ckpt_chain_least_bytes(tables);
+    if (tables->whole) return next_whole_bytes(tables, budget_bytes);
     if (!tables->exact) {
         for (int i = 0; i < tables->point_count; i++)
             if (tables->point[i].needed_bytes > budget_bytes) return tables->point[i].needed_bytes;

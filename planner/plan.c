@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "graph/op.h"
+#include "planner/chain_strategy.h"
 #include "planner/check.h"
 #include "planner/strategy.h"
 
@@ -145,6 +146,9 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     m->total = plan->persistent_bytes + m->workspace + m->arena;
     CKPT_TRY(count_compute(g, plan, err));
     plan->bound = result.bound;
+    if (!result.bounded)
+        CKPT_TRY(ckpt_chain_strategy_bound(g, traits->alignment_bytes, m->arena, plan->compute.recompute_flops,
+                                           &plan->bound, err));
     if (ckpt_plan_check(g, plan, options->eval, err) != CKPT_OK)
         return ckpt_fail_in(err, "the plan that strategy %s made is wrong", plan->strategy);
     return CKPT_OK;

@@ -135,6 +135,7 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
         CKPT_TRY(find_smallest(t, &c, err));
         result->bound.proved = false;
     }
+    result->bounded = true;
     const ckpt_status status = c.region > allowance || budget < fixed
                                    ? infeasible(t->input, c.region, result, err)
                                    : take(&c, pool, result, err);
@@ -145,7 +146,6 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
 static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
     candidate c;
     CKPT_TRY(find_smallest(t, &c, err));
-    result->bound = c.solution.bound;
     const ckpt_status status = take(&c, pool, result, err);
     ckpt_pool_free(&c.pool);
     return status;
@@ -156,7 +156,7 @@ static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_s
                                const ckpt_strategy_input *input, ckpt_pool *pool,
                                ckpt_strategy_result *result, ckpt_error *err) {
     tables t = {.input = input};
-    CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->alignment_bytes, &t.chain, err));
+    CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->alignment_bytes, false, &t.chain, err));
     t.minimum = ckpt_chain_strategy_minimum(t.chain);
     const ckpt_status status = plan(&t, pool, result, err);
     ckpt_chain_strategy_close(t.chain);

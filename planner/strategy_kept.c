@@ -23,11 +23,7 @@ static void keep_loss_inputs(const ckpt_graph *g, bool *kept) {
 
 static ckpt_status finish(const ckpt_graph *g, const bool *kept, ckpt_pool *pool,
                           ckpt_strategy_result *result, ckpt_error *err) {
-    CKPT_TRY(ckpt_schedule_from_kept(g, kept, pool, &result->schedule, err));
-    /* Nothing recomputes less than nothing. The chain tables have better bounds, for the budgets they are
-     * asked. */
-    result->bound = (ckpt_plan_bound){.proved = result->schedule.count == g->node_count};
-    return CKPT_OK;
+    return ckpt_schedule_from_kept(g, kept, pool, &result->schedule, err);
 }
 
 ckpt_status ckpt_strategy_none(const ckpt_strategy_input *input, ckpt_pool *pool,

@@ -10,9 +10,11 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
+#include "graph_oracle.h"
 #include "graph/autodiff.h"
 #include "graph/build.h"
 #include "graph/op.h"
+#include "planner/chain_graph_bound.h"
 #include "planner/chain_strategy.h"
 #include "planner/liveness.h"
 #include "planner/stages.h"
@@ -124,7 +126,7 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
 static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
-    if (ckpt_chain_strategy_open(g, ALIGNMENT, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
+    if (ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
     assert_int_equal(ckpt_stages_find(g, ALIGNMENT, &stages, &g_err), CKPT_OK);
     ckpt_schedule all = {.count = g->node_count, .node = malloc(sizeof(int) * (size_t)g->node_count)};
     for (int n = 0; n < g->node_count; n++) all.node[n] = n;
@@ -166,21 +168,33 @@ static void print_agreement(const char *what, const agreement *sum) {
     printf("\n");
 }
 
+static void random_mlp(int i, ckpt_graph *g) {
+    ckpt_view x = input(g, 16, between(1, 6));
+    int layers = between(1, 4);
+    for (int k = 0; k < layers && g->node_count < 5; k++) {
+        bool separate = between(0, 2) == 0;
+        linear(g, separate ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU, 4 * between(1, 9), &x);
+        if (separate) gelu(g, &x);
+    }
+    linear(g, CKPT_ACT_IDENTITY, between(2, 5), &x);
+    finish(g, &x, i % 2 ? CKPT_OPTIMIZER_SGD : CKPT_OPTIMIZER_ADAM, i % 5 == 0);
+}
+
+static void random_residual_mlp(int blocks, ckpt_graph *g) {
+    ckpt_view x = input(g, 16, between(1, 6));
+    linear(g, CKPT_ACT_IDENTITY, 4 * between(1, 4), &x);
+    for (int k = 0; k < blocks; k++) residual(g, 4 * between(1, 9), false, &x);
+    linear(g, CKPT_ACT_IDENTITY, between(2, 5), &x);
+    finish(g, &x, CKPT_OPTIMIZER_SGD, false);
+}
+
 static void test_random_mlps(void **state) {
     (void)state;
     agreement sum = {0};
     g_random.state = 11;
     for (int i = 0; i < 60; i++) {
         ckpt_graph g;
-        ckpt_view x = input(&g, 16, between(1, 6));
-        int layers = between(1, 4);
-        for (int k = 0; k < layers && g.node_count < 5; k++) {
-            bool separate = between(0, 2) == 0;
-            linear(&g, separate ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU, 4 * between(1, 9), &x);
-            if (separate) gelu(&g, &x);
-        }
-        linear(&g, CKPT_ACT_IDENTITY, between(2, 5), &x);
-        finish(&g, &x, i % 2 ? CKPT_OPTIMIZER_SGD : CKPT_OPTIMIZER_ADAM, i % 5 == 0);
+        random_mlp(i, &g);
         compare(&g, true, &sum);
         ckpt_graph_free(&g);
     }
@@ -196,18 +210,67 @@ static void test_random_residual_mlps(void **state) {
     g_random.state = 12;
     for (int i = 0; i < 20; i++) {
         ckpt_graph g;
-        ckpt_view x = input(&g, 16, between(1, 6));
-        linear(&g, CKPT_ACT_IDENTITY, 4 * between(1, 4), &x);
-        int blocks = between(1, 2);
-        for (int k = 0; k < blocks; k++) residual(&g, 4 * between(1, 9), false, &x);
-        linear(&g, CKPT_ACT_IDENTITY, between(2, 5), &x);
-        finish(&g, &x, CKPT_OPTIMIZER_SGD, false);
+        random_residual_mlp(between(1, 2), &g);
         compare(&g, true, &sum);
         ckpt_graph_free(&g);
     }
     print_agreement("random residual MLPs", &sum);
     assert_int_equal(sum.wrong, 0);
     assert_true(sum.equal >= 0.97 * sum.feasible);
+}
+
+/* Small graphs, whole: the same cost as the oracle's at every budget, proved; and what the bound for large graphs
+ * says of them is never more. */
+static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) {
+    ckpt_chain_strategy *chain, *tables;
+    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, false, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &tables, &g_err), CKPT_OK);
+    const uint64_t least = ckpt_chain_strategy_minimum(chain);
+    assert_true(least <= ckpt_chain_strategy_minimum(tables));
+    uint64_t truth = UINT64_MAX, before = UINT64_MAX;
+    for (uint64_t m = least - ALIGNMENT; truth > 0; m += ALIGNMENT) {
+        ckpt_chain_solution solution, staged;
+        uint64_t peak, bound;
+        truth = ckpt_graph_oracle(g, ALIGNMENT, m);
+        const ckpt_status status = answer(g, chain, m, &solution, &peak);
+        assert_int_equal(status, m < least ? CKPT_INFEASIBLE : CKPT_OK);
+        assert_int_equal(truth == UINT64_MAX, m < least);
+        if (m < least) continue;
+        assert_int_equal(solution.recompute_flops, truth);
+        assert_true(solution.bound.proved && solution.bound.lower_bound_flops == truth);
+        assert_int_equal(peak, solution.needed_bytes);
+        if (truth < before) assert_int_equal(peak, m);
+        assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m, &bound, &g_err), CKPT_OK);
+        assert_true(bound <= truth);
+        if (truth < before && before != UINT64_MAX)
+            assert_int_equal(ckpt_chain_strategy_next(chain, m - ALIGNMENT), m);
+        before = truth;
+        ++*budgets;
+        if (m < ckpt_chain_strategy_minimum(tables) ||
+            (answer(g, tables, m, &staged, &peak) == CKPT_OK && staged.recompute_flops > truth))
+            ++*below_stages;
+    }
+    assert_int_equal(ckpt_chain_strategy_next(chain, UINT64_MAX - 1), UINT64_MAX);
+    ckpt_chain_strategy_close(chain);
+    ckpt_chain_strategy_close(tables);
+}
+
+static void test_small_graphs_are_proved(void **state) {
+    (void)state;
+    int budgets = 0, below_stages = 0;
+    g_random.state = 14;
+    for (int i = 0; i < 40; i++) {
+        ckpt_graph g;
+        if (i % 4 == 0)
+            random_residual_mlp(1, &g);
+        else
+            random_mlp(i, &g);
+        assert_true(ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS);
+        compare_whole(&g, &budgets, &below_stages);
+        ckpt_graph_free(&g);
+    }
+    printf("small graphs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
+    assert_true(below_stages > 0); /* the oracle tells them apart */
 }
 
 /* One weight read by several stages: its gradient is summed across them. */
@@ -266,7 +329,7 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     agreement sum = {0};
     ckpt_chain_strategy *chain;
     double start = seconds();
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err), CKPT_OK);
     double opened = seconds();
     uint64_t least = ckpt_chain_strategy_minimum(chain);
     ckpt_chain_solution solution;
@@ -306,6 +369,7 @@ static void test_deep_models(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
+        cmocka_unit_test(test_small_graphs_are_proved),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
         cmocka_unit_test(test_deep_models),
     };

@@ -1,0 +1,55 @@
+/* Exhaustive search over what is resident: the cheapest way from one state to another under a number of bytes.
+ *
+ *     ckpt_search search = {.problem = &mine, .expand = expand, .least_ahead = least_ahead,
+ *                           .start = start, .budget_bytes = budget};
+ *     ckpt_search_run(&search, &err);        // search.found, .cost, .needed_bytes
+ *     for (int i = 0; i < search.act_count; i++) ... search.act[i] ...
+ *     ckpt_search_free(&search);
+ *
+ * A state is a number of the caller's; 0 is where every search ends. expand() calls ckpt_search_reach for each
+ * state one act away. Hart, Nilsson and Raphael's A* (1968) on (cost, bytes) in lexicographic order: a part of a
+ * cheapest way is a cheapest way itself, so that of all cheapest ways the one that needs least is found.
+ * least_ahead() is a cost that is still to come for certain, and never falls by more than an act costs. Used by
+ * chain_exact.c and chain_graph_exact.c.
+ */
+#ifndef CKPT_CHAIN_SEARCH_H
+#define CKPT_CHAIN_SEARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct ckpt_search ckpt_search;
+
+struct ckpt_search {
+    const void *problem;
+    void (*expand)(ckpt_search *search, uint64_t state);
+    uint64_t (*least_ahead)(const void *problem, uint64_t state);
+    uint64_t start; /* not 0 */
+    uint64_t budget_bytes;
+    bool least_bytes; /* the way that needs least is sought instead, whatever it costs */
+
+    bool found;
+    uint64_t cost, needed_bytes;
+    int act_count;
+    uint32_t *act; /* from start to end */
+
+    struct ckpt_search_node *node; /* inside chain_search.c */
+    uint32_t node_count, node_capacity, now;
+    uint32_t *slot, slot_count;
+    struct ckpt_search_entry *heap;
+    uint32_t heap_count, heap_capacity;
+    bool out_of_memory;
+};
+
+/* From expand() only: `state` is one act away, at `cost` more and with `bytes` at most meanwhile. An act of 0
+ * leaves no trace in act[]. */
+void ckpt_search_reach(ckpt_search *search, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act);
+
+/* Deterministic. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_search_run(ckpt_search *search, ckpt_error *err);
+
+void ckpt_search_free(ckpt_search *search);
+
+#endif
