@@ -69,7 +69,7 @@ static bool number_tensors(ckpt_graph_exact *x) {
 
 /* Inputs that out[0] of a node may be written over: the rule of liveness.c, but for when they die. */
 static bool may_be_overwritten(const ckpt_graph *g, const ckpt_node *node, int i) {
-    const unsigned mask = ckpt_op_info(node->op)->inplace;
+    const uint64_t mask = ckpt_op_info(node->op)->inplace;
     const int t = node->in[i];
     if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) || node->out_count < 1 || !ckpt_tensor_is_step(g, node->out[0]) ||
         ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))

@@ -39,7 +39,7 @@ static uint64_t live_in(const oracle *o, int set) {
 }
 
 static bool may_write_over(const ckpt_graph *g, const ckpt_node *node, int i) {
-    const unsigned mask = ckpt_op_info(node->op)->inplace;
+    const uint64_t mask = ckpt_op_info(node->op)->inplace;
     if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, node->in[i]) || !ckpt_tensor_is_step(g, node->out[0])) return false;
     for (int j = 0; j < node->in_count; j++)
         if (node->in[j] == node->in[i] && !(mask >> j & 1)) return false;
