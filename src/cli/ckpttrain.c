@@ -55,7 +55,8 @@ static ckpt_status run(ckpt_cli_options *o, ckpt_error *err) {
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
     CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, &job, err));
-    ckpt_status status = ckpt_train_data_load(o, &job, &data, err);
+    ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
+    if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);

@@ -117,7 +117,6 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
 static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(check_outputs(o, err));
-    CKPT_TRY(ckpt_model_check_trainable(&s->job->model, s->backend->supports, s->backend->name, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
     const ckpt_status opened = open_exec(o, s, s->plan, &s->exec, err);
