@@ -6,6 +6,7 @@
 enum {
     MOST_FRESH = 1 << 16, /* values; a larger weight is not looked into */
     MOST_READERS = 1024,  /* of one weight that is taken apart */
+    MOST_TEXT = 4096,     /* of what an exporter says of a node */
     MOST_STEPS = 8        /* nodes between a vector and the weight matrix it belongs to */
 };
 
@@ -165,8 +166,58 @@ static int nearest_matrix(const audit *a, int node, int (*next)(const audit *, i
     return -1;
 }
 
-/* Calls of one module: the same weight matrix is above both readers, or below both. */
+static const char *property(const Onnx__NodeProto *node, const char *key) {
+    for (size_t i = 0; i < node->n_metadata_props; i++) {
+        const Onnx__StringStringEntryProto *prop = node->metadata_props[i];
+        if (prop->key && prop->value && strcmp(prop->key, key) == 0) return prop->value;
+    }
+    return NULL;
+}
+
+typedef enum verdict { DIFFERENT, SAME, UNKNOWN } verdict;
+
+static size_t token_length(const char *text) {
+    size_t n = 3; /* "%p_" */
+    while (text[n] == '_' || (text[n] >= '0' && text[n] <= '9') || ((text[n] | 32) >= 'a' && (text[n] | 32) <= 'z')) n++;
+    return n;
+}
+
+static const char *next_token(const char *text) {
+    while (text && (text = strchr(text, '%')) && strncmp(text, "%p_", 3) != 0) text++;
+    return text;
+}
+
+/* torch.onnx's dynamo exporter attaches the operation that a node comes from, with the parameters it read before any
+ * were merged: "... (args = (%x, [8], %p_norm1_weight, %p_norm1_bias, 1e-05, False) ...". */
+static verdict by_parameters(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
+    const char *p_text = property(p, "pkg.torch.onnx.fx_node"), *q_text = property(q, "pkg.torch.onnx.fx_node");
+    if (!next_token(p_text) || !next_token(q_text) || strlen(p_text) > MOST_TEXT || strlen(q_text) > MOST_TEXT) return UNKNOWN;
+    for (const char *t = next_token(p_text); t; t = next_token(t + 1))
+        for (const char *u = next_token(q_text); u; u = next_token(u + 1))
+            if (token_length(t) == token_length(u) && memcmp(t, u, token_length(t)) == 0) return SAME;
+    return DIFFERENT;
+}
+
+/* The path in front of a name like "/encoder/norm1/Mul" is the module's. */
+static verdict by_path(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
+    const char *p_end = p->name ? strrchr(p->name, '/') : NULL, *q_end = q->name ? strrchr(q->name, '/') : NULL;
+    if (!p_end || !q_end || p_end == p->name || q_end == q->name) return UNKNOWN;
+    const size_t p_length = (size_t)(p_end - p->name), q_length = (size_t)(q_end - q->name);
+    return p_length == q_length && memcmp(p->name, q->name, p_length) == 0 ? SAME : DIFFERENT;
+}
+
+/* Whether two readers are calls of one module: as the exporter says or, where it does not, because the same weight
+ * matrix is above both, or below both. */
 static bool same_module(const audit *a, const place *p, const place *q) {
+    const Onnx__NodeProto *p_node = a->graph->node[p->node], *q_node = a->graph->node[q->node];
+    verdict v = by_parameters(p_node, q_node);
+    /* torch.onnx's older exporter puts an Identity where it merges, and none where a module is called again. */
+    const char *producer = a->file->model->producer_name;
+    if (v == UNKNOWN && p->through < 0 && q->through < 0 && producer && strcmp(producer, "pytorch") == 0 &&
+        !p_node->n_metadata_props)
+        v = SAME;
+    if (v == UNKNOWN) v = by_path(p_node, q_node);
+    if (v != UNKNOWN) return v == SAME;
     const int up = nearest_matrix(a, p->node, above), down = nearest_matrix(a, p->node, below);
     return (up >= 0 && up == nearest_matrix(a, q->node, above)) || (down >= 0 && down == nearest_matrix(a, q->node, below));
 }

@@ -189,6 +189,16 @@ void maker_node(maker *m, const char *op, const char *name, const char *inputs, 
     else m->nodes[m->graph.n_node++] = node;
 }
 
+void maker_property(maker *m, int node, const char *key, const char *value) {
+    Onnx__StringStringEntryProto *prop = make(sizeof *prop);
+    onnx__string_string_entry_proto__init(prop);
+    prop->key = keep(key);
+    prop->value = keep(value);
+    m->nodes[node]->metadata_props = make(sizeof prop);
+    m->nodes[node]->metadata_props[0] = prop;
+    m->nodes[node]->n_metadata_props = 1;
+}
+
 const char *maker_write(maker *m, const char *name) {
     snprintf(m->path, sizeof m->path, "%s", name);
     const size_t size = onnx__model_proto__get_packed_size(&m->model);

@@ -43,6 +43,8 @@ Onnx__TensorProto *maker_weight(maker *m, const char *name, int rank, const int6
 void maker_number(maker *m, const char *name, float value);
 void maker_ints(maker *m, const char *name, int count, const int64_t *values);
 void maker_node(maker *m, const char *op, const char *name, const char *inputs, const char *outputs, const char *attrs);
+/* A metadata property of the graph's node number `node`. */
+void maker_property(maker *m, int node, const char *key, const char *value);
 /* Until maker_graph, nodes go into the function local:NAME, under the model's opset. */
 void maker_function(maker *m, const char *name, const char *inputs, const char *outputs, const char *attributes);
 void maker_graph(maker *m);

@@ -537,6 +537,21 @@ static void test_real_ties_stay(void **state) {
     make_tied(&m, true, false, 1);
     load_tied(&model, &m, CKPT_UNTIE_NONE, 2, 0, 4);
     ckpt_model_free(&model);
+    for (int same = 0; same < 2; same++) /* what the exporter says counts more than the neighbours */
+        for (int by_name = 0; by_name < 2; by_name++) {
+            make_tied(&m, false, !same, 1);
+            if (by_name) {
+                m.nodes[0]->name = (char *)(uintptr_t)"/norm/LayerNormalization";
+                m.nodes[2]->name = (char *)(uintptr_t)(same ? "/norm/LayerNormalization_1" : "/norm2/LayerNormalization");
+            } else {
+                maker_property(&m, 0, "pkg.torch.onnx.fx_node", "layer_norm(args = (%x, [8], %p_n1_weight, 1e-05))");
+                maker_property(&m, 2, "pkg.torch.onnx.fx_node",
+                               same ? "layer_norm(args = (%y, [8], %p_n1_weight))" : "layer_norm(args = (%y, %p_n1_weight_2))");
+            }
+            load_tied(&model, &m, CKPT_UNTIE_AUTO, same ? 2 : 3, 1, same ? 5 : 4);
+            assert_int_equal(model.ties.tie[same ? 0 : 1].copies, same ? 1 : 2);
+            ckpt_model_free(&model);
+        }
 }
 
 int main(void) {
