@@ -15,13 +15,9 @@ static uint64_t values_a_sample(const ckpt_graph *graph, int tensor) {
     return (uint64_t)(graph->tensor[tensor].count / graph->batch);
 }
 
-/* Size of the last axis of the output that the loss is on: the number of classes, if it has any. Asked of the file's
- * output: the tensor behind it may have another shape. */
+/* Size of the last axis of what the loss is on, in the file's shape: the number of classes, if it has any. */
 static int64_t output_columns(const ckpt_model *model) {
-    for (int i = 0; i < model->output_count; i++)
-        if (strcmp(model->file->model->graph->output[i]->name, model->prediction) == 0 && model->output[i].rank > 1)
-            return model->output[i].dim[model->output[i].rank - 1];
-    return 1;
+    return model->predicted.rank > 1 ? model->predicted.dim[model->predicted.rank - 1] : 1;
 }
 
 /* Values that the output has a sample. A target of classes has one for each row of columns. */

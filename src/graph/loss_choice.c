@@ -32,14 +32,34 @@ static bool is_sigmoid(const ckpt_node *node) {
     return node && node->op == CKPT_OP_ACT && node->attr.act.act == CKPT_ACT_SIGMOID && node->attr.act.drop == 0;
 }
 
+/* A sigmoid's p as the pair 1 - p, p, as scikit-learn's binary classifiers answer: the tensor of p, or -1. */
+static int pair_of(const ckpt_graph *graph, const ckpt_node *node) {
+    if (!node || node->op != CKPT_OP_CONCAT || node->in_count != 2) return -1;
+    const int p = node->in[1], rest = graph->tensor[node->in[0]].producer, source = graph->tensor[p].producer;
+    if (source < 0 || rest < 0 || !is_sigmoid(&graph->node[source])) return -1;
+    const ckpt_node *minus = &graph->node[rest];
+    if (minus->op == CKPT_OP_ACT)
+        return minus->in[0] == p && minus->attr.act.act == CKPT_ACT_SCALE && minus->attr.act.alpha == -1 &&
+                       minus->attr.act.beta == 1 ? p : -1;
+    const ckpt_tensor *one = &graph->tensor[minus->in[0]];
+    return minus->op == CKPT_OP_BINARY && minus->attr.binary.kind == CKPT_BINARY_SUB && minus->in[1] == p && one->count == 1 &&
+                   one->dtype == CKPT_F32 && one->data && *(const float *)one->data == 1 ? p : -1;
+}
+
 static void choose(const ckpt_graph *graph, ckpt_loss_question *q, const char **why) {
     const ckpt_node *last = final_node(graph, &q->prediction);
+    const int pair = pair_of(graph, last);
     const int64_t cols = q->prediction.rank ? q->prediction.dim[q->prediction.rank - 1] : 1;
     const int64_t inputs = graph->input_count ? graph->tensor[graph->input[0]].count / graph->batch : 0;
     if (is_last_axis_softmax(last, CKPT_OP_SOFTMAX) || is_last_axis_softmax(last, CKPT_OP_LOGSOFTMAX)) {
         q->loss = CKPT_LOSS_CE;
         *why = last->op == CKPT_OP_SOFTMAX ? "its output is a Softmax, which is folded into the loss"
                                            : "its output is a LogSoftmax, which is folded into the loss";
+    } else if (pair >= 0 && q->prediction.rank == 2 && cols == 2 && graph->tensor[pair].count * 2 == ckpt_view_count(&q->prediction)) {
+        q->loss = CKPT_LOSS_BCE;
+        q->prediction.tensor = pair;
+        q->prediction.dim[1] = 1;
+        *why = "its output is a Sigmoid's p with 1 - p beside it, which is folded into the loss";
     } else if (is_sigmoid(last) && q->target != 1) {
         q->loss = CKPT_LOSS_BCE;
         *why = "its output is a Sigmoid, which is folded into the loss";

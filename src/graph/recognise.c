@@ -21,7 +21,7 @@ static const struct {
     ckpt_act act;
     double (*f)(double);
 } known[] = {{CKPT_ACT_GELU, gelu}, {CKPT_ACT_GELU_TANH, gelu_tanh}, {CKPT_ACT_SILU, silu},
-             {CKPT_ACT_MISH, mish}, {CKPT_ACT_HARD_SWISH, hard_swish}, {CKPT_ACT_SOFTSIGN, softsign}};
+             {CKPT_ACT_SOFTPLUS, softplus}, {CKPT_ACT_MISH, mish}, {CKPT_ACT_HARD_SWISH, hard_swish}, {CKPT_ACT_SOFTSIGN, softsign}};
 
 static const double samples[] = {-6.5, -3.1, -1.7, -0.9, -0.3, -0.05, 0, 0.04, 0.4, 1.1, 2.3, 4.2, 7};
 
@@ -36,10 +36,10 @@ static bool scalar_of(const ckpt_graph *graph, int tensor, double *value) {
 /* A node of element functions only: what may lie inside a group. */
 static bool is_element_node(const ckpt_graph *graph, const ckpt_node *node) {
     if (node->op == CKPT_OP_ACT) return node->attr.act.drop == 0;
-    if (node->op != CKPT_OP_BINARY) return false;
+    if (node->op != CKPT_OP_BINARY && node->op != CKPT_OP_COMPARE && node->op != CKPT_OP_SELECT) return false;
     const int64_t count = graph->tensor[node->out[0]].count;
     double unused;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < node->in_count; i++)
         if (!scalar_of(graph, node->in[i], &unused) && graph->tensor[node->in[i]].count != count) return false;
     return true;
 }
@@ -80,22 +80,38 @@ static bool tensor_value(const group *g, int tensor, double x, const double *mad
     return false;
 }
 
+/* What a node makes of the numbers at its inputs; 1 and 0 for true and false. */
+static bool node_value(const ckpt_node *node, const double *in, double *out) {
+    if (node->op == CKPT_OP_ACT) return act_value(&node->attr.act, in[0], out);
+    if (node->op == CKPT_OP_SELECT) {
+        *out = in[0] != 0 ? in[1] : in[2];
+        return true;
+    }
+    if (node->op == CKPT_OP_COMPARE) {
+        switch (node->attr.compare.kind) {
+        case CKPT_COMPARE_LESS: *out = in[0] < in[1]; return true;
+        case CKPT_COMPARE_LESS_EQUAL: *out = in[0] <= in[1]; return true;
+        case CKPT_COMPARE_GREATER: *out = in[0] > in[1]; return true;
+        case CKPT_COMPARE_GREATER_EQUAL: *out = in[0] >= in[1]; return true;
+        default: return false;
+        }
+    }
+    switch (node->attr.binary.kind) {
+    case CKPT_BINARY_ADD: *out = in[0] + in[1]; return true;
+    case CKPT_BINARY_SUB: *out = in[0] - in[1]; return true;
+    case CKPT_BINARY_MUL: *out = in[0] * in[1]; return true;
+    case CKPT_BINARY_DIV: *out = in[0] / in[1]; return true;
+    default: return false;
+    }
+}
+
 static bool evaluate(const group *g, double x, double *y) {
-    double made[GROUP_LIMIT], a = 0, b = 0;
+    double made[GROUP_LIMIT], in[3] = {0};
     for (int i = g->count - 1; i >= 0; i--) {
         const ckpt_node *node = &g->graph->node[g->node[i]];
-        if (!tensor_value(g, node->in[0], x, made, &a)) return false;
-        if (node->op == CKPT_OP_ACT) {
-            if (!act_value(&node->attr.act, a, &made[i])) return false;
-            continue;
-        }
-        if (!tensor_value(g, node->in[1], x, made, &b)) return false;
-        switch (node->attr.binary.kind) {
-        case CKPT_BINARY_ADD: made[i] = a + b; break;
-        case CKPT_BINARY_SUB: made[i] = a - b; break;
-        case CKPT_BINARY_MUL: made[i] = a * b; break;
-        case CKPT_BINARY_DIV: made[i] = a / b; break;
-        }
+        for (int k = 0; k < node->in_count; k++)
+            if (!tensor_value(g, node->in[k], x, made, &in[k])) return false;
+        if (!node_value(node, in, &made[i])) return false;
     }
     *y = made[0];
     return true;
@@ -129,7 +145,7 @@ static void reach(const ckpt_graph *graph, int *frontier, int *count, int tensor
  * which the group is a known function. */
 static ckpt_act recognise(const ckpt_graph *graph, int last, int *source) {
     group g = {.graph = graph, .source = -1};
-    int frontier[2 * GROUP_LIMIT + 2] = {graph->node[last].out[0]}, count = 1;
+    int frontier[3 * GROUP_LIMIT + 3] = {graph->node[last].out[0]}, count = 1;
     while (g.count < GROUP_LIMIT) {
         int latest = -1, at = -1;
         for (int i = 0; i < count; i++) {
@@ -157,7 +173,7 @@ ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err) {
     for (int n = 0; n < graph->node_count; n++) {
         ckpt_node *node = &graph->node[n];
         int source;
-        if (node->op != CKPT_OP_BINARY) continue;
+        if (node->op != CKPT_OP_BINARY && node->op != CKPT_OP_SELECT) continue;
         const ckpt_act act = recognise(graph, n, &source);
         if (act == CKPT_ACT_COUNT) continue;
         /* What lay inside the group is dead now, unless read elsewhere; ckpt_rewrite_fuse drops it. */

@@ -23,6 +23,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     CKPT_TRY(ckpt_loss_choose(graph, &question, err));
     model->loss = question.loss;
     model->loss_reason = question.reason;
+    model->predicted = question.prediction;
     /* Training reads the loss only, so the outputs may be fused away. */
     graph->output_count = 0;
     if (question.loss != CKPT_LOSS_NONE) CKPT_TRY(ckpt_loss_attach(graph, question.loss, &question.prediction, err));

@@ -52,6 +52,7 @@ typedef struct ckpt_model {
     ckpt_tie_report ties;    /* weights that several nodes shared in the file */
     ckpt_pool ties_pool;
     const char *prediction;  /* name of the file's output that the loss is on */
+    ckpt_view predicted;     /* what the loss reads of it */
     int output_count;        /* views of the file's outputs, in order; tensor -1: not computable here */
     ckpt_view *output;
 } ckpt_model;

@@ -132,6 +132,8 @@ static void spell(maker *m, int form) {
         {"Sigmoid x a", "Mul x,a y"},
         /* as tf2onnx leaves it */
         {"Neg x n", "Mul n,rsqrt2 a", "Erfc a e", "Mul x,half h", "Mul h,e y"},
+        /* Softplus as torch.onnx's dynamo exporter writes it */
+        {"Softplus x a", "Greater x,twenty b", "Where b,x,a y"},
         /* none of them: a wrong constant */
         {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,wrong y"},
         {"Sigmoid x a", "Mul half,a y"},
@@ -141,7 +143,7 @@ static void spell(maker *m, int form) {
     maker_weight(m, "w", 2, (int64_t[]){8, 8});
     maker_number(m, "sqrt2", 1.41421356f), maker_number(m, "rsqrt2", 0.70710678f), maker_number(m, "one", 1);
     maker_number(m, "half", 0.5f), maker_number(m, "three", 3), maker_number(m, "k", 0.044715f);
-    maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f);
+    maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f), maker_number(m, "twenty", 20);
     maker_node(m, "MatMul", "fc", "in,w", "x", NULL);
     if (form == 4) maker_node(m, "Mul", "hx", "x,half", "hx", NULL);
     for (int i = 0; i < 8 && forms[form][i]; i++) {
@@ -155,8 +157,9 @@ static void spell(maker *m, int form) {
 static void test_element_functions_are_recognised_by_value(void **state) {
     (void)state;
     const ckpt_act wanted[] = {CKPT_ACT_GELU,      CKPT_ACT_GELU, CKPT_ACT_GELU,  CKPT_ACT_GELU_TANH,
-                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_GELU,  CKPT_ACT_COUNT, CKPT_ACT_COUNT};
-    for (int form = 0; form < 9; form++) {
+                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_GELU,  CKPT_ACT_SOFTPLUS,
+                               CKPT_ACT_COUNT,     CKPT_ACT_COUNT};
+    for (int form = 0; form < 10; form++) {
         maker m;
         ckpt_model model;
         spell(&m, form);
@@ -165,7 +168,9 @@ static void test_element_functions_are_recognised_by_value(void **state) {
             assert_true(count_op(&model.graph, CKPT_OP_BINARY) > 0);
         } else {
             if (count_op(&model.graph, CKPT_OP_BINARY) != 0) fail_msg("form %d is not recognised", form);
-            assert_int_equal(only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
+            const bool fused = wanted[form] == CKPT_ACT_SOFTPLUS; /* its output is all that its gradient needs */
+            assert_int_equal(fused ? only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act
+                                   : only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
         }
         ckpt_model_free(&model);
     }
@@ -449,6 +454,20 @@ static void test_sklearn_tail(void **state) {
     assert_int_equal(model.loss, CKPT_LOSS_CE);
     assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 1);
     assert_int_equal(count_op(&model.graph, CKPT_OP_SOFTMAX), 0);
+    ckpt_model_free(&model);
+    maker_start(&m, 17); /* its binary classifier: the pair 1 - p, p */
+    maker_input(&m, "x", 2, (int64_t[]){-1, 8});
+    maker_weight(&m, "w", 2, (int64_t[]){8, 1});
+    maker_number(&m, "one", 1);
+    maker_node(&m, "MatMul", "fc", "x,w", "z", NULL);
+    maker_node(&m, "Sigmoid", "sigmoid", "z", "p", NULL);
+    maker_node(&m, "Sub", "rest", "one,p", "q", NULL);
+    maker_node(&m, "Concat", "pair", "q,p", "y", "axis=1");
+    maker_output(&m, "y");
+    load(&model, &m, 3);
+    assert_int_equal(model.loss, CKPT_LOSS_BCE);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_CONCAT), 0);
+    assert_int_equal(count_op(&model.graph, CKPT_OP_ACT), 0);
     ckpt_model_free(&model);
 }
 
