@@ -2,7 +2,11 @@
  * shapes as such nodes; with the dimensions bound, all of them are numbers.
  *
  * Folded are integers and booleans (exact up to 2^53; larger ones only pass through), single floats and what was itself
- * folded: a weight of several floats never is, for it must stay a tensor that can be trained. */
+ * folded: a weight of several floats never is, for it must stay a tensor that can be trained. A causal mask becomes a
+ * constant this way, instead of a tensor that every block of the network waits for.
+ *
+ * What this may cost is bounded: values of one operand and, over the whole file, values read and made. Beyond that, nodes
+ * are left to the graph. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -11,7 +15,7 @@
 #include "import/import.h"
 #include "import/onnx_rules.h"
 
-enum { MOST = 1 << 16, MOST_INPUTS = 64 }; /* values of one operand; inputs of one node */
+enum { MOST = 1 << 22, MOST_WORK = 1 << 26, MOST_INPUTS = 64 }; /* values of one operand; of the file; inputs of a node */
 
 typedef struct folded {
     int type; /* ONNX type number */
@@ -23,10 +27,11 @@ typedef struct folded {
 typedef struct fold {
     ckpt_import *im;
     const Onnx__NodeProto *node;
+    ckpt_pool pool; /* the values, until the node is done */
     int count;
     folded in[MOST_INPUTS];
     folded out;
-    bool too_large; /* the output, which is then left to a node */
+    bool too_large; /* is left to the graph */
 } fold;
 
 enum {
@@ -42,15 +47,22 @@ static bool is_known_type(int type) { return is_float(type) || type == INT32 || 
 
 static ckpt_status no_memory(fold *f) { return ckpt_fail(f->im->err, CKPT_NOMEM, "out of host memory"); }
 
+/* Whether `count` more values may be read or made. */
+static bool spend(fold *f, uint64_t count) {
+    f->im->folded_values += count;
+    return f->im->folded_values <= MOST_WORK;
+}
+
 /* Room for the output: type, view and count are set, values zero. */
 static ckpt_status make_output(fold *f, int type, const ckpt_view *view) {
     uint64_t count = 1;
     f->out = (folded){.type = type, .view = *view};
     for (int i = 0; i < view->rank; i++)
-        if (view->dim[i] < 0 || !ckpt_mul_u64(count, (uint64_t)view->dim[i], &count) || count > MOST)
-            return f->too_large = true, ckpt_fail(f->im->err, CKPT_MODEL, "shape arithmetic with more than %d values", MOST);
+        if (view->dim[i] < 0 || !ckpt_mul_u64(count, (uint64_t)view->dim[i], &count) || count > MOST) count = MOST + 1;
+    f->too_large = count > MOST || !spend(f, count);
+    if (f->too_large) return ckpt_fail(f->im->err, CKPT_MODEL, "shape arithmetic with more than %d values", MOST);
     f->out.count = (int64_t)count;
-    f->out.value = ckpt_pool_array(f->im->pool, count + 1, double);
+    f->out.value = ckpt_pool_array(&f->pool, count + 1, double);
     return f->out.value ? CKPT_OK : no_memory(f);
 }
 
@@ -384,21 +396,19 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     CKPT_TRY(ckpt_onnx_tensor_describe(file, value->proto, &info, f->im->err));
     if (!is_known_type((int)info.type) || info.count > MOST || info.rank > CKPT_MAX_RANK || info.external) return CKPT_OK;
     if (is_float((int)info.type) && info.count != 1 && !value->is_folded) return CKPT_OK;
+    if (!spend(f, info.count)) return CKPT_OK;
     *x = (folded){.type = (int)info.type, .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];
-    x->value = ckpt_pool_array(f->im->pool, info.count + 1, double);
-    if (!x->value) return no_memory(f);
-    ckpt_pool scratch = {0};
-    int64_t *whole = ckpt_pool_array(&scratch, info.count + 1, int64_t);
-    float *number = ckpt_pool_array(&scratch, info.count + 1, float);
-    ckpt_status status = whole && number ? CKPT_OK : no_memory(f);
-    if (status == CKPT_OK && is_float(x->type)) status = ckpt_onnx_tensor_read_f32(file, value->proto, number, info.count, f->im->err);
-    else if (status == CKPT_OK) status = ckpt_onnx_tensor_read_i64(file, value->proto, whole, info.count, f->im->err);
-    for (uint64_t k = 0; status == CKPT_OK && k < info.count; k++) x->value[k] = is_float(x->type) ? (double)number[k] : (double)whole[k];
-    ckpt_pool_free(&scratch);
-    *known = status == CKPT_OK;
+    x->value = ckpt_pool_array(&f->pool, info.count + 1, double);
+    int64_t *whole = ckpt_pool_array(&f->pool, info.count + 1, int64_t);
+    float *number = ckpt_pool_array(&f->pool, info.count + 1, float);
+    if (!x->value || !whole || !number) return no_memory(f);
+    if (is_float(x->type)) CKPT_TRY(ckpt_onnx_tensor_read_f32(file, value->proto, number, info.count, f->im->err));
+    else CKPT_TRY(ckpt_onnx_tensor_read_i64(file, value->proto, whole, info.count, f->im->err));
+    for (uint64_t k = 0; k < info.count; k++) x->value[k] = is_float(x->type) ? (double)number[k] : (double)whole[k];
+    *known = true;
     f->count++;
-    return status;
+    return CKPT_OK;
 }
 
 static int64_t to_integer(double value) {
@@ -413,7 +423,7 @@ static ckpt_status write_output(fold *f) {
     const size_t count = (size_t)f->out.count;
     Onnx__TensorProto *t = ckpt_pool_array(pool, 1, Onnx__TensorProto);
     int64_t *dims = ckpt_pool_array(pool, CKPT_MAX_RANK, int64_t);
-    void *data = ckpt_pool_array(pool, count + 1, int64_t);
+    void *data = ckpt_pool_alloc(pool, count + 1, f->out.type == DOUBLE || f->out.type == INT64 ? 8 : 4);
     if (!t || !dims || !data) return no_memory(f);
     onnx__tensor_proto__init(t);
     t->has_data_type = 1;
@@ -435,27 +445,40 @@ static ckpt_status write_output(fold *f) {
     return ckpt_import_folded(f->im, f->node, t);
 }
 
+/* Computes the node, unless one of its inputs is known only when it runs. */
+static ckpt_status try_row(fold *f, size_t row, bool *done) {
+    for (size_t i = 0; i < f->node->n_input; i++) {
+        bool known;
+        if (!ckpt_import_has_input(f->node, i)) continue;
+        CKPT_TRY(read_operand(f, i, &known));
+        if (!known) return CKPT_OK;
+    }
+    if (!f->count) return CKPT_OK;
+    const ckpt_status status = table[row].function(f);
+    if (f->too_large) return CKPT_OK;
+    CKPT_TRY(status);
+    *done = true;
+    return write_output(f);
+}
+
 ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool *done) {
     fold f = {.im = im, .node = node};
     size_t row = 0;
     *done = false;
     while (row < sizeof table / sizeof *table && strcmp(table[row].op_type, node->op_type) != 0) row++;
     if (row == sizeof table / sizeof *table || node->n_input < 1 || node->n_input > MOST_INPUTS) return CKPT_OK;
-    for (size_t i = 0; i < node->n_input; i++) {
-        bool known;
-        if (!ckpt_import_has_input(node, i)) continue;
-        CKPT_TRY(read_operand(&f, i, &known));
-        if (!known) return CKPT_OK;
-    }
-    if (!f.count) return CKPT_OK;
-    const ckpt_status status = table[row].function(&f);
-    if (f.too_large) return CKPT_OK;
-    CKPT_TRY(status);
-    *done = true;
-    return write_output(&f);
+    const ckpt_status status = try_row(&f, row, done);
+    ckpt_pool_free(&f.pool);
+    return status;
 }
 
 /* --- operators that are nothing else ------------------------------------------------------------------- */
+
+static ckpt_status finish(fold *f, ckpt_status status) {
+    if (status == CKPT_OK) status = write_output(f);
+    ckpt_pool_free(&f->pool);
+    return status;
+}
 
 /* The dims of any tensor are known. From opset 15 on a part of them. */
 ckpt_status import_shape(ckpt_import *im, const Onnx__NodeProto *node) {
@@ -467,9 +490,9 @@ ckpt_status import_shape(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_import_attr_int(im, node, "end", x.rank, &end));
     CKPT_TRY(ckpt_import_slice_range(im, x.rank, start, end, 1, &first, &count));
     const ckpt_view y = {.rank = 1, .dim = {count}};
-    CKPT_TRY(make_output(&f, INT64, &y));
-    for (int64_t i = 0; i < count; i++) f.out.value[i] = (double)x.dim[first + i];
-    return write_output(&f);
+    ckpt_status status = make_output(&f, INT64, &y);
+    for (int64_t i = 0; status == CKPT_OK && i < count; i++) f.out.value[i] = (double)x.dim[first + i];
+    return finish(&f, status);
 }
 
 ckpt_status import_size(ckpt_import *im, const Onnx__NodeProto *node) {
@@ -477,9 +500,9 @@ ckpt_status import_size(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_view x;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     const ckpt_view y = {0};
-    CKPT_TRY(make_output(&f, INT64, &y));
-    f.out.value[0] = (double)ckpt_view_count(&x);
-    return write_output(&f);
+    const ckpt_status status = make_output(&f, INT64, &y);
+    if (status == CKPT_OK) f.out.value[0] = (double)ckpt_view_count(&x);
+    return finish(&f, status);
 }
 
 /* Shapes made of it are folded; a tensor of floats stays one, with one value for all: it may be a weight. */
@@ -514,9 +537,9 @@ ckpt_status import_constantofshape(ckpt_import *im, const Onnx__NodeProto *node)
     if (is_float((int)info.type) || !is_known_type((int)info.type) || total > MOST)
         return ckpt_import_uniform(im, node, y.rank, y.dim, value);
     CKPT_TRY(ckpt_onnx_tensor_read_i64(im->model->file, value, &whole, 1, im->err));
-    CKPT_TRY(make_output(&f, (int)info.type, &y));
-    for (int64_t i = 0; i < f.out.count; i++) f.out.value[i] = (double)whole;
-    return write_output(&f);
+    const ckpt_status status = make_output(&f, (int)info.type, &y);
+    for (int64_t i = 0; status == CKPT_OK && i < f.out.count; i++) f.out.value[i] = (double)whole;
+    return finish(&f, status);
 }
 
 ckpt_status import_folded_only(ckpt_import *im, const Onnx__NodeProto *node) {

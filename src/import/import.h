@@ -40,6 +40,7 @@ typedef struct ckpt_import {
     const char *batch_name; /* how the file calls the batch dimension, or NULL */
     int64_t batch_fixed;    /* the size that the file gives it, or -1 */
     bool batch_known;
+    uint64_t folded_values; /* read and made by fold.c so far */
     ckpt_error *err;
 } ckpt_import;
 

@@ -1,0 +1,166 @@
+/* Shape arithmetic is numbers once the file is read, what cannot be folded is left to nodes, and what is wrong with an
+ * operator is one line that names the node. */
+#include "harness.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/op.h"
+#include "model_maker.h"
+
+static ckpt_error err;
+
+static void start(maker *m) {
+    maker_start(m, 18);
+    maker_input(m, "x", 4, (int64_t[]){-1, 4, 6, 6});
+    maker_weight(m, "one", 1, (int64_t[]){6});
+    maker_weight(m, "w", 4, (int64_t[]){8, 4, 3, 3});
+    maker_weight(m, "w3", 4, (int64_t[]){8, 3, 3, 3});
+    maker_ints(m, "i0", 1, (int64_t[]){0});
+    maker_ints(m, "i1", 1, (int64_t[]){1});
+    maker_ints(m, "i2", 1, (int64_t[]){2});
+    maker_ints(m, "i9", 1, (int64_t[]){9});
+    maker_ints(m, "minus", 1, (int64_t[]){-1});
+    maker_ints(m, "million", 1, (int64_t[]){1000000});
+    maker_node(m, "Mul", "first", "x,one", "h", NULL);
+}
+
+static void load(maker *m, ckpt_model *model) {
+    const ckpt_model_options options = {.batch = 5, .loss = CKPT_LOSS_MSE};
+    maker_output(m, "y");
+    MUST(ckpt_model_load(maker_write(m, "fold.onnx"), &options, model, &err), &err);
+}
+
+static int count_op(const ckpt_graph *g, ckpt_op op) {
+    int count = 0;
+    for (int n = 0; n < g->forward_count; n++) count += g->node[n].op == op;
+    return count;
+}
+
+/* [batch, 4, 6, 6] -> [2 * batch, 72] with every number computed from x's shape. */
+static void test_reshape_by_computed_shape(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start(&m);
+    maker_node(&m, "Shape", "s", "h", "shape", NULL);
+    maker_node(&m, "Gather", "g", "shape,i0", "b", "axis=0");
+    maker_node(&m, "Mul", "m", "b,i2", "rows", NULL);
+    maker_node(&m, "Slice", "sl", "shape,i1,i9", "rest", NULL);
+    maker_node(&m, "ReduceProd", "p", "rest", "all", NULL);
+    maker_node(&m, "Div", "d", "all,i2", "half", NULL);
+    maker_node(&m, "Cast", "c1", "half", "f", "to=1");
+    maker_node(&m, "Cast", "c2", "f", "cols", "to=7");
+    maker_node(&m, "Equal", "e", "cols,minus", "never", NULL);
+    maker_node(&m, "Where", "wh", "never,i1,cols", "chosen", NULL);
+    maker_node(&m, "Concat", "c", "rows,chosen", "to", "axis=0");
+    maker_node(&m, "Reshape", "r", "h,to", "z", NULL);
+    maker_node(&m, "Softmax", "sm", "z", "y", "axis=0"); /* axis 0 of [10, 72] */
+    load(&m, &model);
+    int softmax = -1;
+    for (int n = 0; n < model.graph.forward_count; n++)
+        if (model.graph.node[n].op == CKPT_OP_SOFTMAX) softmax = n;
+    assert_true(softmax >= 0);
+    assert_int_equal(model.graph.node[softmax].attr.axis.axis, 10);
+    assert_int_equal(model.graph.node[softmax].attr.axis.inner, 72);
+    assert_int_equal(model.graph.forward_count, 4); /* Mul, Softmax, the loss and its clearing: no shape is left */
+    ckpt_model_free(&model);
+}
+
+/* Five million numbers are not computed while a file is read. */
+static void test_large_is_left_to_nodes(void **state) {
+    (void)state;
+    for (int large = 0; large < 2; large++) {
+        maker m;
+        ckpt_model model;
+        start(&m);
+        maker_ints(&m, "wide", 3, (int64_t[]){large ? 5 : 2, 1, 1});
+        maker_ints(&m, "long", 1, (int64_t[]){large ? 1000000 : 6});
+        maker_node(&m, "ConstantOfShape", "cos", "long", "ones", NULL);
+        maker_node(&m, "Cast", "cast", "ones", "whole", "to=7");
+        maker_node(&m, "Expand", "ex", "i2,long", "twos", NULL);
+        maker_node(&m, "Expand", "ex2", "twos,wide", "more", NULL);
+        maker_node(&m, "Cast", "back", "more", "floats", "to=1");
+        maker_node(&m, "ReduceMax", "rm", "floats", "top", "keepdims=1");
+        maker_node(&m, "Mul", "last", "h,top", "y", NULL);
+        load(&m, &model);
+        assert_int_equal(count_op(&model.graph, CKPT_OP_RESIZE), large); /* the second Expand */
+        ckpt_model_free(&model);
+    }
+}
+
+/* One value for every element of a weight that a ConstantOfShape makes: a parameter, which has no place in the file. */
+static void test_uniform_weight(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start(&m);
+    maker_ints(&m, "size", 4, (int64_t[]){8, 4, 3, 3});
+    maker_node(&m, "ConstantOfShape", "cos", "size", "weight", NULL);
+    maker_node(&m, "Conv", "conv", "h,weight", "y", NULL);
+    load(&m, &model);
+    int found = 0;
+    float values[8 * 4 * 9];
+    for (int t = 0; t < model.graph.tensor_count; t++) {
+        if (model.graph.tensor[t].role != CKPT_ROLE_PARAM || model.graph.tensor[t].rank != 4) continue;
+        assert_int_equal(model.graph.tensor[t].count, 8 * 4 * 9);
+        values[287] = 1;
+        MUST(ckpt_model_read_values(&model, t, values, &err), &err);
+        assert_true(values[0] == 0 && values[287] == 0);
+        found++;
+    }
+    assert_int_equal(found, 1);
+    ckpt_model_free(&model);
+}
+
+static void test_refusals(void **state) {
+    (void)state;
+    static const struct {
+        const char *op, *inputs, *attributes, *want;
+    } cases[] = {
+        {"Conv", "h,w3", NULL, "its input has 4 channels and its weight takes 3"},
+        {"Conv", "h,w", "group=3", "group 3 does not divide"},
+        {"Conv", "h,w", "dilations=9,9", "larger than the padded input"},
+        {"Conv", "h,w", "strides=0,1", "empty or too large"},
+        {"Conv", "h,w", "pads=-1,0,0,0", "'pads' is out of range"},
+        {"Conv", "h,w", "kernel_shape=2,2", "not its weight's"},
+        {"Conv", "h,w,one", NULL, "bias has 6 values for 8 channels"},
+        {"Conv", "h,w", "auto_pad=OTHER", "'auto_pad' is 'OTHER'"},
+        {"ConvTranspose", "h,w", NULL, "takes 8"},
+        {"MaxPool", "h", "kernel_shape=7,7", "larger than the padded input"},
+        {"MaxPool", "h", NULL, "empty or too large"},
+        {"Concat", "h,w", "axis=1", "inputs 0 and 1 differ"},
+        {"Slice", "h,i0,i1,i0,i0", NULL, "its step is 0"},
+        {"Pad", "h,i1", NULL, "its pads are 1"},
+        {"Gather", "h,one", NULL, "indices are of type F32"},
+        {"Where", "h,h,h", NULL, "its inputs are of types"},
+        {"Expand", "h,i2", NULL, "do not broadcast"},
+        {"Tile", "h,i2", NULL, "1 repeats for 4 axes"},
+        {"GroupNormalization", "h,one,one", "num_groups=3", "3 groups do not divide 4"},
+        {"BatchNormalization", "h,one,one,one,one", NULL, "scale has 6 values for 4"},
+        {"LRN", "h", "size=0", "out of range"},
+        {"Split", "h,i2", "axis=1", "its parts do not add up to 4"},
+        {"Div", "i2,i0", NULL, "divides by 0"},
+        {"Gather", "i2,i9", NULL, "lies outside 1 values"},
+        {"Range", "i0,h,i1", NULL, "computed from data"},
+        {"DepthToSpace", "h", "blocksize=3", "does not divide"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        maker m;
+        ckpt_model model;
+        const ckpt_model_options options = {.loss_auto = true};
+        start(&m);
+        maker_node(&m, cases[i].op, "bad", cases[i].inputs, "y", cases[i].attributes);
+        maker_output(&m, "y");
+        if (ckpt_model_load(maker_write(&m, "fold.onnx"), &options, &model, &err) != CKPT_MODEL)
+            fail_msg("%s %s is not refused", cases[i].op, cases[i].want);
+        if (!strstr(err.message, cases[i].want) || !strstr(err.message, "node 'bad'") || strchr(err.message, '\n'))
+            fail_msg("%s, wanted %s", err.message, cases[i].want);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reshape_by_computed_shape), cmocka_unit_test(test_large_is_left_to_nodes),
+                                       cmocka_unit_test(test_uniform_weight), cmocka_unit_test(test_refusals)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
