@@ -149,46 +149,20 @@ static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, ui
     }
 }
 
-/* The time axis of a problem, compressed: the distinct starts and ends in order. */
-typedef struct axis {
-    int64_t *time;
-    int count;
-} axis;
-
-static int compare_times(const void *a, const void *b) {
-    return (*(const int64_t *)a > *(const int64_t *)b) - (*(const int64_t *)a < *(const int64_t *)b);
-}
-
-static int time_index(const axis *x, int64_t time) {
-    int low = 0, high = x->count - 1;
-    while (low < high) {
-        const int middle = low + (high - low) / 2;
-        if (x->time[middle] < time)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 static bool lives(const ckpt_pack_problem *problem, int i) {
     return problem->size[i] > 0 && problem->lower[i] < problem->upper[i];
 }
 
-static bool find_axis(const ckpt_pack_problem *problem, axis *x, ckpt_pool *scratch) {
-    x->time = ckpt_pool_array(scratch, 2 * (size_t)problem->count + 1, int64_t);
-    if (!x->time) return false;
-    int count = 0;
-    for (int i = 0; i < problem->count; i++)
-        if (lives(problem, i)) {
-            x->time[count++] = problem->lower[i];
-            x->time[count++] = problem->upper[i];
-        }
-    qsort(x->time, (size_t)count, sizeof *x->time, compare_times);
-    x->count = 0;
-    for (int k = 0; k < count; k++)
-        if (x->count == 0 || x->time[x->count - 1] != x->time[k]) x->time[x->count++] = x->time[k];
-    return true;
+/* A start or an end of a lifetime. */
+typedef struct event {
+    int64_t time;
+    int buffer; /* ~buffer for an end: ends come before starts at the same time */
+} event;
+
+static int compare_events(const void *a, const void *b) {
+    const event *x = a, *y = b;
+    if (x->time != y->time) return x->time > y->time ? 1 : -1;
+    return (x->buffer > y->buffer) - (x->buffer < y->buffer);
 }
 
 /* The buffers that take room, by start, with their sections. */
@@ -197,23 +171,33 @@ typedef struct sections {
     int *id, *start, *end; /* in the order of starts, ties by id */
 } sections;
 
-static bool find_sections(const ckpt_pack_problem *problem, const axis *x, sections *all,
-                          ckpt_pool *scratch) {
-    int *slot = ckpt_pool_array(scratch, (size_t)x->count + 1, int);
+/* A set of buffers alive together is largest where ends follow starts: each such place is a section, and buffers meet
+ * in time exactly when they share one. All other instants repeat parts of a section. */
+static bool find_sections(const ckpt_pack_problem *problem, sections *all, ckpt_pool *scratch) {
+    event *events = ckpt_pool_array(scratch, 2 * (size_t)problem->count, event);
+    int *slot = ckpt_pool_array(scratch, problem->count, int);
     all->id = ckpt_pool_array(scratch, problem->count, int);
     all->start = ckpt_pool_array(scratch, problem->count, int);
     all->end = ckpt_pool_array(scratch, problem->count, int);
-    if (!slot || !all->id || !all->start || !all->end) return false;
+    if (!events || !slot || !all->id || !all->start || !all->end) return false;
+    int count = 0, section = 0;
     for (int i = 0; i < problem->count; i++)
-        if (lives(problem, i)) slot[time_index(x, problem->lower[i]) + 1]++;
-    for (int s = 1; s <= x->count; s++) slot[s] += slot[s - 1];
-    all->count = slot[x->count];
-    for (int i = 0; i < problem->count; i++) {
-        if (!lives(problem, i)) continue;
-        const int start = time_index(x, problem->lower[i]), k = slot[start]++;
-        all->id[k] = i;
-        all->start[k] = start;
-        all->end[k] = time_index(x, problem->upper[i]);
+        if (lives(problem, i)) {
+            events[count++] = (event){problem->lower[i], i};
+            events[count++] = (event){problem->upper[i], ~i};
+        }
+    qsort(events, (size_t)count, sizeof *events, compare_events);
+    all->count = 0;
+    for (int k = 0; k < count; k++) {
+        const int i = events[k].buffer;
+        if (i >= 0) {
+            slot[i] = all->count;
+            all->id[all->count] = i;
+            all->start[all->count++] = section;
+        } else {
+            if (events[k - 1].buffer >= 0) section++;
+            all->end[slot[~i]] = section;
+        }
     }
     return true;
 }
@@ -267,10 +251,8 @@ static ckpt_status pack_part(const ckpt_pack_problem *problem, const ckpt_pack_p
 /* Parts that no buffer connects are packed each on its own. */
 static ckpt_status pack_parts(const ckpt_pack_problem *problem, ckpt_packing *packing, ckpt_pool *scratch,
                               ckpt_error *err) {
-    axis x;
     sections all;
-    if (!find_axis(problem, &x, scratch) || !find_sections(problem, &x, &all, scratch))
-        return out_of_memory(err);
+    if (!find_sections(problem, &all, scratch)) return out_of_memory(err);
     uint64_t work = problem->work_limit ? problem->work_limit : CKPT_PACK_WORK;
     const uint64_t limit = work;
     for (int first = 0, last; first < all.count; first = last) {

@@ -112,12 +112,13 @@ static uint64_t brute_force(const instance *x, uint64_t *offset, unsigned placed
     return best;
 }
 
+/* Short lifetimes and few sizes: there packings above the live peak are least rare. */
 static void tiny_sets_pack_optimally(void **state) {
     (void)state;
     random_state = 2;
-    for (int round = 0; round < 400; round++) {
+    for (int round = 0; round < 4000; round++) {
         instance x;
-        make_random(&x, 1 + (int)next_random(7), 6, 6);
+        make_random(&x, 1 + (int)next_random(7), 4 + (int)next_random(5), 1 + next_random(9));
         uint64_t offset[MOST];
         ckpt_pool pool = {0};
         const ckpt_packing p = pack(&x, 1, 0, 10000000, &pool);
@@ -190,7 +191,7 @@ static void cut_rectangles_are_put_together_again(void **state) {
         ckpt_pool pool = {0};
         const ckpt_packing p = pack(&x, 1, 0, 2000000, &pool);
         assert_true(is_valid(&x, 1, p.offset, p.height));
-        assert_int_equal(p.live_peak, 1000);
+        assert_int_equal(p.lower_bound, 1000); /* the search never refutes what exists */
         perfect += p.height == 1000;
         ckpt_pool_free(&pool);
     }
