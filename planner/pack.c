@@ -63,60 +63,77 @@ typedef struct placed_buffer {
     uint64_t offset, end;
 } placed_buffer;
 
-/* Places buffers in the order of `keys`, each in the first gap (or, with best_fit, the tightest one) among
- * the placed ones it meets in time. `placed` holds those by offset. Returns the height, or gives up and
- * returns `best` once that is reached: the order is no better then. */
-static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, bool best_fit, uint64_t best,
-                               placed_buffer *placed, uint64_t *offset) {
-    uint64_t height = 0;
-    for (int k = 0; k < p->count; k++) {
-        const int i = keys[k].index, lower = p->lower[i], upper = p->upper[i];
-        const uint64_t size = p->size[i];
-        uint64_t top = 0, at = 0, tightest = UINT64_MAX;
-        bool found = false;
-        for (const placed_buffer *q = placed; q < placed + k && !(found && !best_fit); q++) {
-            if (q->upper <= lower || upper <= q->lower) continue;
-            if (q->offset >= top && q->offset - top >= size && q->offset - top < tightest) {
-                found = true;
-                at = top;
-                tightest = q->offset - top;
-            }
-            if (q->end > top) top = q->end;
+/* Forgets the placed buffers that have ended. */
+static int drop_ended(placed_buffer *placed, int count, int now) {
+    int left = 0;
+    for (int q = 0; q < count; q++)
+        if (placed[q].upper > now) placed[left++] = placed[q];
+    return left;
+}
+
+/* Where buffer i goes: in the first gap (or, with best_fit, the tightest one) among the placed ones that it meets. */
+static uint64_t find_gap(const ckpt_pack_part *p, int i, bool best_fit, const placed_buffer *placed, int count) {
+    const int lower = p->lower[i], upper = p->upper[i];
+    uint64_t top = 0, at = 0, tightest = UINT64_MAX;
+    for (const placed_buffer *q = placed; q < placed + count; q++) {
+        if (q->upper <= lower || upper <= q->lower) continue;
+        if (q->offset >= top && q->offset - top >= p->size[i] && q->offset - top < tightest) {
+            if (!best_fit) return top;
+            at = top;
+            tightest = q->offset - top;
         }
-        const placed_buffer made = {lower, upper, found ? at : top, (found ? at : top) + size};
-        offset[i] = made.offset;
+        if (q->end > top) top = q->end;
+    }
+    return tightest < UINT64_MAX ? at : top;
+}
+
+/* A greedy method: an order, and which gap is taken. */
+typedef struct method {
+    int order;
+    bool best_fit;
+} method;
+
+/* Places buffers in the order of `keys`; `placed` holds them by offset. Returns the height, or gives up and returns
+ * `best` once that is reached: the order is no better then. */
+static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, method how, uint64_t best,
+                               placed_buffer *placed, uint64_t *offset, uint64_t *steps) {
+    uint64_t height = 0;
+    for (int k = 0, count = 0; k < p->count; k++) {
+        const int i = keys[k].index;
+        if (how.order == STARTS_FIRST) count = drop_ended(placed, count, p->lower[i]);
+        *steps += (uint64_t)count / 4 + 1;
+        offset[i] = find_gap(p, i, how.best_fit, placed, count);
+        const placed_buffer made = {p->lower[i], p->upper[i], offset[i], offset[i] + p->size[i]};
         if (made.end > height) height = made.end;
         if (height >= best) return best;
-        int q = k;
+        int q = count++;
         for (; q > 0 && placed[q - 1].offset > made.offset; q--) placed[q] = placed[q - 1];
         placed[q] = made;
     }
     return height;
 }
 
-/* Tried in this order until one is good enough. Nested lifetimes, the rule in training, need the first only.
- */
-static const struct {
-    int order;
-    bool best_fit;
-} greedy[] = {{NESTED, false},  {LARGEST_AREA, false}, {STARTS_FIRST, true},
-              {LARGEST, false}, {STARTS_FIRST, false}, {ENDS_LAST, false}};
-enum { GREEDY_COUNT = sizeof greedy / sizeof *greedy, GREEDY_LEAST = 3 };
+/* Tried in this order until one is good enough. Training steps seldom need more than the first two; the first is much
+ * the cheapest, as it meets only what is alive. */
+static const method methods[] = {{STARTS_FIRST, true}, {NESTED, false},       {LARGEST_AREA, false},
+                                 {LARGEST, false},     {STARTS_FIRST, false}, {ENDS_LAST, false}};
+enum { METHOD_COUNT = sizeof methods / sizeof *methods, METHOD_LEAST = 3 };
 
-/* Takes about count^2 / 4 steps an order, all of them only while half of *work is left. */
+/* All of the methods only while half of *work is left. */
 static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *best_offset,
                             uint64_t *best, ckpt_pool *scratch) {
     order_key *keys = ckpt_pool_array(scratch, p->count, order_key);
     placed_buffer *placed = ckpt_pool_array(scratch, p->count, placed_buffer);
     uint64_t *offset = ckpt_pool_array(scratch, p->count, uint64_t);
     if (!keys || !placed || !offset) return false;
-    const uint64_t half = *work / 2, cost = (uint64_t)p->count * (uint64_t)p->count / 4;
+    const uint64_t half = *work / 2;
     *best = UINT64_MAX;
-    for (int k = 0; k<GREEDY_COUNT && * best> enough && (k < GREEDY_LEAST || *work > half + cost); k++) {
-        fill_keys(p, greedy[k].order, keys);
+    for (int k = 0; k < METHOD_COUNT && *best > enough && (k < METHOD_LEAST || *work > half); k++) {
+        fill_keys(p, methods[k].order, keys);
         qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
-        const uint64_t height = place_greedily(p, keys, greedy[k].best_fit, *best, placed, offset);
-        *work -= cost < *work ? cost : *work;
+        uint64_t steps = (uint64_t)p->count;
+        const uint64_t height = place_greedily(p, keys, methods[k], *best, placed, offset, &steps);
+        *work -= steps < *work ? steps : *work;
         if (height >= *best) continue;
         *best = height;
         memcpy(best_offset, offset, (size_t)p->count * sizeof *offset);
