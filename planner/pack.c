@@ -128,7 +128,7 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     if (!keys || !placed || !offset) return false;
     const uint64_t half = *work / 2;
     *best = UINT64_MAX;
-    for (int k = 0; k < METHOD_COUNT && *best > enough && (k < METHOD_LEAST || *work > half); k++) {
+    for (int k = 0; k<METHOD_COUNT && * best> enough && (k < METHOD_LEAST || *work > half); k++) {
         fill_keys(p, methods[k].order, keys);
         qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
         uint64_t steps = (uint64_t)p->count;
@@ -144,8 +144,8 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
 /* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest
  * ceiling is tried first: it is nearly always reached, and a low ceiling prunes most. Between that and the
  * best, halves. */
-static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset,
-                    uint64_t *best, uint64_t *bound, uint64_t *trial) {
+static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset, uint64_t *best,
+                    uint64_t *bound, uint64_t *trial) {
     uint64_t lowest = enough; /* ceilings below are refuted or given up */
     for (uint64_t ceiling = enough; lowest<*best && * work> 0; ceiling = lowest + (*best - 1 - lowest) / 2) {
         const uint64_t share = ceiling == enough ? *work - *work / 4 : *work / 2 + 1;
@@ -220,8 +220,8 @@ static bool find_sections(const ckpt_pack_problem *problem, sections *all, ckpt_
 }
 
 /* Makes a part of the buffers [first, last) of `all`, which span sections [from, to). */
-static bool make_part(const ckpt_pack_problem *problem, const sections *all, int first, int last, int from,
-                      int to, ckpt_pack_part *part, ckpt_pool *scratch) {
+static bool make_part(const ckpt_pack_problem *problem, const sections *all, int first, int last, int from, int to,
+                      ckpt_pack_part *part, ckpt_pool *scratch) {
     const int count = last - first;
     *part = (ckpt_pack_part){.count = count,
                              .section_count = to - from,
@@ -234,8 +234,7 @@ static bool make_part(const ckpt_pack_problem *problem, const sections *all, int
     for (int k = 0; k < count; k++) {
         part->lower[k] = all->start[first + k] - from;
         part->upper[k] = all->end[first + k] - from;
-        part->size[k] =
-            ckpt_align_up(problem->size[all->id[first + k]], problem->alignment) / problem->alignment;
+        part->size[k] = ckpt_align_up(problem->size[all->id[first + k]], problem->alignment) / problem->alignment;
         part->total[part->lower[k]] += part->size[k];
         part->total[part->upper[k]] -= part->size[k]; /* modulo 2^64 until summed */
     }
@@ -254,8 +253,7 @@ static ckpt_status pack_part(const ckpt_pack_problem *problem, const ckpt_pack_p
     uint64_t *offset = ckpt_pool_array(scratch, part->count, uint64_t);
     uint64_t *trial = ckpt_pool_array(scratch, part->count, uint64_t);
     uint64_t best, bound = part->live_peak;
-    if (!offset || !trial || !place_by_orders(part, enough, work, offset, &best, scratch))
-        return out_of_memory(err);
+    if (!offset || !trial || !place_by_orders(part, enough, work, offset, &best, scratch)) return out_of_memory(err);
     improve(part, enough, work, offset, &best, &bound, trial);
     for (int k = 0; k < part->count; k++) packing->offset[part->id[k]] = offset[k] * problem->alignment;
     if (best * problem->alignment > packing->height) packing->height = best * problem->alignment;
@@ -277,16 +275,14 @@ static ckpt_status pack_parts(const ckpt_pack_problem *problem, ckpt_packing *pa
         for (last = first + 1; last < all.count && all.start[last] < to; last++)
             if (all.end[last] > to) to = all.end[last];
         ckpt_pack_part part;
-        if (!make_part(problem, &all, first, last, all.start[first], to, &part, scratch))
-            return out_of_memory(err);
+        if (!make_part(problem, &all, first, last, all.start[first], to, &part, scratch)) return out_of_memory(err);
         CKPT_TRY(pack_part(problem, &part, &work, packing, scratch, err));
     }
     packing->work = limit - work;
     return CKPT_OK;
 }
 
-ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing,
-                      ckpt_error *err) {
+ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing, ckpt_error *err) {
     *packing = (ckpt_packing){.offset = ckpt_pool_array(pool, problem->count, uint64_t)};
     if (!packing->offset) return out_of_memory(err);
     ckpt_pool scratch = {0};

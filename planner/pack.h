@@ -24,8 +24,8 @@ typedef struct ckpt_pack_problem {
     const int64_t *lower, *upper; /* buffer i lives in [lower[i], upper[i]) */
     const uint64_t *size;         /* bytes; their sum must stay below 2^62 */
     uint64_t alignment;           /* of every offset: a power of two; sizes are rounded up to it */
-    uint64_t capacity;   /* stop at the first packing within these bytes; 0: as small as can be found */
-    uint64_t work_limit; /* elementary steps; 0: CKPT_PACK_WORK */
+    uint64_t capacity;            /* stop at the first packing within these bytes; 0: as small as can be found */
+    uint64_t work_limit;          /* elementary steps; 0: CKPT_PACK_WORK */
 } ckpt_pack_problem;
 
 /* About 15 ms: most training steps take less than 1, and several may be packed for a plan made in 50. */
@@ -40,7 +40,6 @@ typedef struct ckpt_packing {
 } ckpt_packing;
 
 /* Fails with CKPT_NOMEM only. A capacity that was not met shows in packing->height. */
-ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing,
-                      ckpt_error *err);
+ckpt_status ckpt_pack(const ckpt_pack_problem *problem, ckpt_pool *pool, ckpt_packing *packing, ckpt_error *err);
 
 #endif

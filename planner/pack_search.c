@@ -217,7 +217,8 @@ static place choose_section(const search *q, const piece *p) {
     for (int from = p->from, to; from < p->to; from = to) {
         const uint64_t floor = level_of(p, from)->floor;
         to = run_end(p, from);
-        if ((from > p->from && level_of(p, from - 1)->floor < floor) || (to < p->to && level_of(p, to)->floor < floor)) continue;
+        if ((from > p->from && level_of(p, from - 1)->floor < floor) || (to < p->to && level_of(p, to)->floor < floor))
+            continue;
         for (int s = from; s < to; s++) {
             const uint64_t options = (uint64_t)q->choices[s] + (level_of(p, s)->slack >= smallest);
             if (best.section >= 0) {

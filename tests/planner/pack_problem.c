@@ -2,8 +2,8 @@
  *
  *   pack_problem [--work STEPS] [--capacity BYTES] [--alignment BYTES] [--smallest] FILE.csv...
  *
- * The capacity is in the file's name unless given. --smallest goes on below it, to the smallest height that can be found.
- * Exit status: 0 all within the capacity, 1 some not, 2 usage or a file that cannot be read. */
+ * The capacity is in the file's name unless given. --smallest goes on below it, to the smallest height that can be
+ * found. Exit status: 0 all within the capacity, 1 some not, 2 usage or a file that cannot be read. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +19,8 @@ typedef struct options {
 } options;
 
 static int usage(void) {
-    fprintf(stderr, "usage: pack_problem [--work STEPS] [--capacity BYTES] [--alignment BYTES] [--smallest] FILE.csv...\n");
+    fprintf(stderr,
+            "usage: pack_problem [--work STEPS] [--capacity BYTES] [--alignment BYTES] [--smallest] FILE.csv...\n");
     return 2;
 }
 
@@ -60,7 +61,10 @@ static int pack_file(const options *o, const char *path) {
         printf("%-24s %5d buffers  live peak %9" PRIu64 "  height %9" PRIu64 "  bound %9" PRIu64 "  %s  %10" PRIu64
                " steps  %7.3f s\n",
                name ? name + 1 : path, csv.count, packing.live_peak, packing.height, packing.lower_bound,
-               !valid ? "INVALID" : result ? "above capacity" : "fits", packing.work, seconds);
+               !valid   ? "INVALID"
+               : result ? "above capacity"
+                        : "fits",
+               packing.work, seconds);
     }
     ckpt_pool_free(&pool);
     pack_csv_free(&csv);
