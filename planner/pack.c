@@ -141,14 +141,14 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     return true;
 }
 
-/* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest
- * ceiling is tried first: it is nearly always reached, and a low ceiling prunes most. Between that and the
- * best, halves. */
+/* Improves `offset` by search until it meets `enough`, is proved best, or the work is used up. The smallest ceiling is
+ * tried first: it is nearly always reached, and a low ceiling prunes most. What cannot reach it mostly comes close, so
+ * the next ceilings are a quarter of the way from there to the best. */
 static void improve(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *offset, uint64_t *best,
                     uint64_t *bound, uint64_t *trial) {
     uint64_t lowest = enough; /* ceilings below are refuted or given up */
-    for (uint64_t ceiling = enough; lowest<*best && * work> 0; ceiling = lowest + (*best - 1 - lowest) / 2) {
-        const uint64_t share = ceiling == enough ? *work - *work / 4 : *work / 2 + 1;
+    for (uint64_t ceiling = enough; lowest<*best && * work> 0; ceiling = lowest + (*best - 1 - lowest) / 4) {
+        const uint64_t share = ceiling == enough ? *work / 2 : *work - *work / 4;
         uint64_t left = share;
         const ckpt_pack_answer answer = ckpt_pack_search(p, ceiling, &left, trial);
         *work -= share - left;

@@ -28,8 +28,8 @@ typedef struct ckpt_pack_problem {
     uint64_t work_limit;          /* elementary steps; 0: CKPT_PACK_WORK */
 } ckpt_pack_problem;
 
-/* About 15 ms: most training steps take less than 1, and several may be packed for a plan made in 50. */
-enum { CKPT_PACK_WORK = 3200000 };
+/* About 35 ms, which hardly a training step needs: they take well below 1. */
+enum { CKPT_PACK_WORK = 8000000 };
 
 typedef struct ckpt_packing {
     uint64_t *offset;     /* by buffer, in the pool given */

@@ -14,7 +14,7 @@
 
 static const char *const models[] = {"mlp_checkpointed", "mlp_uniform64",    "mlp_hourglass",
                                      "mlp_residual",     "mlp_prenorm_gelu", "digits"};
-static const int64_t batches[] = {1, 2, 7, 32, 64, 250, 1000};
+static const int64_t batches[] = {1, 7, 64, 1000};
 static const uint64_t alignments[] = {64, 256};
 static const ckpt_plan_options strategies[] = {
     {.strategy = CKPT_STRATEGY_NONE},
@@ -89,7 +89,7 @@ static void arenas_are_live_peaks(void **state) {
             for (int accumulate = 0; accumulate < 2; accumulate++) count_model(models[m], batches[b], accumulate, &t);
     print_message("arena = live peak in %d of %d plans (%.2f %%), at most %.3f %% above\n", t.perfect, t.plans,
                   100.0 * t.perfect / t.plans, 100 * (t.worst - 1));
-    assert_true(t.plans > 1500);
+    assert_true(t.plans > 1000);
     assert_true(t.perfect * 100 >= t.plans * 95);
     assert_true(t.worst <= 1.01);
 }
