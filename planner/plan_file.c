@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/atomic_file.h"
 #include "planner/check.h"
 
 static const char schema[] = "ckptplan-file/1";
@@ -111,49 +112,6 @@ static bool fill_document(const ckpt_plan *p, json_t *root) {
     return ok;
 }
 
-static bool write_all(int file, const char *text, size_t length) {
-    while (length > 0) {
-        const ssize_t n = write(file, text, length);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        text += n;
-        length -= (size_t)n;
-    }
-    return true;
-}
-
-/* Writes a temporary file beside `path`, flushes it to disk and renames it. Nothing is left behind on
- * failure. */
-static ckpt_status replace_file(const char *path, const char *text, size_t length, ckpt_error *err) {
-    ckpt_pool scratch = {0};
-    char *temporary = ckpt_pool_printf(&scratch, "%s.XXXXXX", path);
-    if (!temporary) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while writing '%s'", path);
-    ckpt_status status = CKPT_OK;
-    const int file = mkstemp(temporary);
-    if (file < 0) {
-        status = ckpt_fail(err, CKPT_FAILED, "cannot write '%s': %s", path, strerror(errno));
-    } else {
-        const mode_t mask = umask(0);
-        umask(mask);
-        bool ok = write_all(file, text, length) && fchmod(file, 0666 & ~mask) == 0 && fsync(file) == 0;
-        int why = errno;
-        if (close(file) != 0 && ok) {
-            ok = false;
-            why = errno;
-        }
-        if (ok && rename(temporary, path) != 0) {
-            ok = false;
-            why = errno;
-        }
-        if (!ok) {
-            unlink(temporary);
-            status = ckpt_fail(err, CKPT_FAILED, "cannot write '%s': %s", path, strerror(why));
-        }
-    }
-    ckpt_pool_free(&scratch);
-    return status;
-}
-
 ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error *err) {
     json_t *root = json_object();
     char *text = root && fill_document(plan, root) ? json_dumps(root, JSON_COMPACT) : NULL;
@@ -161,7 +119,13 @@ ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error 
     if (!text) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while writing '%s'", path);
     const size_t length = strlen(text);
     text[length] = '\n'; /* in place of the terminator */
-    const ckpt_status status = replace_file(path, text, length + 1, err);
+    ckpt_atomic_file file;
+    ckpt_status status = ckpt_atomic_open(&file, path, err);
+    if (status == CKPT_OK) {
+        status = ckpt_atomic_write(&file, text, length + 1, err);
+        if (status == CKPT_OK) status = ckpt_atomic_commit(&file, err);
+        ckpt_atomic_close(&file);
+    }
     free(text);
     return status;
 }

@@ -12,7 +12,7 @@
 
 #include "planner/plan.h"
 
-/* Writes beside `path` and renames: a reader sees the old file or the whole new one. CKPT_FAILED. */
+/* A reader sees the old file or the whole new one; errors as in base/atomic_file.h. */
 ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error *err);
 
 /* Reads and checks (check.h) a plan for `graph` and, if it was made with one, the evaluation graph.

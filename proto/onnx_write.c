@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "proto/atomic_file.h"
+#include "base/atomic_file.h"
 
 /* A page, so that readers can map a tensor. */
 enum { DATA_ALIGNMENT = 4096, CHUNK_BYTES = 64 * 1024, MAX_DATA_NAMES = 100 };

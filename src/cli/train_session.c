@@ -7,7 +7,7 @@
 
 #include "base/units.h"
 #include "cli/devices.h"
-#include "proto/atomic_file.h"
+#include "base/atomic_file.h"
 #include "proto/onnx_file.h"
 
 /* Whether the device opens at all, and nine tenths of what it then has free: the rest is for what no plan counts, such
@@ -80,9 +80,6 @@ static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
     if (!o->save) return CKPT_OK;
     if (!o->overwrite && same_file(o->save, o->model_path))
         return ckpt_fail(err, CKPT_USAGE, "--save %s is the model that is read; give another name, or --overwrite", o->save);
-    struct stat info;
-    if (stat(o->save, &info) == 0 && !S_ISREG(info.st_mode)) /* a rename would replace a device too */
-        return ckpt_fail(err, CKPT_USAGE, "--save %s is not a regular file; give another name", o->save);
     ckpt_atomic_file file;
     if (ckpt_atomic_open(&file, o->save, err) != CKPT_OK) return ckpt_fail_in(err, "--save");
     ckpt_atomic_close(&file);

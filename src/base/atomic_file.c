@@ -1,4 +1,4 @@
-#include "proto/atomic_file.h"
+#include "base/atomic_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 enum { BUFFER_BYTES = 64 * 1024, TEMP_ATTEMPTS = 1000 };
 
 static ckpt_status fail_write(const ckpt_atomic_file *file, ckpt_error *err) {
-    const char *advice = errno == ENOSPC || errno == EDQUOT ? "; make room or choose another place" : "";
+    const char *advice = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? "; make room or choose another place" : "";
     return ckpt_fail(err, CKPT_FAILED, "%s: cannot write: %s%s", file->path, strerror(errno), advice);
 }
 
@@ -30,17 +30,39 @@ static ckpt_status open_directory(ckpt_atomic_file *file, ckpt_error *err) {
                      strerror(errno));
 }
 
-static ckpt_status create_temporary(ckpt_atomic_file *file, ckpt_error *err) {
+/* Runs `make` with names for a temporary file until one is free. */
+static bool name_temporary(ckpt_atomic_file *file, bool (*make)(ckpt_atomic_file *file)) {
     for (int attempt = 0; attempt < TEMP_ATTEMPTS; attempt++) {
         snprintf(file->temp, sizeof file->temp, ".ckpt-%ld-%d.tmp", (long)getpid(), attempt);
-        file->fd = openat(file->directory_fd, file->temp,
-                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        if (file->fd >= 0) {
-            file->temporary = true;
-            return CKPT_OK;
-        }
-        if (errno != EEXIST) break;
+        file->temporary = make(file);
+        if (file->temporary || errno != EEXIST) break;
     }
+    return file->temporary;
+}
+
+static bool create_named(ckpt_atomic_file *file) {
+    file->fd = openat(file->directory_fd, file->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    return file->fd >= 0;
+}
+
+/* The way to an open file that has no name. */
+static const char *descriptor_path(const ckpt_atomic_file *file, char text[32]) {
+    snprintf(text, 32, "/proc/self/fd/%d", file->fd);
+    return text;
+}
+
+static bool link_unnamed(ckpt_atomic_file *file) {
+    char text[32];
+    return linkat(AT_FDCWD, descriptor_path(file, text), file->directory_fd, file->temp, AT_SYMLINK_FOLLOW) == 0;
+}
+
+/* A file without a name where the system has that: a process that is killed leaves nothing behind. */
+static ckpt_status create_temporary(ckpt_atomic_file *file, ckpt_error *err) {
+    char text[32];
+    file->fd = openat(file->directory_fd, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+    if (file->fd >= 0 && access(descriptor_path(file, text), F_OK) == 0) return CKPT_OK;
+    if (file->fd >= 0) close(file->fd);
+    if (name_temporary(file, create_named)) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "%s: cannot create a file in its directory: %s; choose another place",
                      file->path, strerror(errno));
 }
@@ -51,9 +73,9 @@ ckpt_status ckpt_atomic_open(ckpt_atomic_file *file, const char *path, ckpt_erro
     if (!*file->name) return ckpt_fail(err, CKPT_USAGE, "'%s': no file name; name the file to write", path);
     ckpt_status status = open_directory(file, err);
     struct stat st;
-    if (status == CKPT_OK && fstatat(file->directory_fd, file->name, &st, 0) == 0 && S_ISDIR(st.st_mode)) {
-        status = ckpt_fail(err, CKPT_USAGE, "%s: is a directory; name the file to write", path);
-    }
+    if (status == CKPT_OK && fstatat(file->directory_fd, file->name, &st, 0) == 0 && !S_ISREG(st.st_mode))
+        status = ckpt_fail(err, CKPT_USAGE, "%s: is %s; give another name", path, /* renaming would replace a device too */
+                           S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     if (status == CKPT_OK) {
         file->buffer = malloc(BUFFER_BYTES);
         if (!file->buffer) status = ckpt_fail(err, CKPT_NOMEM, "%s: out of memory", path);
@@ -104,6 +126,7 @@ ckpt_status ckpt_atomic_align(ckpt_atomic_file *file, size_t alignment, ckpt_err
 ckpt_status ckpt_atomic_flush(ckpt_atomic_file *file, ckpt_error *err) {
     CKPT_TRY(empty_buffer(file, err));
     if (fsync(file->fd) != 0) return fail_write(file, err);
+    if (!file->temporary && !name_temporary(file, link_unnamed)) return fail_write(file, err);
     int fd = file->fd;
     file->fd = -1;
     if (close(fd) != 0) return fail_write(file, err);

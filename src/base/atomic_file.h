@@ -21,7 +21,7 @@ typedef struct ckpt_atomic_file {
     const char *path; /* the caller's string: keep it until ckpt_atomic_close */
     const char *name; /* the part of it after the last '/' */
     int directory_fd, fd;
-    bool temporary; /* the temporary file exists */
+    bool temporary; /* the temporary file has a name */
     bool flushed;
     uint64_t size_bytes; /* written so far */
     unsigned char *buffer;
@@ -29,8 +29,8 @@ typedef struct ckpt_atomic_file {
     char temp[64];
 } ckpt_atomic_file;
 
-/* Creates a temporary file in the directory of `path`, with the permissions that the umask leaves. On failure
- * there is nothing to close. */
+/* Creates a temporary file in the directory of `path`, with the permissions that the umask leaves; without a name
+ * until it is flushed, where the file system can do that. On failure there is nothing to close. */
 ckpt_status ckpt_atomic_open(ckpt_atomic_file *file, const char *path, ckpt_error *err);
 
 /* Buffered. */
