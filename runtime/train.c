@@ -23,8 +23,6 @@ typedef struct trainer {
     double *result;        /* two a buffer */
     void *gathered;        /* a micro-batch of one array as the dataset has it */
     double marked;         /* when the step that is to finish next began, as far as can be seen from here */
-    int64_t correct_total; /* rows that an accuracy is a share of, this epoch */
-    double correct;
 } trainer;
 
 static double now_seconds(void) {
@@ -257,9 +255,9 @@ static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *
     report->seconds += event->seconds;
     report->samples += f->count;
     report->steps++;
-    tr->correct += result[1];
-    tr->correct_total += rows;
-    if (tr->correct_total) report->accuracy = tr->correct / (double)tr->correct_total;
+    report->correct_rows += result[1];
+    report->counted_rows += rows;
+    if (report->counted_rows) report->accuracy = report->correct_rows / (double)report->counted_rows;
     event->correct = rows ? result[1] / (double)rows : -1;
     if (isfinite(result[0])) return CKPT_OK;
     return ckpt_fail(err, CKPT_DIVERGED, "the loss is %s at step %lld; lower --lr or look for extreme values in the data",
@@ -283,17 +281,16 @@ static ckpt_status close_epoch(trainer *tr, const flight *f, bool stopped, ckpt_
 }
 
 /* Where the device has a second input buffer a step is started before the result of the one before it is waited for,
- * so the device always has work; `stop` and divergence are then seen a step later. */
-static ckpt_status run_epoch(trainer *tr, int epoch, ckpt_train_report *report, bool *done, ckpt_error *err) {
+ * so the device always has work; `stop` and divergence are then seen a step later. first: the sample to begin at. */
+static ckpt_status run_epoch(trainer *tr, int epoch, int64_t first, ckpt_train_report *report, bool *done, ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
     const int64_t samples = (int64_t)o->data->samples;
     const ckpt_train_event blank = {.epoch = epoch, .steps = o->steps, .val_loss = -1, .val_accuracy = -1};
     flight before = {0}, now;
-    tr->correct = 0;
-    tr->correct_total = 0;
+    if (first == 0) report->correct_rows = 0, report->counted_rows = 0;
     tr->marked = now_seconds();
     if (o->shuffle) ckpt_shuffle(tr->order, (uint32_t)samples, o->seed, (uint32_t)epoch);
-    for (int64_t begin = 0; begin < samples && !*done; begin += o->batch) {
+    for (int64_t begin = first; begin < samples && !*done; begin += o->batch) {
         const int64_t count = samples - begin < o->batch ? samples - begin : o->batch;
         ckpt_train_event event = blank;
         CKPT_TRY(start_step(tr, tr->order + begin, count, report, &now, err));
@@ -306,13 +303,18 @@ static ckpt_status run_epoch(trainer *tr, int epoch, ckpt_train_report *report, 
         const bool stopped = o->stop && *o->stop;
         event.epoch_end = begin + count == samples;
         *done = (o->steps && tr->started >= o->steps) || stopped;
+        const bool save = o->save && (o->save_every ? tr->started % o->save_every == 0 : event.epoch_end);
         if (event.epoch_end || *done) {
             CKPT_TRY(close_epoch(tr, &now, stopped, report, &event, err));
-        } else if (tr->buffers > 1) {
+        } else if (tr->buffers > 1 && !save) {
             before = now;
         } else {
             CKPT_TRY(finish_step(tr, &now, report, &event, err));
             if (o->observe) o->observe(o->context, &event);
+            tr->marked = now_seconds();
+        }
+        if (save) {
+            CKPT_TRY(o->save(o->save_context, report, err));
             tr->marked = now_seconds();
         }
         if (stopped) return ckpt_fail(err, CKPT_INTERRUPTED, "interrupted after step %lld", (long long)report->steps);
@@ -322,12 +324,19 @@ static ckpt_status run_epoch(trainer *tr, int epoch, ckpt_train_report *report, 
 
 ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report *report, ckpt_error *err) {
     trainer tr;
-    bool done = false;
-    *report = (ckpt_train_report){.accuracy = -1, .val_loss = -1, .val_accuracy = -1, .verified = options->reference != NULL,
-                                  .mismatch_step = -1};
+    const ckpt_train_report blank = {.accuracy = -1, .val_loss = -1, .val_accuracy = -1};
+    const int64_t in_epoch = ((int64_t)options->data->samples + options->batch - 1) / options->batch;
+    *report = options->resume ? *options->resume : blank;
+    report->epochs = report->steps / in_epoch;
+    report->seconds = 0;
+    report->samples = 0;
+    report->verified = options->reference != NULL;
+    report->mismatch_step = -1;
     ckpt_status status = start(&tr, options, err);
-    for (int epoch = 0; status == CKPT_OK && !done && (!options->epochs || epoch < options->epochs); epoch++)
-        status = run_epoch(&tr, epoch, report, &done, err);
+    tr.started = report->steps;
+    bool done = options->steps && report->steps >= options->steps;
+    while (status == CKPT_OK && !done && (!options->epochs || report->epochs < options->epochs))
+        status = run_epoch(&tr, (int)(report->steps / in_epoch), report->steps % in_epoch * options->batch, report, &done, err);
     finish(&tr);
     return status;
 }

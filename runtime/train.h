@@ -41,14 +41,22 @@ typedef struct ckpt_train_options {
     const volatile sig_atomic_t *stop; /* not 0: finish the step and return CKPT_INTERRUPTED */
     void (*observe)(void *context, const ckpt_train_event *event); /* after each step, or NULL */
     void *context;
+    const struct ckpt_train_report *resume; /* go on after it, with the tensors as that run left them; NULL: from the start */
+    /* Called with nothing under way, every save_every steps or, where that is 0, after each epoch; NULL: never. What it
+     * returns other than CKPT_OK ends the run. */
+    ckpt_status (*save)(void *context, const struct ckpt_train_report *report, ckpt_error *err);
+    int64_t save_every;
+    void *save_context;
 } ckpt_train_options;
 
 typedef struct ckpt_train_report {
-    int64_t steps, epochs; /* done; epochs: whole ones */
+    int64_t steps, epochs; /* done, those of `resume` included; epochs: whole ones */
     double first_loss, last_loss;
     double accuracy;       /* of the last epoch's training samples as they were seen; -1: none */
     double val_loss, val_accuracy; /* after the last epoch; -1: none */
-    double seconds;        /* in training steps, without validation */
+    double correct_rows;   /* in the epoch under way */
+    int64_t counted_rows;  /* the rows that this is a part of */
+    double seconds;        /* in training steps of this call, without validation */
     int64_t samples;       /* trained on in these seconds */
     bool verified;         /* every step's gradients and loss were the same bits under both plans */
     int64_t mismatch_step; /* the first step that was not, or -1 */

@@ -18,6 +18,7 @@ static void catch_signals(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, like a full disk */
 }
 
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
@@ -30,13 +31,15 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
     ckpt_console_note(program, "%s on %s, batch %lld%s, planned peak %s", s->plan->strategy, s->backend->name,
                       (long long)job->batch, o->verify ? ", verified against a run without recomputation" : "",
                       ckpt_units_format_size(s->plan->memory.total, size));
+    if (s->resumed_steps)
+        ckpt_console_note(program, "going on after step %lld of %s", (long long)s->resumed_steps, o->state);
 }
 
 static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *backend, const char *note, const ckpt_job *job,
                                const ckpt_train_data *data, ckpt_error *err) {
     ckpt_session session;
     ckpt_error report_err;
-    CKPT_TRY(ckpt_session_open(o, backend, job, &session, err));
+    CKPT_TRY(ckpt_session_open(o, backend, job, data, &session, err));
     if (note) ckpt_console_note(program, "%s", note); /* only now: a failure is the only line */
     say_what_runs(o, job, data, &session);
     const ckpt_status status = ckpt_session_train(&session, o, data, &caught, err);

@@ -71,7 +71,8 @@ typedef struct ckpt_cli_options {
 
     int format; /* ckpt_format: of --output where there is one, else of stdout */
     bool compare, max_batch, frontier, json, overwrite, help, version;
-    const char *output, *save, *log;
+    const char *output, *save, *log, *state;
+    int64_t state_every; /* 0: after each epoch */
 } ckpt_cli_options;
 
 /* Parses, fills in defaults and checks what can be checked without the model. Stops at --help or --version: then

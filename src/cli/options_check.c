@@ -134,6 +134,9 @@ static ckpt_status check_train(ckpt_cli_options *o, ckpt_error *err) {
         return ckpt_fail(err, CKPT_USAGE, "--loss none: training needs a loss; only ckptplan takes none");
     if (o->val_data && !o->data) return ckpt_fail(err, CKPT_USAGE, "--val-data needs --data");
     if (o->overwrite && !o->save) return ckpt_fail(err, CKPT_USAGE, "--overwrite needs --save");
+    if (o->state_every && !o->state) return ckpt_fail(err, CKPT_USAGE, "--state-every needs --state");
+    if (o->state && !o->preserve_rng)
+        return ckpt_fail(err, CKPT_USAGE, "--state needs --preserve-rng on: without it a run depends on its plan");
     if (!o->epochs && !o->steps) {
         if (o->data) o->epochs = 10;
         else o->steps = 20;

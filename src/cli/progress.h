@@ -1,7 +1,7 @@
 /* What is seen of a training run while it lasts: a bar on a terminal, and the lines of --log.
  *
  *     ckpt_progress progress;
- *     CKPT_TRY(ckpt_progress_start(&progress, "log.jsonl", err));
+ *     CKPT_TRY(ckpt_progress_start(&progress, "log.jsonl", 0, err));
  *     progress.steps = 100;
  *     options.observe = ckpt_progress_observe, options.context = &progress;
  *     ...
@@ -10,21 +10,18 @@
 #ifndef CKPT_PROGRESS_H
 #define CKPT_PROGRESS_H
 
-#include <stdio.h>
-
+#include "cli/train_log.h"
 #include "runtime/train.h"
 
 typedef struct ckpt_progress {
     bool bar;        /* stderr is a terminal */
     int64_t steps;   /* in all: set by the caller once it is known */
     double drawn_at; /* seconds; the bar is drawn ten times a second at most */
-    FILE *log;       /* one JSON object a line; NULL: none */
-    const char *log_path;
-    bool log_failed;
+    ckpt_train_log log;
 } ckpt_progress;
 
-/* log_path: NULL for none. CKPT_USAGE when it cannot be written. */
-ckpt_status ckpt_progress_start(ckpt_progress *progress, const char *log_path, ckpt_error *err);
+/* log_path: NULL for none. first_step: 0, or that of a run that goes on. CKPT_USAGE when the log cannot be written. */
+ckpt_status ckpt_progress_start(ckpt_progress *progress, const char *log_path, int64_t first_step, ckpt_error *err);
 
 /* For ckpt_train_options.observe. */
 void ckpt_progress_observe(void *progress, const ckpt_train_event *event);

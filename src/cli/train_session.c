@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/atomic_file.h"
 #include "base/units.h"
 #include "cli/devices.h"
-#include "base/atomic_file.h"
 #include "proto/onnx_file.h"
 
 /* Whether the device opens at all, and nine tenths of what it then has free: the rest is for what no plan counts, such
@@ -71,19 +71,40 @@ static bool same_file(const char *a, const char *b) {
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* Better now than after hours of training. */
-static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
-    const char *const read[] = {o->model_path, o->plan, o->data, o->val_data};
-    for (size_t i = 0; o->log && i < sizeof read / sizeof *read; i++)
-        if (read[i] && same_file(o->log, read[i]))
-            return ckpt_fail(err, CKPT_USAGE, "--log %s is a file that is read; give another name", o->log);
-    if (!o->save) return CKPT_OK;
-    if (!o->overwrite && same_file(o->save, o->model_path))
-        return ckpt_fail(err, CKPT_USAGE, "--save %s is the model that is read; give another name, or --overwrite", o->save);
+static ckpt_status check_writable(const char *option, const char *path, ckpt_error *err) {
     ckpt_atomic_file file;
-    if (ckpt_atomic_open(&file, o->save, err) != CKPT_OK) return ckpt_fail_in(err, "--save");
+    if (!path) return CKPT_OK;
+    if (ckpt_atomic_open(&file, path, err) != CKPT_OK) return ckpt_fail_in(err, "%s", option);
     ckpt_atomic_close(&file);
     return CKPT_OK;
+}
+
+/* No output is a file that is read, but for --save --overwrite, or another output. */
+static ckpt_status check_distinct(const ckpt_cli_options *o, ckpt_error *err) {
+    const struct {
+        const char *option, *path;
+        bool over_model;
+    } out[] = {{"--log", o->log, false}, {"--state", o->state, false}, {"--save", o->save, o->overwrite}};
+    const char *const read[] = {o->model_path, o->plan, o->data, o->val_data};
+    for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
+        if (!out[i].path) continue;
+        for (size_t r = 0; r < sizeof read / sizeof *read; r++)
+            if (read[r] && same_file(out[i].path, read[r]) && !(r == 0 && out[i].over_model))
+                return ckpt_fail(err, CKPT_USAGE, "%s %s is %s that is read; give another name%s", out[i].option, out[i].path,
+                                 r == 0 ? "the model" : "a file", r == 0 && out[i].path == o->save ? ", or --overwrite" : "");
+        for (size_t k = 0; k < i; k++)
+            if (out[k].path && (strcmp(out[i].path, out[k].path) == 0 || same_file(out[i].path, out[k].path)))
+                return ckpt_fail(err, CKPT_USAGE, "%s and %s are both %s; give two names", out[k].option, out[i].option,
+                                 out[i].path);
+    }
+    return CKPT_OK;
+}
+
+/* Better now than after hours of training. */
+static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
+    CKPT_TRY(check_distinct(o, err));
+    CKPT_TRY(check_writable("--state", o->state, err));
+    return check_writable("--save", o->save, err);
 }
 
 static ckpt_status upload_weights(const ckpt_job *job, const ckpt_plan *plan, ckpt_exec *exec, ckpt_error *err) {
@@ -111,7 +132,17 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
     return upload_weights(s->job, plan, *exec, err);
 }
 
-static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_error *err) {
+static ckpt_status resume(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_session *s, ckpt_error *err) {
+    const ckpt_state_source source = {.job = s->job, .data = &data->training, .plan = s->plan, .device = s->backend->name,
+                                      .exec = {s->exec, s->reference}};
+    bool found;
+    CKPT_TRY(ckpt_train_state_open(&s->state, o, &source, err));
+    CKPT_TRY(ckpt_train_state_load(&s->state, &s->report, &found, err));
+    if (found) s->resumed_steps = s->report.steps;
+    return CKPT_OK;
+}
+
+static ckpt_status open_all(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
@@ -123,14 +154,14 @@ static ckpt_status open_all(const ckpt_cli_options *o, ckpt_session *s, ckpt_err
         if (open_exec(o, s, s->reference_plan, &s->reference, err) != CKPT_OK)
             return ckpt_fail_in(err, "--verify, which holds a second copy without recomputation");
     }
-    /* Last: a failure before leaves no empty log. */
-    return ckpt_progress_start(&s->progress, o->log, err);
+    if (o->state) CKPT_TRY(resume(o, data, s, err));
+    return ckpt_progress_start(&s->progress, o->log, s->resumed_steps, err);
 }
 
 ckpt_status ckpt_session_open(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
-                              ckpt_session *session, ckpt_error *err) {
+                              const ckpt_train_data *data, ckpt_session *session, ckpt_error *err) {
     *session = (ckpt_session){.job = job, .backend = backend, .report = {.mismatch_step = -1}};
-    const ckpt_status status = open_all(o, session, err);
+    const ckpt_status status = open_all(o, data, session, err);
     if (status != CKPT_OK) ckpt_session_close(session);
     return status;
 }
@@ -185,7 +216,11 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
                                   .batch = s->job->batch, .epochs = o->epochs, .steps = o->steps,
                                   .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
-                                  .stop = stop, .observe = ckpt_progress_observe, .context = &s->progress};
+                                  .stop = stop, .observe = ckpt_progress_observe, .context = &s->progress,
+                                  .save = o->state ? ckpt_train_state_save : NULL, .save_context = &s->state,
+                                  .save_every = o->state_every};
+    const ckpt_train_report before = s->report;
+    if (s->resumed_steps) options.resume = &before;
     ckpt_error later;
     s->progress.steps = count_steps(&options);
     const ckpt_status status = ckpt_train_run(&options, &s->report, err);
@@ -195,7 +230,13 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
     ckpt_status kept = CKPT_OK;
     if (ckpt_session_has_report(s, status)) kept = hash_weights(s, &own);
     if (kept == CKPT_OK && ckpt_session_has_report(s, status)) kept = ckpt_exec_device_memory(s->exec, &s->memory, &own);
-    if (kept == CKPT_OK && o->save && (status == CKPT_OK || status == CKPT_INTERRUPTED)) kept = save(s, o, &own);
+    const bool good = status == CKPT_OK || status == CKPT_INTERRUPTED;
+    if (kept == CKPT_OK && o->save && good) kept = save(s, o, &own);
+    if (good && o->state) { /* a full disk may have room for one of the two */
+        ckpt_error full;
+        const ckpt_status stated = ckpt_train_state_save(&s->state, &s->report, &full);
+        if (kept == CKPT_OK && stated != CKPT_OK) kept = stated, own = full;
+    }
     if (kept != CKPT_OK) {
         *err = own;
         return kept;

@@ -14,6 +14,7 @@
 #include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/train_data.h"
+#include "cli/train_state.h"
 #include "runtime/train.h"
 
 typedef struct ckpt_session {
@@ -22,7 +23,9 @@ typedef struct ckpt_session {
     ckpt_plan *plan, *evaluation_plan, *reference_plan;
     ckpt_exec *exec, *reference; /* reference: --verify */
     ckpt_progress progress;
-    ckpt_train_report report;
+    ckpt_train_state state;   /* --state */
+    ckpt_train_report report; /* before training: how far the run was that this one continues */
+    int64_t resumed_steps;    /* steps of that run; 0: this one begins anew */
     ckpt_exec_memory memory; /* when training had ended */
     char weights_sha256[65];
 } ckpt_session;
@@ -32,10 +35,10 @@ typedef struct ckpt_session {
 ckpt_status ckpt_session_choose_device(ckpt_cli_options *options, const ckpt_backend **backend, const char **note,
                                        ckpt_error *err);
 
-/* Plans, allocates and uploads the weights. CKPT_NOMEM names the plan that would fit. Also finds out now whether --save and --log will be able to
- * write. */
+/* Plans, allocates and uploads the weights, or what the file of --state holds. CKPT_NOMEM names the plan that would fit.
+ * Also finds out now whether --save, --state and --log will be able to write. */
 ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
-                              ckpt_session *session, ckpt_error *err);
+                              const ckpt_train_data *data, ckpt_session *session, ckpt_error *err);
 
 /* Trains, then saves if asked to: after an interruption too, not after a failure. Errors as ckpt_train_run's. */
 ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,

@@ -46,4 +46,15 @@ expect 0 out '"device": "cuda"' "${run[@]}" --precision tf32 --json
 expect 2 err 'tf32' "${run[@]}" --precision tf32 --device cpu
 expect 2 err 'tf32' FAKE_CUDA_DRIVER=35 "${run[@]}" --precision tf32
 expect 2 err 'bf16' "${run[@]}" --precision bf16
+
+# A saved state goes on, steps under way included; a CPU run's state is another run's.
+hash_of() { "$@" --json 2>/dev/null | grep weights_sha256; }
+state=$XDG_CACHE_HOME/run.state
+whole=$(hash_of "${run[@]}" --batch 32 --steps 11)
+hash_of "${run[@]}" --batch 32 --steps 5 --state "$state" --state-every 2 >/dev/null
+for strategy in sqrt none; do
+  rest=$(hash_of "${run[@]}" --batch 32 --steps 11 --state "$state" --state-every 3 --strategy $strategy)
+  [ -n "$rest" ] && [ "$rest" = "$whole" ] || { echo "a continued run ends with other weights: $rest, $whole" >&2; failed=1; }
+done
+expect 2 err '--device cuda, this one has cpu' FAKE_CUDA_DRIVER=35 "${run[@]}" --batch 32 --state "$state"
 exit $failed

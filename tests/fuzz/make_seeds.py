@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Makes the seed corpora of the fuzz targets from files of this tree: seeds/model from the small golden models, seeds/data
-from the data tests' files, seeds/plan a byte for each training graph. Run it again when those files change; the result is
+from the data tests' files, seeds/plan a byte for each training graph, seeds/state a sound state
+file and one of another run. Run it again when those files change; the result is
 the same for the same files.
 
     tests/fuzz/make_seeds.py            # writes tests/fuzz/seeds
@@ -8,6 +9,7 @@ the same for the same files.
 import hashlib
 import pathlib
 import shutil
+import struct
 
 HERE = pathlib.Path(__file__).resolve().parent
 TREE = HERE.parent.parent
@@ -56,6 +58,16 @@ def plans(folder):
         (folder / f"graph_{kind}").write_bytes(bytes([kind]))
 
 
+def states(folder):
+    """Padded and with a checksum by the target: text, steps and figures, the 80 floats of its graph."""
+    figures = struct.pack("<qq6d", 12, 40, 20, 2.5, 1.5, 0.5, -1, -1)
+    tensors = struct.pack("<80f", *(i / 8 for i in range(80)))
+    for name, seed, tail in (("sound", 5, figures + tensors), ("other_seed", 6, figures + tensors), ("short", 5, figures)):
+        text = f"ckpttrain state 1\n--seed {seed}\ndata abc\n"
+        (folder / name).write_bytes(b"\x03" + text.encode() + b"\0" + tail)
+
+
 models(start("model"))
 data(start("data"))
 plans(start("plan"))
+states(start("state"))
