@@ -37,6 +37,7 @@ static const struct network {
     {"unet", 4, 0, 0, "(Conv, opset 18)"},
     {"transformer24", 4, 0, 0, "(Gather, opset 17)"},
     {"attention4", 4, 0, 0, "(Gather, opset 23)"},
+    {"encoder8", 4, 0, 0, "(Gather, opset 17)"},
     {"onnx-light/light_resnet50", 8, 25557032, 4.09, "(Conv, opset 9)"},
     {"onnx-light/light_vgg19", 8, 143667240, 19.63, "(Conv, opset 9)"},
     {"onnx-light/light_squeezenet", 8, 1235496, 0.35, "(Conv, opset 9)"},

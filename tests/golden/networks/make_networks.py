@@ -187,6 +187,27 @@ def transformer(name, blocks, d, heads, vocabulary, fused=False):
     n.save(name, ids, n.op("MatMul", [n.layernorm(x, d), n.weight(d, vocabulary)]))
 
 
+def encoder(name, blocks, d, heads, vocabulary):
+    """Post-norm encoder blocks with a padding mask that comes with the batch, as BERT's exports have it."""
+    n = Net(17)
+    x = n.op("Gather", [n.weight(vocabulary, d), "ids"])
+    seen = n.op("Cast", [n.op("Unsqueeze", ["mask", n.ints([1, 2])])], to=TensorProto.FLOAT)
+    mask = n.op("Mul", [n.op("Sub", [n.number(1.0), seen]), n.number(-1e4)])
+
+    def heads_of(x, perm):
+        return n.op("Transpose", [n.op("Reshape", [n.linear(x, d, d), n.ints([0, 0, heads, d // heads])])], perm=perm)
+
+    for _ in range(blocks):
+        q, k, v = heads_of(x, [0, 2, 1, 3]), heads_of(x, [0, 2, 3, 1]), heads_of(x, [0, 2, 1, 3])
+        weights = n.op("Softmax", [n.op("Add", [n.op("MatMul", [q, k]), mask])], axis=-1)
+        y = n.op("Transpose", [n.op("MatMul", [weights, v])], perm=[0, 2, 1, 3])
+        x = n.layernorm(n.op("Add", [x, n.linear(n.op("Reshape", [y, n.ints([0, 0, d])]), d, d)]), d)
+        x = n.layernorm(n.op("Add", [x, n.linear(n.op("Tanh", [n.linear(x, d, 4 * d)]), 4 * d, d)]), d)
+    inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, ["batch", "seq"]) for i in ("ids", "mask")]
+    first = n.op("Gather", [x, n.ints([0], True)], axis=1)
+    n.save(name, inputs, n.linear(n.op("Tanh", [n.linear(first, d, d)]), d, 2))
+
+
 def write_shapes(path):
     model = onnx.load(path, load_external_data=False)
     del model.graph.value_info[:]
@@ -215,5 +236,6 @@ if __name__ == "__main__":
     unet("unet")
     transformer("transformer24", 24, 1024, 16, 32000)
     transformer("attention4", 4, 256, 8, 1000, fused=True)
+    encoder("encoder8", 8, 256, 4, 1000)
     for more in sys.argv[1:]:
         write_shapes(pathlib.Path(more))
