@@ -3,8 +3,7 @@
 
 #include "cli/console.h"
 #include "cli/devices.h"
-#include "cli/plan_report.h"
-#include "planner/plan_file.h"
+#include "cli/plan_output.h"
 
 static const char program[] = "ckptplan";
 
@@ -14,9 +13,12 @@ static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
     CKPT_TRY(ckpt_job_plan(report->job, o, report->traits, &plan, err));
     report->plan = plan;
     ckpt_status status = ckpt_plan_report_extremes(report, err);
-    if (status == CKPT_OK && o->output) status = ckpt_plan_write(plan, o->output, err);
-    if (status == CKPT_OK)
-        status = o->json ? ckpt_plan_report_json(report, err) : ckpt_plan_report_text(report, err);
+    const bool drawn = o->format > CKPT_FORMAT_JSON;
+    if (status == CKPT_OK && (o->output || drawn)) status = ckpt_plan_output_write(report, err);
+    if (status == CKPT_OK && (o->output || !drawn)) {
+        const bool json = o->json || (!o->output && o->format == CKPT_FORMAT_JSON);
+        status = json ? ckpt_plan_report_json(report, err) : ckpt_plan_report_text(report, err);
+    }
     ckpt_plan_free(plan);
     return status;
 }
@@ -24,6 +26,11 @@ static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
 static ckpt_status compare_plans(ckpt_plan_report *report, ckpt_error *err) {
     CKPT_TRY(ckpt_plan_report_extremes(report, err));
     return ckpt_plan_report_compare(report, err);
+}
+
+static ckpt_status show_frontier(ckpt_plan_report *report, ckpt_error *err) {
+    CKPT_TRY(ckpt_plan_report_extremes(report, err));
+    return ckpt_plan_report_frontier(report, err);
 }
 
 static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
@@ -41,7 +48,8 @@ static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
     }
     CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, err));
     report.job = &job;
-    const ckpt_status status = options.compare ? compare_plans(&report, err) : show_plan(&report, err);
+    const ckpt_status status = options.compare ? compare_plans(&report, err) : options.frontier ? show_frontier(&report, err)
+                                                                                                : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
     if (status == CKPT_OK) ckpt_job_say_ties(&job, program);

@@ -4,18 +4,9 @@
 #include "base/units.h"
 #include "cli/console.h"
 #include "cli/plan_report.h"
+#include "planner/usage.h"
 
 static json_t *bytes_of(uint64_t bytes) { return json_integer((json_int_t)bytes); }
-
-/* A buffer written over another is counted once in the step that both are live in. */
-void ckpt_plan_live_bytes(const ckpt_plan *plan, uint64_t *live) {
-    memset(live, 0, (size_t)plan->step_count * sizeof *live);
-    for (int k = 0; k < plan->instance_count; k++) {
-        const ckpt_instance *x = &plan->instance[k];
-        const uint64_t bytes = ckpt_align_up(x->bytes, plan->alignment_bytes);
-        for (int s = x->first + (x->reuses >= 0); s < x->end; s++) live[s] += bytes;
-    }
-}
 
 /* {"name", and the option that the strategy has}: from the plan's own words, which a plan file has too. */
 static json_t *strategy_json(const ckpt_plan *plan) {
@@ -68,11 +59,6 @@ static json_t *layers_json(const ckpt_plan_report *r) {
     return layers;
 }
 
-static const char *phase_name(const ckpt_node *node, bool recompute) {
-    if (recompute) return "recompute";
-    return node->phase == CKPT_FORWARD ? "forward" : node->phase == CKPT_BACKWARD ? "backward" : "update";
-}
-
 static json_t *timeline_json(const ckpt_plan_report *r) {
     ckpt_pool scratch = {0};
     uint64_t *live = ckpt_pool_array(&scratch, r->plan->step_count, uint64_t);
@@ -81,7 +67,7 @@ static json_t *timeline_json(const ckpt_plan_report *r) {
     for (int s = 0; live && s < r->plan->step_count; s++) {
         const ckpt_node *node = &r->job->model.graph.node[r->plan->step[s].node];
         json_t *step = json_pack("{s:i, s:o, s:s, s:o}", "step", s, "node", ckpt_console_json_text(node->name), "phase",
-                                 phase_name(node, r->plan->step[s].recompute), "live", bytes_of(live[s]));
+                                 ckpt_step_kind_name(ckpt_plan_step_kind(&r->job->model.graph, r->plan, s)), "live", bytes_of(live[s]));
         json_array_append_new(timeline, step);
     }
     ckpt_pool_free(&scratch);

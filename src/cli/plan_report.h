@@ -17,6 +17,7 @@ typedef struct ckpt_plan_report {
     const ckpt_job *job;
     const ckpt_traits *traits;
     const ckpt_plan *plan;
+    ckpt_plan_compute compute; /* where there is no plan: of storing all */
     const ckpt_batch_answer *batches; /* --max-batch; else NULL */
     uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
 } ckpt_plan_report;
@@ -37,8 +38,8 @@ void ckpt_plan_report_batches_json(const ckpt_plan_report *report, json_t *docum
  * side to stdout; with --json as schema "ckptplan-compare/1". report->plan is not read. */
 ckpt_status ckpt_plan_report_compare(const ckpt_plan_report *report, ckpt_error *err);
 
-/* Bytes of the step region that are live at each step of the plan: live[step_count]. */
-void ckpt_plan_live_bytes(const ckpt_plan *plan, uint64_t *live);
+/* --frontier: as text, or as the options say (schema "ckptplan-frontier/1", SVG). report->plan is not read. */
+ckpt_status ckpt_plan_report_frontier(const ckpt_plan_report *report, ckpt_error *err);
 
 /* "Linear": the op that a layer is named for. */
 const char *ckpt_layer_op(const ckpt_graph *graph, int layer);
