@@ -301,7 +301,10 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
         const ckpt_value *input = ckpt_import_has_input(node, i) ? find_value(im, node->input[i]) : NULL;
         if (input && input->failure) why = input->failure;
     }
-    if (!why) why = ckpt_pool_printf(im->pool, "%s: %s", origin, im->err->message);
+    const size_t path = strlen(im->model->graph.path); /* comes in front of all, and so not here again */
+    const char *text = im->err->message;
+    if (strncmp(text, im->model->graph.path, path) == 0 && strncmp(text + path, ": ", 2) == 0) text += path + 2;
+    if (!why) why = ckpt_pool_printf(im->pool, "%s: %s", origin, text);
     if (!why) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < node->n_output; i++) {
         if (!ckpt_import_has_output(node, i)) continue;
