@@ -9,6 +9,8 @@
 #include "base/units.h"
 #include "graph/op.h"
 
+enum { MOST_WORK = 50000000 }; /* backward nodes times items */
+
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
 typedef struct item {
     uint64_t bytes, flops;
@@ -127,14 +129,20 @@ static uint64_t left_over(const bound *b, int n, uint64_t room) {
     return flops;
 }
 
+/* The most over the backward nodes. In large graphs only some of them are looked at, which bounds no better but just as
+ * truly. */
 static uint64_t largest(const bound *b, uint64_t step_bytes) {
     const ckpt_graph *g = b->graph;
+    const uint64_t all = (uint64_t)(g->node_count - g->forward_count) * (uint64_t)b->count;
+    const int apart = 1 + (int)(all / MOST_WORK);
     uint64_t live = 0, most = 0;
     for (int n = g->forward_count; n < g->node_count; n++) {
         const ckpt_node *node = &g->node[n];
-        uint64_t taken = bytes_at(b, n, live), flops;
-        flops = left_over(b, n, step_bytes > taken ? step_bytes - taken : 0);
-        if (flops > most) most = flops;
+        if ((n - g->forward_count) % apart == 0) {
+            const uint64_t taken = bytes_at(b, n, live);
+            const uint64_t flops = left_over(b, n, step_bytes > taken ? step_bytes - taken : 0);
+            if (flops > most) most = flops;
+        }
         for (int i = 0; i < node->out_count; i++)
             if (ckpt_tensor_is_step(g, node->out[i]) && b->last[node->out[i]] > n)
                 live += bytes_of(b, node->out[i]);

@@ -117,9 +117,9 @@ static uint64_t place_greedily(const ckpt_pack_part *p, const order_key *keys, m
  * the cheapest, as it meets only what is alive. */
 static const method methods[] = {{STARTS_FIRST, true}, {NESTED, false},       {LARGEST_AREA, false},
                                  {LARGEST, false},     {STARTS_FIRST, false}, {ENDS_LAST, false}};
-enum { METHOD_COUNT = sizeof methods / sizeof *methods, METHOD_LEAST = 3 };
+enum { METHOD_COUNT = sizeof methods / sizeof *methods, METHOD_LEAST = 3, METHOD_MANY = 1 << 14 };
 
-/* All of the methods only while half of *work is left. */
+/* All of the methods only while half of *work is left; of very many buffers only those that meet what is alive. */
 static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *work, uint64_t *best_offset,
                             uint64_t *best, ckpt_pool *scratch) {
     order_key *keys = ckpt_pool_array(scratch, p->count, order_key);
@@ -129,6 +129,7 @@ static bool place_by_orders(const ckpt_pack_part *p, uint64_t enough, uint64_t *
     const uint64_t half = *work / 2;
     *best = UINT64_MAX;
     for (int k = 0; k<METHOD_COUNT && * best> enough && (k < METHOD_LEAST || *work > half); k++) {
+        if (p->count > METHOD_MANY && methods[k].order != STARTS_FIRST) continue;
         fill_keys(p, methods[k].order, keys);
         qsort(keys, (size_t)p->count, sizeof *keys, compare_keys);
         uint64_t steps = (uint64_t)p->count;

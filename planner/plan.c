@@ -10,6 +10,8 @@
 #include "planner/check.h"
 #include "planner/strategy.h"
 
+enum { MOST_NODES = 1 << 16 };
+
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
 }
@@ -29,6 +31,13 @@ static ckpt_status check_sizes(const ckpt_graph *g, const ckpt_traits *traits, c
     if (fits) return CKPT_OK;
     return ckpt_fail(err, CKPT_MODEL,
                      "the model's tensors are larger together than any memory; use a smaller --batch");
+}
+
+/* Planning takes time that grows with the square of the graph: 65,536 nodes, some 5,000 layers, take seconds. */
+static ckpt_status check_length(const ckpt_graph *g, ckpt_error *err) {
+    if (g->node_count <= MOST_NODES) return CKPT_OK;
+    return ckpt_fail(err, CKPT_MODEL, "the model's training step has %d nodes; at most %d can be planned", g->node_count,
+                     MOST_NODES);
 }
 
 /* Lays out one role after the other from `*at` on; returns the bytes they take. */
@@ -158,6 +167,7 @@ ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *opt
                            const ckpt_traits *traits, uint64_t *minimum_bytes, ckpt_plan **plan,
                            ckpt_error *err) {
     *plan = NULL;
+    CKPT_TRY(check_length(graph, err));
     CKPT_TRY(check_sizes(graph, traits, err));
     if (options->eval) CKPT_TRY(check_sizes(options->eval, traits, err));
     ckpt_plan *made = calloc(1, sizeof *made);

@@ -6,6 +6,8 @@
 #include "graph/op.h"
 #include "planner/schedule.h"
 
+enum { MOST_STAGES = 512, MOST_STEPS = 1 << 20 };
+
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while cutting the graph into stages");
 }
@@ -38,6 +40,19 @@ static bool find_cuts(const ckpt_graph *g, int *out, ckpt_pool *scratch) {
         if (out[n] >= 0) before = out[n];
     }
     return true;
+}
+
+/* The chain's tables take memory that grows with the square of its length and time with its cube, and the schedule of least
+ * memory runs half of the chain again for each stage: of very many cuts every second, third and so on is used, which makes
+ * longer stages. */
+static void thin_cuts(int *out, int count) {
+    int cuts = 0, seen = 0;
+    for (int n = 0; n < count; n++) cuts += out[n] >= 0;
+    int most = cuts > 0 ? 2 * MOST_STEPS / cuts : 1;
+    most = most > MOST_STAGES ? MOST_STAGES : most > 1 ? most : 1;
+    const int apart = (cuts + most - 1) / most;
+    for (int n = 0; n < count && apart > 1; n++)
+        if (out[n] >= 0 && ++seen % apart != 0) out[n] = -1;
 }
 
 /* Cutting: stage_of[n] by node; cut[k] is the last forward node of stage k. */
@@ -136,6 +151,7 @@ static bool cut(cutting *c, ckpt_pool *scratch) {
     if (!c->out || !c->stage_of || !c->made_in || !c->passes || !c->reads_input || !written_in ||
         !find_cuts(g, c->out, scratch))
         return false;
+    thin_cuts(c->out, g->forward_count);
     do assign_stages(c);
     while (join_where_needed(c, written_in));
     return true;

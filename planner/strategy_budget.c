@@ -14,6 +14,11 @@
 /* The tables, and the regions found so far by the live bytes of their schedule: packing is what takes the
  * time. */
 enum { MEMO_SIZE = 64 };
+
+/* Packing takes time that grows with the square of the schedule, up to a length where it is done more coarsely (pack.c); of
+ * long ones only so many candidates are packed that planning takes seconds: 2,000 of 1,000 steps, 20 of 10,000. */
+#define MOST_PACKING_WORK UINT64_C(2000000000)
+enum { LONG_SCHEDULE = 1 << 14 };
 typedef struct tables {
     const ckpt_strategy_input *input;
     ckpt_chain_strategy *chain;
@@ -22,6 +27,7 @@ typedef struct tables {
         uint64_t needed, region;
     } memo[MEMO_SIZE];
     int memo_count;
+    uint64_t work; /* squares of the lengths of the schedules that were packed */
 } tables;
 
 /* A schedule of the tables with the step region that it really takes. */
@@ -40,6 +46,8 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
             return CKPT_OK;
         }
     ckpt_layout layout;
+    const int count = c->schedule.count;
+    t->work += (uint64_t)count * (uint64_t)(count < LONG_SCHEDULE ? count : LONG_SCHEDULE);
     CKPT_TRY(
         ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &layout, err));
     c->region = layout.arena_bytes > t->input->eval_bytes ? layout.arena_bytes : t->input->eval_bytes;
@@ -76,7 +84,7 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
         }
         ckpt_pool_free(&found->pool);
         if (needed <= t->minimum) break;
-        bytes = needed - 1;
+        bytes = t->work > MOST_PACKING_WORK ? t->minimum : needed - 1;
     }
     found->region = UINT64_MAX;
     return CKPT_OK;
@@ -88,7 +96,8 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
     ckpt_plan_bound bound;
     CKPT_TRY(find_least_recompute(t, t->input->eval_bytes, best, &bound, err));
     if (best->region <= t->input->eval_bytes) return CKPT_OK;
-    for (uint64_t bytes = t->minimum; bytes <= best->region; bytes = ckpt_chain_strategy_next(t->chain, bytes)) {
+    for (uint64_t bytes = t->minimum; bytes <= best->region && (best->region == UINT64_MAX || t->work <= MOST_PACKING_WORK);
+         bytes = ckpt_chain_strategy_next(t->chain, bytes)) {
         candidate next;
         const ckpt_status status = solve(t, bytes, &next, err);
         if (status != CKPT_OK) {
