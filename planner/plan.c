@@ -36,8 +36,8 @@ static ckpt_status check_sizes(const ckpt_graph *g, const ckpt_traits *traits, c
 /* Planning takes time that grows with the square of the graph: 65,536 nodes, some 5,000 layers, take seconds. */
 static ckpt_status check_length(const ckpt_graph *g, ckpt_error *err) {
     if (g->node_count <= MOST_NODES) return CKPT_OK;
-    return ckpt_fail(err, CKPT_MODEL, "the model's training step has %d nodes; at most %d can be planned", g->node_count,
-                     MOST_NODES);
+    return ckpt_fail(err, CKPT_MODEL, "%s: its training step has %d nodes; at most %d can be planned",
+                     g->path ? g->path : "the model", g->node_count, MOST_NODES);
 }
 
 /* Lays out one role after the other from `*at` on; returns the bytes they take. */

@@ -51,8 +51,10 @@ ckpt_status ckpt_build_conv(ckpt_graph *graph, const char *name, const ckpt_view
         return ckpt_fail(err, CKPT_MODEL, "its group %" PRId64 " does not divide its channels", a->groups);
     a->batch = x->dim[0];
     a->in_channels = x->dim[1];
-    a->out_channels = transposed ? w->dim[1] * a->groups : w->dim[0];
-    const int64_t takes = transposed ? w->dim[0] : w->dim[1] * a->groups;
+    int64_t across; /* channels of all groups: any number of them divides 0 */
+    if (__builtin_mul_overflow(w->dim[1], a->groups, &across)) return ckpt_fail(err, CKPT_MODEL, "its group is out of range");
+    a->out_channels = transposed ? across : w->dim[0];
+    const int64_t takes = transposed ? w->dim[0] : across;
     if (takes != a->in_channels)
         return ckpt_fail(err, CKPT_MODEL, "its input has %" PRId64 " channels and its weight takes %" PRId64, a->in_channels,
                          takes);
@@ -63,9 +65,10 @@ ckpt_status ckpt_build_conv(ckpt_graph *graph, const char *name, const ckpt_view
                          a->out_channels);
     set_output(x, a->out_channels, transposed ? a->dense : a->coarse, a->axes, y);
     const int in[3] = {x->tensor, w->tensor, b};
-    int64_t coarse = a->batch * (transposed ? a->in_channels : a->out_channels);
+    int64_t coarse;
+    bool fits = !__builtin_mul_overflow(a->batch, transposed ? a->in_channels : a->out_channels, &coarse);
     for (int i = 0; i < a->axes; i++)
-        if (__builtin_mul_overflow(coarse, a->coarse[i], &coarse)) return ckpt_fail(err, CKPT_MODEL, "it is larger than any memory");
+        if (!fits || __builtin_mul_overflow(coarse, a->coarse[i], &coarse)) return ckpt_fail(err, CKPT_MODEL, "it is larger than any memory");
     CKPT_TRY(count_flops(a, 2, coarse, (transposed ? a->out_channels : a->in_channels) / a->groups, err));
     CKPT_TRY(ckpt_build_node(graph, name, transposed ? CKPT_OP_CONV_TRANSPOSE : CKPT_OP_CONV, &attr, b >= 0 ? 3 : 2, in, CKPT_F32,
                              y, err));

@@ -50,8 +50,8 @@ ckpt_status ckpt_broadcast(const ckpt_view *a, const ckpt_view *b, ckpt_binary_a
         out->dim[i] = da == 1 ? db : da;
         stride_a[i] = da == 1 ? 0 : run_a;
         stride_b[i] = db == 1 ? 0 : run_b;
-        run_a *= da;
-        run_b *= db;
+        if (da < 0 || db < 0 || (da && __builtin_mul_overflow(run_a, da, &run_a)) || (db && __builtin_mul_overflow(run_b, db, &run_b)))
+            return ckpt_fail(err, CKPT_MODEL, "a size of axis %d is negative or makes it larger than any memory", i);
     }
     attr->rank = 0;
     for (int i = 0; i < rank; i++)

@@ -47,6 +47,19 @@ static bool is_known_type(int type) { return is_float(type) || type == INT32 || 
 
 static ckpt_status no_memory(fold *f) { return ckpt_fail(f->im->err, CKPT_NOMEM, "out of host memory"); }
 
+/* Counts the elements; false where they are more than MOST, or would be if dimensions of 0 were 1: strides are products of
+ * the others. */
+static bool is_small(int rank, const int64_t *dims, uint64_t *count) {
+    uint64_t product = 1;
+    bool empty = false;
+    for (int i = 0; i < rank; i++) {
+        empty |= dims[i] == 0;
+        if (dims[i] < 0 || (dims[i] && !ckpt_mul_u64(product, (uint64_t)dims[i], &product)) || product > MOST) return false;
+    }
+    *count = empty ? 0 : product;
+    return true;
+}
+
 /* Whether `count` more values may be read or made. */
 static bool spend(fold *f, uint64_t count) {
     f->im->folded_values += count;
@@ -55,11 +68,9 @@ static bool spend(fold *f, uint64_t count) {
 
 /* Room for the output: type, view and count are set, values zero. */
 static ckpt_status make_output(fold *f, int type, const ckpt_view *view) {
-    uint64_t count = 1;
+    uint64_t count = 0;
     f->out = (folded){.type = type, .view = *view};
-    for (int i = 0; i < view->rank; i++)
-        if (view->dim[i] < 0 || !ckpt_mul_u64(count, (uint64_t)view->dim[i], &count) || count > MOST) count = MOST + 1;
-    f->too_large = count > MOST || !spend(f, count);
+    f->too_large = !is_small(view->rank, view->dim, &count) || !spend(f, count);
     if (f->too_large) return ckpt_fail(f->im->err, CKPT_MODEL, "shape arithmetic with more than %d values", MOST);
     f->out.count = (int64_t)count;
     f->out.value = ckpt_pool_array(&f->pool, count + 1, double);
@@ -201,6 +212,7 @@ static ckpt_status fold_gather(fold *f) {
     ckpt_view y = {0};
     int64_t attr, inner = 1;
     int axis;
+    if (f->count != 2) return ckpt_fail(f->im->err, CKPT_MODEL, "it has %d inputs", f->count);
     CKPT_TRY(ckpt_import_attr_int(f->im, f->node, "axis", 0, &attr));
     CKPT_TRY(ckpt_import_axis(f->im, attr, data->view.rank, false, &axis));
     if (data->view.rank + indices->view.rank - 1 > CKPT_MAX_RANK) return ckpt_fail(f->im->err, CKPT_MODEL, "more than 8 dimensions");
@@ -394,7 +406,10 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     if (!value || !value->proto) return CKPT_OK;
     const ckpt_onnx_file *file = f->im->model->file;
     CKPT_TRY(ckpt_onnx_tensor_describe(file, value->proto, &info, f->im->err));
-    if (!is_known_type((int)info.type) || info.count > MOST || info.rank > CKPT_MAX_RANK || info.external) return CKPT_OK;
+    uint64_t size;
+    if (!is_known_type((int)info.type) || info.rank > CKPT_MAX_RANK || info.external ||
+        !is_small((int)info.rank, info.dims, &size))
+        return CKPT_OK;
     if (is_float((int)info.type) && info.count != 1 && !value->is_folded) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
     *x = (folded){.type = (int)info.type, .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};

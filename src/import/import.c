@@ -144,7 +144,7 @@ ckpt_status ckpt_import_ints(ckpt_import *im, const Onnx__NodeProto *node, size_
     if (!value->proto)
         return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is computed; it must be a constant", node->input[i]);
     CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
-    if (info.count > 1024) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' has too many values", node->input[i]);
+    if (info.count > 256) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' has too many values", node->input[i]);
     *values = ckpt_pool_array(im->pool, info.count + 1, int64_t);
     if (!*values) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     *count = (int)info.count;

@@ -6,6 +6,9 @@
 #include "import/import.h"
 #include "import/onnx_rules.h"
 
+enum { MOST_HEADS = 1 << 20 };
+#define MOST_HEAD_SIZE (INT64_C(1) << 40) /* no product with a number of heads overflows */
+
 /* (batch, length, heads * size) to (batch, heads, length, size). */
 static ckpt_status unpack(ckpt_import *im, int64_t heads, ckpt_view *x) {
     const int perm[4] = {0, 2, 1, 3};
@@ -19,7 +22,7 @@ static ckpt_status join_past(ckpt_import *im, const Onnx__NodeProto *node, size_
     CKPT_TRY(ckpt_import_input(im, node, input, x));
     const bool has_past = ckpt_import_has_input(node, past), wants = ckpt_import_has_output(node, present);
     if (x->rank == 3 && (has_past || wants)) {
-        if (heads < 1 || x->dim[2] % heads) return ckpt_fail(im->err, CKPT_MODEL, "its kv_num_heads do not divide its keys");
+        if (heads < 1 || heads > MOST_HEADS || x->dim[2] % heads) return ckpt_fail(im->err, CKPT_MODEL, "its kv_num_heads do not divide its keys");
         CKPT_TRY(unpack(im, heads, x));
     }
     if (has_past) {
@@ -34,7 +37,7 @@ static ckpt_status join_past(ckpt_import *im, const Onnx__NodeProto *node, size_
 /* Length, heads and head size of one of q, k, v. */
 static ckpt_status take_apart(ckpt_import *im, const ckpt_view *x, int64_t heads, int64_t *length, int64_t *own_heads, int64_t *size) {
     if (x->rank != 3 && x->rank != 4) return ckpt_fail(im->err, CKPT_MODEL, "an input has %d dimensions instead of 3 or 4", x->rank);
-    if (x->rank == 3 && (heads < 1 || x->dim[2] % heads))
+    if (x->rank == 3 && (heads < 1 || heads > MOST_HEADS || x->dim[2] % heads))
         return ckpt_fail(im->err, CKPT_MODEL, "its %" PRId64 " heads do not divide an input of %" PRId64, heads, x->dim[2]);
     *length = x->dim[x->rank == 3 ? 1 : 2];
     *own_heads = x->rank == 3 ? heads : x->dim[1];
@@ -77,7 +80,7 @@ ckpt_status import_attention(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(take_apart(im, &k, kv_heads, &a.keys, &a.kv_heads, &a.head_in));
     CKPT_TRY(take_apart(im, &v, kv_heads, &value_keys, &value_heads, &a.head_out));
     a.batch = q.dim[0];
-    if (a.head_in != head_in || value_keys != a.keys || value_heads != a.kv_heads || !a.kv_heads || a.heads % a.kv_heads ||
+    if (a.head_out > MOST_HEAD_SIZE || a.head_in != head_in || value_keys != a.keys || value_heads != a.kv_heads || !a.kv_heads || a.heads % a.kv_heads ||
         k.dim[0] != a.batch || v.dim[0] != a.batch)
         return ckpt_fail(im->err, CKPT_MODEL, "its queries, keys and values do not fit each other");
     CKPT_TRY(ckpt_import_attr_float(im, node, "scale", (float)(1 / sqrt((double)head_in)), &a.scale));

@@ -150,11 +150,12 @@ static ckpt_status sizes_as_given(ckpt_import *im, const Onnx__NodeProto *node, 
     CKPT_TRY(ckpt_import_attr_string(im, node, "keep_aspect_ratio_policy", "stretch", &policy));
     const bool smaller = strcmp(policy, "not_larger") == 0, larger = strcmp(policy, "not_smaller") == 0;
     for (int k = 0; k < count; k++) {
-        if (size[k] < 0) return ckpt_fail(im->err, CKPT_MODEL, "it asks for a size of %" PRId64, size[k]);
+        if (size[k] < 0 || size[k] > INT64_C(1) << 40) return ckpt_fail(im->err, CKPT_MODEL, "it asks for a size of %" PRId64, size[k]);
         y->dim[axis[k]] = size[k];
         const double own = (double)size[k] / (double)(x->dim[axis[k]] ? x->dim[axis[k]] : 1);
         if (k == 0 || (smaller ? own < scale : own > scale)) scale = own;
     }
+    if (scale > 0x1p40) return ckpt_fail(im->err, CKPT_MODEL, "its scale %g is out of range", scale);
     for (int k = 0; (smaller || larger) && k < count; k++) y->dim[axis[k]] = (int64_t)floor(scale * (double)x->dim[axis[k]] + 0.5);
     return CKPT_OK;
 }

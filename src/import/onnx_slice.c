@@ -115,6 +115,7 @@ ckpt_status ckpt_import_slice(ckpt_import *im, const Onnx__NodeProto *node, cons
         slice->step[axis] = step_count < 0 ? 1 : steps[k];
         CKPT_TRY(ckpt_import_slice_range(im, x->dim[axis], starts[k], ends[k], slice->step[axis], &slice->start[axis],
                                          &slice->part[axis]));
+        if (slice->part[axis] <= 1) slice->step[axis] = 1; /* never taken, and perhaps too large for a stride */
     }
     return CKPT_OK;
 }

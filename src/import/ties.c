@@ -3,18 +3,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name_hash.h"
+
 enum {
     MOST_FRESH = 1 << 16, /* values; a larger weight is not looked into */
     MOST_READERS = 1024,  /* of one weight that is taken apart */
     MOST_TEXT = 4096,     /* of what an exporter says of a node */
-    MOST_STEPS = 8        /* nodes between a vector and the weight matrix it belongs to */
+    MOST_STEPS = 8,       /* nodes between a vector and the weight matrix it belongs to */
+    MOST_INPUTS = 16,     /* of a node, that are looked at for a matrix */
+    MOST_COPIES = 10000,  /* of all weights together */
+    MOST_COMPARED = 200000000 /* pairs of parameters in what an exporter says */
 };
 
 /* A reader of an initializer: input `input` of node `node`, directly or by way of the Identity node `through`. */
 typedef struct place {
     int weight; /* index of the initializer */
     int node, input, through;
-    int group; /* places of a group stay together */
+    int group;    /* places of a group stay together */
+    int up, down; /* the nearest weight matrix above and below the node, or -1 */
 } place;
 
 /* What a name stands for. */
@@ -32,11 +38,13 @@ typedef struct audit {
     ckpt_pool *pool;
     ckpt_error *err;
     entry *entry; /* a hash table by name */
+    ckpt_name_key key;
     size_t mask;
     int *tensor; /* by initializer: the PARAM tensor that it became, or -1 */
     const ckpt_graph *imported;
     place *place; /* by weight, those without Identity first, then in the order of the file */
     int place_count;
+    int64_t compared; /* by_parameters, so far */
 } audit;
 
 static ckpt_status fail_memory(const audit *a) { return ckpt_fail(a->err, CKPT_NOMEM, "out of host memory"); }
@@ -44,9 +52,7 @@ static ckpt_status fail_memory(const audit *a) { return ckpt_fail(a->err, CKPT_N
 /* --- names ---------------------------------------------------------------------------------------------- */
 
 static entry *find(const audit *a, const char *name) {
-    size_t h = 14695981039346656037u; /* FNV-1a */
-    for (const char *c = name; *c; c++) h = (h ^ (unsigned char)*c) * 1099511628211u;
-    for (h ^= h >> 32;; h++) {
+    for (size_t h = (size_t)ckpt_name_hash(&a->key, name);; h++) {
         entry *e = &a->entry[h & a->mask];
         if (!e->name || strcmp(e->name, name) == 0) return e;
     }
@@ -122,7 +128,7 @@ static ckpt_status find_places(audit *a) {
         for (size_t i = 0; i < node->n_input && !is_op(node, "Identity"); i++) {
             const entry *e = node->input[i] && *node->input[i] ? find(a, node->input[i]) : NULL;
             if (!e || e->weight < 0 || a->tensor[e->weight] < 0) continue;
-            a->place[a->place_count++] = (place){e->weight, (int)n, (int)i, e->through, 0};
+            a->place[a->place_count++] = (place){e->weight, (int)n, (int)i, e->through, 0, -1, -1};
         }
     }
     if (a->place_count) qsort(a->place, (size_t)a->place_count, sizeof *a->place, compare_places);
@@ -134,7 +140,7 @@ static ckpt_status find_places(audit *a) {
 /* The weight matrix among a node's inputs, or -1. */
 static int matrix_of(const audit *a, int node) {
     const Onnx__NodeProto *n = a->graph->node[node];
-    for (size_t i = 0; i < n->n_input; i++) {
+    for (size_t i = 0; i < n->n_input && i < MOST_INPUTS; i++) {
         const entry *e = n->input[i] && *n->input[i] ? find(a, n->input[i]) : NULL;
         if (e && e->weight >= 0 && a->tensor[e->weight] >= 0 && a->imported->tensor[a->tensor[e->weight]].rank >= 2)
             return e->weight;
@@ -144,7 +150,7 @@ static int matrix_of(const audit *a, int node) {
 
 static int above(const audit *a, int node) {
     const Onnx__NodeProto *n = a->graph->node[node];
-    for (size_t i = 0; i < n->n_input; i++) {
+    for (size_t i = 0; i < n->n_input && i < MOST_INPUTS; i++) {
         const entry *e = n->input[i] && *n->input[i] ? find(a, n->input[i]) : NULL;
         if (e && e->weight < 0 && e->maker >= 0 && e->maker < node) return e->maker;
     }
@@ -189,11 +195,13 @@ static const char *next_token(const char *text) {
 
 /* torch.onnx's dynamo exporter attaches the operation that a node comes from, with the parameters it read before any
  * were merged: "... (args = (%x, [8], %p_norm1_weight, %p_norm1_bias, 1e-05, False) ...". */
-static verdict by_parameters(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
+static verdict by_parameters(audit *a, const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
     const char *p_text = property(p, "pkg.torch.onnx.fx_node"), *q_text = property(q, "pkg.torch.onnx.fx_node");
-    if (!next_token(p_text) || !next_token(q_text) || strlen(p_text) > MOST_TEXT || strlen(q_text) > MOST_TEXT) return UNKNOWN;
+    if (!p_text || !q_text || strnlen(p_text, MOST_TEXT + 1) > MOST_TEXT || strnlen(q_text, MOST_TEXT + 1) > MOST_TEXT ||
+        !next_token(p_text) || !next_token(q_text) || a->compared > MOST_COMPARED)
+        return UNKNOWN;
     for (const char *t = next_token(p_text); t; t = next_token(t + 1))
-        for (const char *u = next_token(q_text); u; u = next_token(u + 1))
+        for (const char *u = next_token(q_text); u; u = next_token(u + 1), a->compared++)
             if (token_length(t) == token_length(u) && memcmp(t, u, token_length(t)) == 0) return SAME;
     return DIFFERENT;
 }
@@ -208,9 +216,9 @@ static verdict by_path(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
 
 /* Whether two readers are calls of one module: as the exporter says or, where it does not, because the same weight
  * matrix is above both, or below both. */
-static bool same_module(const audit *a, const place *p, const place *q) {
+static bool same_module(audit *a, const place *p, const place *q) {
     const Onnx__NodeProto *p_node = a->graph->node[p->node], *q_node = a->graph->node[q->node];
-    verdict v = by_parameters(p_node, q_node);
+    verdict v = by_parameters(a, p_node, q_node);
     /* torch.onnx's older exporter puts an Identity where it merges, and none where a module is called again. */
     const char *producer = a->file->model->producer_name;
     if (v == UNKNOWN && p->through < 0 && q->through < 0 && producer && strcmp(producer, "pytorch") == 0 &&
@@ -218,8 +226,7 @@ static bool same_module(const audit *a, const place *p, const place *q) {
         v = SAME;
     if (v == UNKNOWN) v = by_path(p_node, q_node);
     if (v != UNKNOWN) return v == SAME;
-    const int up = nearest_matrix(a, p->node, above), down = nearest_matrix(a, p->node, below);
-    return (up >= 0 && up == nearest_matrix(a, q->node, above)) || (down >= 0 && down == nearest_matrix(a, q->node, below));
+    return (p->up >= 0 && p->up == q->up) || (p->down >= 0 && p->down == q->down);
 }
 
 /* One value throughout: what initialization leaves, and training does not. */
@@ -240,8 +247,12 @@ static ckpt_status is_fresh(const audit *a, int weight, bool *fresh, float *valu
 }
 
 /* Numbers the groups of the places of one weight, the first place's 0; returns how many. */
-static int group_places(const audit *a, place *p, int count, bool by_module) {
+static int group_places(audit *a, place *p, int count, bool by_module) {
     int groups = 0;
+    for (int i = 0; by_module && i < count; i++) {
+        p[i].up = nearest_matrix(a, p[i].node, above);
+        p[i].down = nearest_matrix(a, p[i].node, below);
+    }
     for (int i = 0; i < count; i++) {
         p[i].group = -1;
         for (int j = 0; j < i && p[i].group < 0; j++) {
@@ -255,16 +266,17 @@ static int group_places(const audit *a, place *p, int count, bool by_module) {
 
 /* --- taking apart ------------------------------------------------------------------------------------------ */
 
-static const char *free_name(const audit *a, const char *name) {
-    for (int i = 2;; i++) {
-        const char *text = ckpt_pool_printf(a->pool, "%s_%d", name, i);
+/* *next: the first number to try; those before it are taken. */
+static const char *free_name(const audit *a, const char *name, int *next) {
+    for (;;) {
+        const char *text = ckpt_pool_printf(a->pool, "%s_%d", name, (*next)++);
         if (!text || !find(a, text)->name) return text;
     }
 }
 
 /* Gives the places of `group` an initializer of their own. An Identity that stood for it is left without a reader, and
  * gives its name away. */
-static ckpt_status split_group(audit *a, place *p, int count, int group, bool *removed) {
+static ckpt_status split_group(audit *a, place *p, int count, int group, int *next, bool *removed) {
     const char *name = NULL;
     for (int i = 0; i < count && !name; i++)
         if (p[i].group == group && p[i].through >= 0) {
@@ -272,7 +284,7 @@ static ckpt_status split_group(audit *a, place *p, int count, int group, bool *r
             removed[p[i].through] = true;
         }
     const char *old = a->graph->initializer[p[0].weight]->name;
-    if (!name) name = free_name(a, old);
+    if (!name) name = free_name(a, old, next);
     if (!name) return fail_memory(a);
     enter(a, name);
     CKPT_TRY(ckpt_onnx_copy_initializer(a->file, (size_t)p[0].weight, name, a->err));
@@ -285,7 +297,7 @@ static ckpt_status split_group(audit *a, place *p, int count, int group, bool *r
 static ckpt_status resolve_weight(audit *a, place *p, int count, ckpt_untie how, bool *removed, ckpt_tie_report *report) {
     bool fresh = false;
     float value = 0;
-    const bool many = count > MOST_READERS;
+    const bool many = count > MOST_READERS || report->copies + count > MOST_COPIES;
     const int readers = many ? count : group_places(a, p, count, false);
     if (readers < 2) return CKPT_OK;
     if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
@@ -301,7 +313,7 @@ static ckpt_status resolve_weight(audit *a, place *p, int count, ckpt_untie how,
                   : value == 1            ? "all its values are 1, and its readers belong to different modules"
                   : value == 0            ? "all its values are 0, and its readers belong to different modules"
                                           : "all its values are equal, and its readers belong to different modules";
-    for (int g = 1; g < groups; g++) CKPT_TRY(split_group(a, p, count, g, removed));
+    for (int g = 1, next = 2; g < groups; g++) CKPT_TRY(split_group(a, p, count, g, &next, removed));
     report->copies += groups - 1;
     return CKPT_OK;
 }
@@ -323,6 +335,7 @@ ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_graph *imported, 
                               ckpt_tie_report *report, ckpt_error *err) {
     audit a = {.file = file, .graph = file->model->graph, .pool = pool, .err = err, .imported = imported};
     *report = (ckpt_tie_report){0};
+    ckpt_name_key_make(&a.key);
     CKPT_TRY(enter_names(&a));
     CKPT_TRY(find_tensors(&a));
     CKPT_TRY(find_places(&a));
