@@ -16,7 +16,7 @@
 #include "proto/onnx_file.h"
 #include "runtime/backend.h"
 
-enum { HEADER = 4, MOST_NODES = 300, MOST_VALUES = 1 << 16, SECRET_BYTES = 1 << 15, SECRET = 0xee };
+enum { HEADER = 4, MOST_NODES = 60, MOST_VALUES = 1 << 16, SECRET_BYTES = 1 << 15, SECRET = 0xee };
 
 /* place: what "d" is in the model's folder. */
 enum { NOTHING, REGULAR, SYMLINK, HARD_LINK, FOLDER, PIPE, IN_FOLDER, LINKED_FOLDER };
@@ -161,7 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     if (bytes[1] & 7) read_tensors(at("in/m.onnx"));
     if (ckpt_model_load(at("in/m.onnx"), &options, &model, &err) != CKPT_OK) return 0;
     if (bytes[3] & 128) save(&model);
-    if (!options.as_written && model.graph.node_count < MOST_NODES) plan_and_run(&model, bytes[3] & 127, training);
+    /* Planning is what takes the time: half of the inputs stop before. */
+    if (!options.as_written && bytes[3] & 64 && model.graph.node_count < MOST_NODES) plan_and_run(&model, bytes[3] & 63, training);
     ckpt_model_free(&model);
     return 0;
 }
