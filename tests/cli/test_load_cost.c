@@ -189,8 +189,9 @@ static cost measure(const struct kind *kind, int n) {
     return c;
 }
 
-/* Bytes of memory that each further byte of file may take: the largest, of nodes that train, is about 60. */
-enum { MOST_BYTES = 200, TIMES = 4 };
+/* Bytes of memory that each further byte of file may take. Nodes that train take most, in a file of nothing but nodes of 24
+ * bytes: forward and backward node, tensors, the evaluation graph, plans. */
+enum { MOST_BYTES = 500, TIMES = 4 };
 
 static void test_growth(void **state) {
     (void)state;
