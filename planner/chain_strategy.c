@@ -6,16 +6,8 @@
 #include "planner/chain.h"
 #include "planner/chain_graph_bound.h"
 #include "planner/chain_graph_exact.h"
-#include "planner/liveness.h"
+#include "planner/graph_curve.h"
 #include "planner/stages.h"
-
-/* A schedule made without the tables, beside which theirs must stand. */
-typedef struct simple {
-    ckpt_schedule schedule;
-    uint64_t bytes, flops;
-} simple;
-
-enum { SIMPLE = 8 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -25,43 +17,44 @@ struct ckpt_chain_strategy {
     ckpt_stages stages;
     ckpt_chain_tables *tables;
     uint64_t minimum;
-    int simple_count;
-    simple simple[SIMPLE];
+    ckpt_graph_curve curve; /* schedules made without the tables, beside which theirs must stand */
 };
 
-static uint64_t recomputed_flops(const ckpt_graph *graph, const ckpt_schedule *schedule, bool *ran) {
-    uint64_t flops = 0;
-    for (int i = 0; i < schedule->count; i++) {
-        if (ran[schedule->node[i]]) flops += ckpt_node_cost(graph, schedule->node[i]).flops;
-        ran[schedule->node[i]] = true;
-    }
-    return flops;
-}
+enum { SIMPLE = 8, TABLE_POINTS = 24 };
 
 /* Keeps the output of every `every`-th stage (1: everything). */
-static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, uint64_t alignment, ckpt_error *err) {
+static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, ckpt_error *err) {
     const ckpt_graph *g = chain->graph;
     ckpt_pool scratch = {0};
     bool *kept = ckpt_pool_array(&scratch, g->tensor_count, bool);
-    bool *ran = ckpt_pool_array(&scratch, g->node_count, bool);
-    ckpt_status status = kept && ran ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory");
-    if (status == CKPT_OK) {
+    ckpt_status status = CKPT_NOMEM;
+    if (kept) {
         for (int t = 0; t < g->tensor_count && every == 1; t++) kept[t] = true;
         for (int k = every; k < chain->stages.chain.stage_count; k += every)
             if (chain->stages.nodes[k].out >= 0) kept[chain->stages.nodes[k].out] = true;
-        simple *s = &chain->simple[chain->simple_count];
-        ckpt_liveness live;
-        status = ckpt_schedule_from_kept(g, kept, &chain->pool, &s->schedule, err);
-        if (status == CKPT_OK) status = ckpt_liveness_find(g, &s->schedule, alignment, &scratch, &live, err);
-        if (status == CKPT_OK) {
-            s->bytes = live.peak_bytes;
-            s->flops = recomputed_flops(g, &s->schedule, ran);
-            if (s->bytes < chain->minimum) chain->minimum = s->bytes;
-            chain->simple_count++;
-        }
+        status = ckpt_graph_curve_add_kept(&chain->curve, kept, err);
+    } else {
+        ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
     }
     ckpt_pool_free(&scratch);
     return status;
+}
+
+/* Schedules of the tables over the whole range, so that they are improved too. */
+static ckpt_status add_from_tables(ckpt_chain_strategy *chain, ckpt_error *err) {
+    const uint64_t least = ckpt_chain_least_bytes(chain->tables), most = ckpt_chain_most_bytes(chain->tables);
+    for (uint64_t i = 0; i < TABLE_POINTS; i++) {
+        ckpt_pool scratch = {0};
+        ckpt_chain_program program;
+        ckpt_schedule schedule = {0};
+        ckpt_status status = ckpt_chain_solve(chain->tables, least + (most - least) / (TABLE_POINTS - 1) * i, &scratch,
+                                              &program, err);
+        if (status == CKPT_OK) status = ckpt_stages_emit(&chain->stages, &program, &scratch, &schedule, err);
+        if (status == CKPT_OK) status = ckpt_graph_curve_add(&chain->curve, &schedule, err);
+        ckpt_pool_free(&scratch);
+        CKPT_TRY(status);
+    }
+    return CKPT_OK;
 }
 
 static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
@@ -74,9 +67,16 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     CKPT_TRY(ckpt_chain_tables_build(&chain->stages.chain, &(ckpt_chain_limits){0}, &chain->tables, err));
     chain->minimum = ckpt_chain_least_bytes(chain->tables);
     int stages = chain->stages.chain.stage_count;
-    CKPT_TRY(add_simple(chain, 1, alignment, err));
-    for (int every = 2; every <= stages && chain->simple_count < SIMPLE; every += every < 4 ? 1 : every / 2)
-        CKPT_TRY(add_simple(chain, every, alignment, err));
+    chain->curve = (ckpt_graph_curve){.graph = chain->graph, .alignment_bytes = alignment};
+    CKPT_TRY(add_simple(chain, 1, err));
+    for (int every = 2, simple = 1; every <= stages && simple < SIMPLE; every += every < 4 ? 1 : every / 2, simple++)
+        CKPT_TRY(add_simple(chain, every, err));
+    if (chain->stages.thinned) {
+        CKPT_TRY(ckpt_graph_curve_descend(&chain->curve, err));
+        CKPT_TRY(add_from_tables(chain, err));
+        CKPT_TRY(ckpt_graph_curve_improve(&chain->curve, err));
+    }
+    if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     return CKPT_OK;
 }
 
@@ -103,8 +103,8 @@ uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
 uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_bytes) {
     if (chain->exact) return ckpt_graph_exact_next(chain->exact, step_bytes);
     uint64_t next = ckpt_chain_next_bytes(chain->tables, step_bytes);
-    for (int i = 0; i < chain->simple_count; i++)
-        if (chain->simple[i].bytes > step_bytes && chain->simple[i].bytes < next) next = chain->simple[i].bytes;
+    const ckpt_graph_point *above = ckpt_graph_curve_above(&chain->curve, step_bytes);
+    if (above && above->bytes < next) next = above->bytes;
     return next;
 }
 
@@ -128,14 +128,10 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
         solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_flops = solution->recompute_flops};
         return CKPT_OK;
     }
-    const simple *best = NULL;
-    for (int i = 0; i < chain->simple_count; i++) {
-        const simple *s = &chain->simple[i];
-        if (s->bytes > step_bytes || s->flops > solution->recompute_flops) continue;
-        if (s->flops == solution->recompute_flops && s->bytes >= solution->needed_bytes) continue;
-        best = s;
-        solution->recompute_flops = s->flops;
-        solution->needed_bytes = s->bytes;
+    const ckpt_graph_point *best = ckpt_graph_curve_find(&chain->curve, step_bytes);
+    if (best) {
+        solution->recompute_flops = best->flops;
+        solution->needed_bytes = best->bytes;
     }
     if (step_bytes >= ckpt_chain_least_bytes(chain->tables)) {
         ckpt_chain_program program;
@@ -186,6 +182,7 @@ void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {
     if (!chain) return;
     ckpt_graph_exact_close(chain->exact);
     ckpt_chain_tables_free(chain->tables);
+    ckpt_graph_curve_free(&chain->curve);
     ckpt_stages_free(&chain->stages);
     ckpt_pool_free(&chain->pool);
     free(chain);

@@ -1,4 +1,4 @@
-/* Budgets over the whole range of every bundled model: never exceeded, and more memory never means more
+/* Budgets over the whole range of every bundled model, and of networks with branches: never exceeded, and more memory never means more
  * recomputation; below the smallest plan none is made. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +12,7 @@
 #include "import/model.h"
 #include "plan_graphs.h"
 
-enum { BUDGETS = 200 };
+enum { BUDGETS = 200, BRANCHING_BUDGETS = 20 };
 
 static ckpt_plan *plan_of(const ckpt_graph *g, ckpt_strategy strategy, uint64_t budget) {
     const ckpt_plan_options options = {.strategy = strategy, .budget_bytes = budget, .every = 3, .layers = "1"};
@@ -35,14 +35,14 @@ static void check_bounds(const ckpt_graph *g) {
     for (int a = 0; a < CKPT_STRATEGY_BUDGET; a++) ckpt_plan_free(plan[a]);
 }
 
-static void check_range(const char *name, const ckpt_graph *g) {
+static void check_range(const char *name, const ckpt_graph *g, int budgets) {
     ckpt_plan *none = plan_of(g, CKPT_STRATEGY_NONE, 0), *min = plan_of(g, CKPT_STRATEGY_MIN, 0);
     const uint64_t most = none->memory.total, least = min->memory.total;
     uint64_t before = min->compute.recompute_flops;
     int proved = 0, changes = 0;
     double gap = 0;
-    for (int i = 0; i < BUDGETS; i++) {
-        const uint64_t budget = least + (most - least) * (uint64_t)i / (BUDGETS - 1);
+    for (int i = 0; i < budgets; i++) {
+        const uint64_t budget = least + (most - least) * (uint64_t)i / (uint64_t)(budgets - 1);
         ckpt_plan *plan = plan_of(g, CKPT_STRATEGY_BUDGET, budget);
         const uint64_t flops = plan->compute.recompute_flops;
         assert_true(plan->memory.total <= budget);
@@ -51,7 +51,7 @@ static void check_range(const char *name, const ckpt_graph *g) {
         before = flops;
         proved += plan->bound.proved;
         gap += (double)(flops - plan->bound.lower_bound_flops) /
-               (double)(plan->compute.forward_flops + plan->compute.backward_flops) / BUDGETS;
+               (double)(plan->compute.forward_flops + plan->compute.backward_flops) / budgets;
         ckpt_plan_free(plan);
     }
     assert_int_equal(before, 0);
@@ -63,34 +63,50 @@ static void check_range(const char *name, const ckpt_graph *g) {
     assert_int_equal(ckpt_plan_make(g, &below, &plan_graph_traits, &stated, &refused, &err), CKPT_INFEASIBLE);
     assert_int_equal(stated, least);
     printf("%s: %d different plans for %d budgets, %d proved, on average %.1f %% of a step above the bound\n", name,
-           changes + 1, BUDGETS, proved, 100 * gap);
+           changes + 1, budgets, proved, 100 * gap);
     ckpt_plan_free(none);
     ckpt_plan_free(min);
+}
+
+static void check_file(const char *name, const char *path, const ckpt_model_options *options, int budgets) {
+    ckpt_error err;
+    ckpt_model model;
+    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAM};
+    if (ckpt_model_load(path, options, &model, &err) != CKPT_OK) fail_msg("%s", err.message);
+    ckpt_training_defaults(&training);
+    assert_int_equal(ckpt_autodiff_run(&model.graph, &training, &err), CKPT_OK);
+    check_bounds(&model.graph);
+    check_range(name, &model.graph, budgets);
+    ckpt_model_free(&model);
 }
 
 static void test_bundled_model(void **state) {
     const char *name = *state;
     char path[512];
-    ckpt_error err;
-    ckpt_model model;
-    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAM};
     const ckpt_model_options options = {.batch = 16, .loss_auto = true};
     snprintf(path, sizeof path, CKPT_SOURCE_DIR "/models/%s.onnx", name);
-    if (ckpt_model_load(path, &options, &model, &err) != CKPT_OK) fail_msg("%s", err.message);
-    ckpt_training_defaults(&training);
-    assert_int_equal(ckpt_autodiff_run(&model.graph, &training, &err), CKPT_OK);
-    check_bounds(&model.graph);
-    check_range(name, &model.graph);
-    ckpt_model_free(&model);
+    check_file(name, path, &options, BUDGETS);
+}
+
+static void test_network(void **state) {
+    const char *name = *state;
+    char path[512];
+    const ckpt_dim_binding seq = {"seq", 128};
+    const ckpt_model_options options = {.batch = 4, .loss_auto = true, .dim = &seq, .dim_count = 1};
+    snprintf(path, sizeof path, CKPT_SOURCE_DIR "/tests/golden/networks/%s.onnx", name);
+    check_file(name, path, &options, BRANCHING_BUDGETS);
 }
 
 #define MODEL(name)                                                                                          \
     { #name, test_bundled_model, NULL, NULL, #name }
+#define NETWORK(name)                                                                                        \
+    { #name, test_network, NULL, NULL, #name }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         MODEL(digits),       MODEL(mlp_checkpointed), MODEL(mlp_hourglass),
         MODEL(mlp_residual), MODEL(mlp_prenorm_gelu), MODEL(mlp_uniform64),
+        NETWORK(unet),        NETWORK(attention4),       NETWORK(encoder8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,35 @@ static void test_random_residual_mlps(void **state) {
     assert_true(sum.equal >= 0.97 * sum.feasible);
 }
 
+/* Series and parallel parts at random: a part is a linear node, two parts in a row, or the sum of two parts of one input (the
+ * input itself among them). */
+static void random_part(ckpt_graph *g, int nodes, ckpt_view *x) {
+    const int kind = nodes <= 1 ? 0 : between(1, 3);
+    if (kind == 0) {
+        linear(g, between(0, 1) ? CKPT_ACT_RELU : CKPT_ACT_TANH, x->dim[1], x);
+    } else if (kind == 1 || nodes < 3) {
+        const int first = between(1, nodes - 1);
+        random_part(g, first, x);
+        random_part(g, nodes - first, x);
+    } else {
+        const int left = between(1, nodes - 1), right = nodes - 1 - left;
+        ckpt_view a = *x, b = *x;
+        char name[32];
+        random_part(g, left, &a);
+        if (right > 0) random_part(g, right, &b);
+        snprintf(name, sizeof name, "sum%d", g->node_count);
+        assert_int_equal(ckpt_build_binary(g, name, CKPT_BINARY_ADD, &a, &b, x, &g_err), CKPT_OK);
+    }
+}
+
+static void random_series_parallel(ckpt_graph *g) {
+    ckpt_view x = input(g, 16, between(1, 6));
+    linear(g, CKPT_ACT_RELU, 4 * between(1, 4), &x);
+    random_part(g, between(3, 6), &x);
+    linear(g, CKPT_ACT_IDENTITY, between(2, 5), &x);
+    finish(g, &x, CKPT_OPTIMIZER_SGD, false);
+}
+
 /* Small graphs, whole: the same cost as the oracle's at every budget, proved; and what the bound for large graphs
  * says of them is never more. */
 static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) {
@@ -271,6 +300,21 @@ static void test_small_graphs_are_proved(void **state) {
     }
     printf("small graphs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
     assert_true(below_stages > 0); /* the oracle tells them apart */
+}
+
+/* Graphs with branches: exact as small ones are, and how near the curve comes that larger graphs have instead. */
+static void test_series_parallel(void **state) {
+    (void)state;
+    int budgets = 0, below_stages = 0;
+    g_random.state = 15;
+    for (int i = 0; i < 40; i++) {
+        ckpt_graph g;
+        random_series_parallel(&g);
+        if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) compare_whole(&g, &budgets, &below_stages);
+        ckpt_graph_free(&g);
+    }
+    printf("series-parallel graphs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
+    assert_true(budgets > 500);
 }
 
 /* One weight read by several stages: its gradient is summed across them. */
@@ -369,7 +413,7 @@ static void test_deep_models(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
-        cmocka_unit_test(test_small_graphs_are_proved),
+        cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
         cmocka_unit_test(test_deep_models),
     };

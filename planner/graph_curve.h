@@ -1,0 +1,51 @@
+/* Schedules of a graph with branches, cheapest for their bytes: a curve that a budget is looked up in.
+ *
+ *     ckpt_graph_curve curve = {.graph = &graph, .alignment_bytes = 256};
+ *     ckpt_graph_curve_add_kept(&curve, kept, &err);             // by tensor id
+ *     ckpt_graph_curve_descend(&curve, &err);                    // drops one tensor after the other
+ *     ckpt_graph_curve_improve(&curve, &err);                    // leaves out recomputations where there is room
+ *     const ckpt_graph_point *p = ckpt_graph_curve_find(&curve, bytes);
+ *     ckpt_graph_curve_free(&curve);
+ *
+ * Every schedule is judged by the bytes of liveness.h and nothing else, so that branches, long skips and tensors
+ * that many read are like any other. The curve does not depend on any budget: a larger one never finds less. Work is
+ * counted, not timed.
+ */
+#ifndef CKPT_GRAPH_CURVE_H
+#define CKPT_GRAPH_CURVE_H
+
+#include "planner/schedule.h"
+
+typedef struct ckpt_graph_point {
+    uint64_t bytes, flops; /* most live at once; recomputed */
+    ckpt_schedule schedule;
+} ckpt_graph_point;
+
+typedef struct ckpt_graph_curve {
+    const ckpt_graph *graph; /* not owned */
+    uint64_t alignment_bytes;
+    uint64_t work; /* steps looked at so far */
+    int count, capacity;
+    ckpt_graph_point *point; /* bytes ascend, flops descend */
+} ckpt_graph_curve;
+
+/* Adds a schedule unless one that is there takes no more bytes and flops; those that it beats go. The schedule is copied.
+ * Errors: CKPT_NOMEM. */
+ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *curve, const ckpt_schedule *schedule, ckpt_error *err);
+ckpt_status ckpt_graph_curve_add_kept(ckpt_graph_curve *curve, const bool *kept, ckpt_error *err);
+
+/* From keeping all that the backward pass reads, drops the tensor at the peak that saves most bytes for the flops of
+ * making it again, until none is left there; every schedule on the way is added. */
+ckpt_status ckpt_graph_curve_descend(ckpt_graph_curve *curve, ckpt_error *err);
+
+/* From points spread over the curve, leaves out the recomputations that cost most for the bytes which they free, as far as
+ * the point's bytes allow. */
+ckpt_status ckpt_graph_curve_improve(ckpt_graph_curve *curve, ckpt_error *err);
+
+/* The last point of at most `bytes`, or NULL; and the first one above. */
+const ckpt_graph_point *ckpt_graph_curve_find(const ckpt_graph_curve *curve, uint64_t bytes);
+const ckpt_graph_point *ckpt_graph_curve_above(const ckpt_graph_curve *curve, uint64_t bytes);
+
+void ckpt_graph_curve_free(ckpt_graph_curve *curve);
+
+#endif
