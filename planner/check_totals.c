@@ -94,7 +94,8 @@ static ckpt_status check_persistent(const ckpt_graph *g, const ckpt_plan *p, ckp
         return ckpt_fail(err, CKPT_FAILED, "%d input buffers", p->input_buffers);
     CKPT_TRY(differs("the input stride", p->input_stride_bytes, batch, err));
     CKPT_TRY(differs("memory.parameters", p->memory.parameters, role[CKPT_ROLE_PARAM], err));
-    CKPT_TRY(differs("memory.constants", p->memory.constants, role[CKPT_ROLE_CONST], err));
+    CKPT_TRY(differs("memory.constants", p->memory.constants,
+                     role[CKPT_ROLE_CONST] + role[CKPT_ROLE_STATISTIC], err));
     CKPT_TRY(differs("memory.optimizer", p->memory.optimizer, role[CKPT_ROLE_STATE], err));
     CKPT_TRY(differs("memory.gradients", p->memory.gradients, role[CKPT_ROLE_GRADSUM], err));
     CKPT_TRY(differs("memory.inputs", p->memory.inputs,

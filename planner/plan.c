@@ -62,7 +62,7 @@ static ckpt_status place_persistent(const ckpt_graph *g, const ckpt_traits *trai
     uint64_t at = 0;
     ckpt_plan_memory *m = &plan->memory;
     m->parameters = place_role(g, CKPT_ROLE_PARAM, plan, &at);
-    m->constants = place_role(g, CKPT_ROLE_CONST, plan, &at);
+    m->constants = place_role(g, CKPT_ROLE_CONST, plan, &at) + place_role(g, CKPT_ROLE_STATISTIC, plan, &at);
     m->optimizer = place_role(g, CKPT_ROLE_STATE, plan, &at);
     m->gradients = place_role(g, CKPT_ROLE_GRADSUM, plan, &at);
     const uint64_t result = place_role(g, CKPT_ROLE_RESULT, plan, &at);

@@ -59,6 +59,15 @@ static inline CKPT_HD ckpt_moments ckpt_row_moments(const float *x, int64_t n, f
     return m;
 }
 
+/* The same without a mean: inv_std is 1 / sqrt(mean of squares + epsilon). */
+static inline CKPT_HD ckpt_moments ckpt_row_rms(const float *x, int64_t n, float epsilon) {
+    ckpt_moments m = {0, 0, 0};
+    float square[CKPT_LANES] = {0};
+    CKPT_LANE_LOOP(n, j, l, square[l] += x[j] * x[j]);
+    m.inv_std = 1.0f / sqrtf(ckpt_lanes_fold(square) / (float)n + epsilon);
+    return m;
+}
+
 /* -infinity for an empty row; a NaN is passed over (the sum of exponentials finds it). */
 static inline CKPT_HD float ckpt_row_max(const float *x, int64_t n) {
     float lane[CKPT_LANES];

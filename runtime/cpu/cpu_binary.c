@@ -66,35 +66,16 @@ typedef struct binary_kernel {
     int64_t element_bytes, count;
 } binary_kernel;
 
-/* Elements [begin, end) of c, run by run: the index of the first one is worked out, then counted up. */
+static void binary_part(const void *context, int64_t a, int64_t b, int64_t c, int64_t n) {
+    const binary_kernel *k = context;
+    const int last = k->geometry.rank - 1;
+    k->run(k->a + a * k->element_bytes, k->b + b * k->element_bytes, k->c + c * k->element_bytes, k->geometry.stride_a[last],
+           k->geometry.stride_b[last], n);
+}
+
 static void binary_body(const void *context, int64_t begin, int64_t end) {
     const binary_kernel *k = context;
-    const ckpt_binary_attr *g = &k->geometry;
-    const int last = g->rank - 1;
-    int64_t index[CKPT_MAX_RANK], rest = begin, a = 0, b = 0;
-    for (int i = last; i >= 0; i--) {
-        index[i] = rest % g->dim[i];
-        rest /= g->dim[i];
-        a += index[i] * g->stride_a[i];
-        b += index[i] * g->stride_b[i];
-    }
-    for (int64_t e = begin; e < end;) {
-        const int64_t left = g->dim[last] - index[last], n = left < end - e ? left : end - e;
-        k->run(k->a + a * k->element_bytes, k->b + b * k->element_bytes, k->c + e * k->element_bytes,
-               g->stride_a[last], g->stride_b[last], n);
-        e += n;
-        a -= index[last] * g->stride_a[last];
-        b -= index[last] * g->stride_b[last];
-        index[last] = 0;
-        for (int i = last - 1; i >= 0; i--) {
-            a += g->stride_a[i];
-            b += g->stride_b[i];
-            if (++index[i] < g->dim[i]) break;
-            a -= g->dim[i] * g->stride_a[i];
-            b -= g->dim[i] * g->stride_b[i];
-            index[i] = 0;
-        }
-    }
+    ckpt_cpu_runs(&k->geometry, begin, end, binary_part, k);
 }
 
 static void binary_run(const void *self, const ckpt_scalars *scalars) {
@@ -118,17 +99,11 @@ ckpt_status ckpt_cpu_binary(const ckpt_bind *bind, ckpt_launch *launch, ckpt_err
                          bind->node->name ? bind->node->name : "?");
     binary_kernel *k = ckpt_cpu_launch(bind, sizeof *k, binary_run, launch, err);
     if (!k) return CKPT_NOMEM;
-    k->geometry = bind->node->attr.binary;
-    if (k->geometry.rank == 0) { /* scalars: one axis of one element */
-        k->geometry.rank = 1;
-        k->geometry.dim[0] = 1;
-    }
+    k->geometry = ckpt_cpu_geometry(&bind->node->attr.binary, &k->count);
     k->run = table[row][k->geometry.kind];
     k->a = bind->in[0];
     k->b = bind->in[1];
     k->c = bind->out[0];
     k->element_bytes = row == 0 || row == 2 ? 4 : 8;
-    k->count = 1;
-    for (int i = 0; i < k->geometry.rank; i++) k->count *= k->geometry.dim[i];
     return CKPT_OK;
 }

@@ -83,3 +83,42 @@ void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *
         if (begin < end) body(context, begin, end);
     }
 }
+
+ckpt_binary_attr ckpt_cpu_geometry(const ckpt_binary_attr *geometry, int64_t *count) {
+    ckpt_binary_attr g = *geometry;
+    if (g.rank == 0) { /* scalars: one axis of one element */
+        g.rank = 1;
+        g.dim[0] = 1;
+    }
+    *count = 1;
+    for (int i = 0; i < g.rank; i++) *count *= g.dim[i];
+    return g;
+}
+
+/* The index of the first element is worked out, then counted up. */
+void ckpt_cpu_runs(const ckpt_binary_attr *g, int64_t begin, int64_t end, ckpt_cpu_run run, const void *context) {
+    const int last = g->rank - 1;
+    int64_t index[CKPT_MAX_RANK], rest = begin, a = 0, b = 0;
+    for (int i = last; i >= 0; i--) {
+        index[i] = rest % g->dim[i];
+        rest /= g->dim[i];
+        a += index[i] * g->stride_a[i];
+        b += index[i] * g->stride_b[i];
+    }
+    for (int64_t e = begin; e < end;) {
+        const int64_t left = g->dim[last] - index[last], n = left < end - e ? left : end - e;
+        run(context, a, b, e, n);
+        e += n;
+        a -= index[last] * g->stride_a[last];
+        b -= index[last] * g->stride_b[last];
+        index[last] = 0;
+        for (int i = last - 1; i >= 0; i--) {
+            a += g->stride_a[i];
+            b += g->stride_b[i];
+            if (++index[i] < g->dim[i]) break;
+            a -= g->dim[i] * g->stride_a[i];
+            b -= g->dim[i] * g->stride_b[i];
+            index[i] = 0;
+        }
+    }
+}

@@ -58,6 +58,14 @@ void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *
 /* Rows of `cols` elements worth one grain: at least 1. */
 int64_t ckpt_cpu_row_grain(int64_t cols);
 
+/* Elements [begin, end) of a broadcast output, run by run along its last axis: `run` is told where a run of n elements
+ * begins in a, b and the output. Geometries come from ckpt_cpu_geometry. */
+typedef void (*ckpt_cpu_run)(const void *context, int64_t a, int64_t b, int64_t c, int64_t n);
+void ckpt_cpu_runs(const ckpt_binary_attr *geometry, int64_t begin, int64_t end, ckpt_cpu_run run, const void *context);
+
+/* The geometry with at least one axis, and how many elements it has. */
+ckpt_binary_attr ckpt_cpu_geometry(const ckpt_binary_attr *geometry, int64_t *count);
+
 /* An epilogue with what its random numbers are counted by (cpu_act.c). */
 typedef struct ckpt_cpu_epilogue {
     ckpt_epilogue attr;

@@ -8,6 +8,7 @@
 typedef struct loss_kernel {
     ckpt_loss kind;
     int64_t rows, cols, rows_per_sample;
+    bool sum;
     const float *x, *value;
     const int32_t *class;
     float *gradient;
@@ -192,6 +193,21 @@ static void gradient_run(const void *self, const ckpt_scalars *scalars) {
     ckpt_cpu_for(k->rows, (ckpt_cpu_row_grain(k->cols) + 7) / 8, gradient_body, &call);
 }
 
+/* A loss that the file computed: a sum over micro-batches, or their mean by samples. */
+static float own_factor(const loss_kernel *k, const ckpt_scalars *s) {
+    return k->sum ? 1.0f : s->total_samples > 0 ? (float)((double)s->valid_samples / (double)s->total_samples) : 0.0f;
+}
+
+static void own_run(const void *self, const ckpt_scalars *scalars) {
+    const loss_kernel *k = self;
+    k->result[0] += (double)(own_factor(k, scalars) * k->x[0]);
+}
+
+static void own_gradient_run(const void *self, const ckpt_scalars *scalars) {
+    const loss_kernel *k = self;
+    k->gradient[0] = own_factor(k, scalars);
+}
+
 static loss_kernel *bind_loss(const ckpt_bind *bind, void (*run)(const void *, const ckpt_scalars *),
                               ckpt_launch *launch, ckpt_error *err) {
     if (bind->node->in_count > 2) {
@@ -206,6 +222,7 @@ static loss_kernel *bind_loss(const ckpt_bind *bind, void (*run)(const void *, c
     k->rows = bind->node->attr.loss.rows;
     k->cols = bind->node->attr.loss.cols;
     k->rows_per_sample = bind->node->attr.loss.rows_per_sample;
+    k->sum = bind->node->attr.loss.sum;
     k->x = bind->in[0];
     k->class = has_classes(k->kind) ? bind->in[1] : NULL;
     k->value = has_classes(k->kind) ? NULL : bind->in[1];
@@ -213,14 +230,14 @@ static loss_kernel *bind_loss(const ckpt_bind *bind, void (*run)(const void *, c
 }
 
 ckpt_status ckpt_cpu_loss(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
-    loss_kernel *k = bind_loss(bind, loss_run, launch, err);
+    loss_kernel *k = bind_loss(bind, bind->node->attr.loss.kind == CKPT_LOSS_FILE ? own_run : loss_run, launch, err);
     if (!k) return err ? err->status : CKPT_MODEL;
     k->result = bind->out[0];
     return CKPT_OK;
 }
 
 ckpt_status ckpt_cpu_loss_grad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
-    loss_kernel *k = bind_loss(bind, gradient_run, launch, err);
+    loss_kernel *k = bind_loss(bind, bind->node->attr.loss.kind == CKPT_LOSS_FILE ? own_gradient_run : gradient_run, launch, err);
     if (!k) return err ? err->status : CKPT_MODEL;
     k->gradient = bind->out[0];
     return CKPT_OK;

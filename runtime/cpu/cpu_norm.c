@@ -1,4 +1,4 @@
-/* LayerNormalization over rows of cols values, h = (x - mean) * inv_std:
+/* LayerNormalization over rows of cols values, h = (x - mean) * inv_std, and RMSNormalization, where the mean counts as 0:
  *   y = h * scale + bias
  *   dx = inv_std * (g - mean(g) - h * mean(g h)), g = dy * scale
  *   dscale = sum over rows of dy h, dbias = sum over rows of dy, row after row in each column */
@@ -8,17 +8,22 @@
 typedef struct norm_kernel {
     int64_t rows, cols;
     float epsilon;
+    bool centered; /* not RMSNormalization */
     const float *x, *scale, *bias, *dy;
     float *y, *mean, *inv_std;
     float *dscale, *dbias;
 } norm_kernel;
+
+static inline ckpt_moments moments_of(const norm_kernel *k, const float *x) {
+    return k->centered ? ckpt_row_moments(x, k->cols, k->epsilon) : ckpt_row_rms(x, k->cols, k->epsilon);
+}
 
 CKPT_CPU_VECTOR
 static void norm_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *scale = k->scale, *bias = k->bias;
     float *y = k->y + r * n;
-    const ckpt_moments m = ckpt_row_moments(x, n, k->epsilon);
+    const ckpt_moments m = moments_of(k, x);
     const float inv = m.inv_std;
     if (k->mean) k->mean[r] = m.mean + m.rest;
     if (k->inv_std) k->inv_std[r] = inv;
@@ -38,7 +43,7 @@ CKPT_CPU_VECTOR
 static void norm_dx_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *dy = k->dy + r * n, *scale = k->scale;
-    const ckpt_moments m = ckpt_row_moments(x, n, k->epsilon);
+    const ckpt_moments m = moments_of(k, x);
     const float inv = m.inv_std;
     float *dx = k->y + r * n, sum[CKPT_LANES] = {0}, dot[CKPT_LANES] = {0};
     /* One sum a loop: gcc keeps one set of lanes in registers, not two. */
@@ -49,7 +54,7 @@ static void norm_dx_row(const norm_kernel *k, int64_t r) {
         CKPT_LANE_LOOP(n, j, l, sum[l] += dy[j]);
         CKPT_LANE_LOOP(n, j, l, dot[l] += dy[j] * (ckpt_deviation(x[j], m) * inv));
     }
-    const float mean_g = ckpt_lanes_fold(sum) / (float)n, mean_gh = ckpt_lanes_fold(dot) / (float)n;
+    const float mean_g = k->centered ? ckpt_lanes_fold(sum) / (float)n : 0.0f, mean_gh = ckpt_lanes_fold(dot) / (float)n;
     if (scale) {
         CKPT_CPU_SIMD
         for (int64_t j = 0; j < n; j++)
@@ -80,6 +85,8 @@ static void norm_dx_run(const void *self, const ckpt_scalars *scalars) {
     ckpt_cpu_for(k->rows, (ckpt_cpu_row_grain(k->cols) + 3) / 4, norm_dx_body, k);
 }
 
+static bool is_rms(ckpt_op op) { return op == CKPT_OP_RMSNORM || op == CKPT_OP_RMSNORM_DX || op == CKPT_OP_RMSNORM_DP; }
+
 static norm_kernel *bind_norm(const ckpt_bind *bind, void (*run)(const void *, const ckpt_scalars *),
                               ckpt_launch *launch, ckpt_error *err) {
     norm_kernel *k = ckpt_cpu_launch(bind, sizeof *k, run, launch, err);
@@ -87,6 +94,7 @@ static norm_kernel *bind_norm(const ckpt_bind *bind, void (*run)(const void *, c
     k->rows = bind->node->attr.norm.rows;
     k->cols = bind->node->attr.norm.cols;
     k->epsilon = bind->node->attr.norm.epsilon;
+    k->centered = !is_rms(bind->node->op);
     return k;
 }
 
@@ -129,7 +137,7 @@ static void band_moments(const void *context, int64_t begin, int64_t end) {
     const band_call *c = context;
     const norm_kernel *k = c->kernel;
     for (int64_t r = begin; r < end; r++)
-        c->moments[r] = ckpt_row_moments(k->x + (c->first + r) * k->cols, k->cols, k->epsilon);
+        c->moments[r] = moments_of(k, k->x + (c->first + r) * k->cols);
 }
 
 CKPT_CPU_VECTOR
@@ -198,4 +206,16 @@ ckpt_status ckpt_cpu_layernorm_dp(const ckpt_bind *bind, ckpt_launch *launch, ck
     k->dscale = bind->out[0];
     k->dbias = bind->node->out_count > 1 ? bind->out[1] : NULL;
     return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_rmsnorm(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return ckpt_cpu_layernorm(bind, launch, err);
+}
+
+ckpt_status ckpt_cpu_rmsnorm_dx(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return ckpt_cpu_layernorm_dx(bind, launch, err);
+}
+
+ckpt_status ckpt_cpu_rmsnorm_dp(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return ckpt_cpu_layernorm_dp(bind, launch, err);
 }

@@ -9,7 +9,7 @@
 
 enum { SYNTHETIC_BATCHES = 4, SYNTHETIC_MOST = 256 << 20 };
 
-static bool takes_classes(ckpt_loss loss) { return loss == CKPT_LOSS_CE || loss == CKPT_LOSS_NLL; }
+static bool takes_classes(ckpt_loss loss) { return loss == CKPT_LOSS_CE || loss == CKPT_LOSS_NLL || loss == CKPT_LOSS_FILE; }
 
 static uint64_t values_a_sample(const ckpt_graph *graph, int tensor) {
     return (uint64_t)(graph->tensor[tensor].count / graph->batch);
@@ -17,6 +17,7 @@ static uint64_t values_a_sample(const ckpt_graph *graph, int tensor) {
 
 /* Size of the last axis of what the loss is on, in the file's shape: the number of classes, if it has any. */
 static int64_t output_columns(const ckpt_model *model) {
+    if (model->classes) return model->classes;
     return model->predicted.rank > 1 ? model->predicted.dim[model->predicted.rank - 1] : 1;
 }
 
@@ -33,6 +34,10 @@ static ckpt_data_request target_request(const ckpt_model *model, bool open) {
     ckpt_data_request request = {.name = "y", .aliases = {"target", "targets", "label", "labels"},
                                  .role = CKPT_DATA_TARGET, .want = CKPT_WANT_FLOAT, .values = values,
                                  .unit_range = model->loss == CKPT_LOSS_BCE};
+    if (model->labels) {
+        request.name = model->labels;
+        request.aliases[3] = "y"; /* last: the others are nearer to what labels are called */
+    }
     /* One column holds no classes: there integers are values, as 0 and 1 for a single sigmoid. */
     if (columns < 2 || (!open && !takes_classes(model->loss))) return request;
     request.want = open ? CKPT_WANT_EITHER : CKPT_WANT_INTEGER;

@@ -111,7 +111,7 @@ static ckpt_status upload_weights(const ckpt_job *job, const ckpt_plan *plan, ck
     const ckpt_graph *graph = &job->model.graph;
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
-        if ((tensor->role != CKPT_ROLE_PARAM && tensor->role != CKPT_ROLE_CONST) || plan->persistent_offset[t] == UINT64_MAX)
+        if ((!ckpt_tensor_is_saved(tensor) && tensor->role != CKPT_ROLE_CONST) || plan->persistent_offset[t] == UINT64_MAX)
             continue;
         void *values = malloc((size_t)ckpt_tensor_bytes(tensor) + 1); /* one tensor at a time */
         if (!values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for '%s'", tensor->name);
@@ -170,7 +170,7 @@ ckpt_status ckpt_session_open(const ckpt_cli_options *o, const ckpt_backend *bac
 static ckpt_status download(const ckpt_session *s, float **values, ckpt_error *err) {
     const ckpt_graph *graph = &s->job->model.graph;
     for (int t = 0; t < graph->tensor_count; t++) {
-        if (graph->tensor[t].role != CKPT_ROLE_PARAM) continue;
+        if (!ckpt_tensor_is_saved(&graph->tensor[t]) || s->plan->persistent_offset[t] == UINT64_MAX) continue;
         values[t] = malloc((size_t)ckpt_tensor_bytes(&graph->tensor[t]) + 1);
         if (!values[t]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for '%s'", graph->tensor[t].name);
         CKPT_TRY(ckpt_exec_get(s->exec, t, values[t], err));

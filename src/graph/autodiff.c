@@ -104,8 +104,7 @@ static ckpt_status prune(ckpt_graph *graph, ckpt_error *err) {
     }
     for (int n = graph->node_count - 1; n >= 0; n--) {
         const ckpt_node *node = &graph->node[n];
-        keep[n] = ckpt_node_has_effect(graph, n);
-        for (int i = 0; i < node->out_count; i++) keep[n] |= node->out[i] >= 0 && needed[node->out[i]];
+        keep[n] = ckpt_node_must_run(graph, n, needed);
         for (int i = 0; keep[n] && i < node->in_count; i++)
             if (node->in[i] >= 0) needed[node->in[i]] = true;
     }
@@ -271,9 +270,30 @@ static ckpt_epilogue *epilogue_of(ckpt_node *node) {
     return NULL;
 }
 
+/* Statistics of the batch become the running ones, which stay as they are. */
+static ckpt_status use_running_statistics(ckpt_graph *graph, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bool *keep = ckpt_pool_array(&scratch, graph->node_count, bool);
+    if (!keep) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    for (int n = 0; n < graph->node_count; n++) {
+        const ckpt_node *update = &graph->node[n];
+        keep[n] = update->op != CKPT_OP_STATS_UPDATE;
+        if (keep[n]) continue;
+        ckpt_node *stats = &graph->node[graph->tensor[update->in[0]].producer];
+        stats->op = CKPT_OP_STORED_STATS;
+        stats->in_count = 2;
+        stats->in[0] = update->in[1];
+        stats->in[1] = update->in[2];
+    }
+    ckpt_graph_filter(graph, keep);
+    ckpt_pool_free(&scratch);
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evaluation, ckpt_error *err) {
     CKPT_TRY(ckpt_graph_copy(graph, evaluation, err));
     ckpt_status status = prune(evaluation, err);
+    if (status == CKPT_OK) status = use_running_statistics(evaluation, err);
     for (int n = 0; n < evaluation->node_count; n++) {
         ckpt_epilogue *epilogue = epilogue_of(&evaluation->node[n]);
         if (epilogue) epilogue->drop = 0;

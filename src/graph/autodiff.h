@@ -66,6 +66,10 @@ ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *a
 /* Hands `gradient` to `tensor` as one contribution; sums it with what came before. */
 ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err);
 
+/* Hands sign * whole (of the shape of a broadcast output) to `operand`, summed over the axes where its stride is 0. */
+ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *geometry, const int64_t *stride, int operand,
+                                       int whole, float sign, ckpt_error *err);
+
 /* For nodes that can add to a sum while they compute: the tensor to add to (and, when it is persistent, to write),
  * or -1. The node's output must then be given with ckpt_gradient_replace. */
 int ckpt_gradient_sum(ckpt_autodiff *ad, int tensor, bool *persistent);

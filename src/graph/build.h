@@ -43,6 +43,10 @@ ckpt_status ckpt_build_act(ckpt_graph *graph, const char *name, const ckpt_epilo
 ckpt_status ckpt_build_keep_mask(ckpt_graph *graph, const char *name, const ckpt_epilogue *epilogue,
                                  const ckpt_view *like, ckpt_view *mask, ckpt_error *err);
 
+/* Rows over the axes [axis, rank) divided by their root mean square; scale: -1 or a tensor of that many values. */
+ckpt_status ckpt_build_rmsnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int axis,
+                               float epsilon, ckpt_view *y, ckpt_error *err);
+
 /* Over the axes [axis, rank); scale and bias: -1 or tensors of that many values. stats: NULL, or the views of
  * mean and inverse standard deviation that the node then makes as well. */
 ckpt_status ckpt_build_layernorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias,
@@ -82,9 +86,21 @@ ckpt_status ckpt_build_pool(ckpt_graph *graph, const char *name, ckpt_op op, con
 ckpt_status ckpt_build_groupnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias, int64_t groups,
                                  float epsilon, ckpt_view *y, ckpt_error *err);
 
-/* The same over the batch and all axes behind the channels; running: mean and variance, a value a channel each. */
+/* The same over the batch and all axes behind the channels; running: mean and variance, a value a channel each. training:
+ * by the batch's statistics, and the running ones are moved by them: in place where they are STATISTIC tensors, else into
+ * new tensors. moved: NULL, or then their views. */
 ckpt_status ckpt_build_batchnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias,
-                                 const int running[2], float epsilon, ckpt_view *y, ckpt_error *err);
+                                 const int running[2], float epsilon, float momentum, bool training, ckpt_view *y,
+                                 ckpt_view moved[2], ckpt_error *err);
+
+/* Max, Min or Pow with multidirectional broadcasting; both of one type. */
+ckpt_status ckpt_build_pair(ckpt_graph *graph, const char *name, ckpt_pair kind, const ckpt_view *a, const ckpt_view *b,
+                            ckpt_view *c, ckpt_error *err);
+
+/* x (batch, classes, ...), target (batch, ...) i32, weights: -1 or a value a class. loss: a value a target, weight: what
+ * it counts in a mean. */
+ckpt_status ckpt_build_class_loss(ckpt_graph *graph, const char *name, const ckpt_view *x, const ckpt_view *target,
+                                  int weights, int64_t ignore, ckpt_view *loss, ckpt_view *weight, ckpt_error *err);
 
 /* slice->rank, part, whole, start and step are filled in. */
 ckpt_status ckpt_build_slice(ckpt_graph *graph, const char *name, const ckpt_slice_attr *slice, const ckpt_view *whole,
@@ -122,5 +138,8 @@ ckpt_status ckpt_broadcast(const ckpt_view *a, const ckpt_view *b, ckpt_binary_a
 /* The loss on `prediction` (a float tensor seen as view): adds the target and result tensors and the LOSS node,
  * ends the forward pass. CE and NLL: classes along the last axis. */
 ckpt_status ckpt_loss_attach(ckpt_graph *graph, ckpt_loss kind, const ckpt_view *prediction, ckpt_error *err);
+/* The same for a loss that the graph computes itself from graph->target: one number, a mean or a sum over the samples. With
+ * micro-batches the step's loss is the mean of theirs, each by its share of samples, or their sum. */
+ckpt_status ckpt_loss_attach_own(ckpt_graph *graph, int value, bool sum, ckpt_error *err);
 
 #endif

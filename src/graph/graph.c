@@ -30,6 +30,10 @@ uint64_t ckpt_tensor_bytes(const ckpt_tensor *tensor) {
     return (uint64_t)tensor->count * ckpt_dtype_bytes(tensor->dtype);
 }
 
+bool ckpt_tensor_is_saved(const ckpt_tensor *tensor) {
+    return tensor->role == CKPT_ROLE_PARAM || tensor->role == CKPT_ROLE_STATISTIC;
+}
+
 bool ckpt_tensor_is_step(const ckpt_graph *graph, int tensor) {
     return tensor >= 0 && graph->tensor[tensor].role == CKPT_ROLE_STEP;
 }
@@ -38,6 +42,17 @@ bool ckpt_node_has_effect(const ckpt_graph *graph, int node) {
     const ckpt_node *n = &graph->node[node];
     for (int i = 0; i < n->out_count; i++)
         if (n->out[i] >= 0 && !ckpt_tensor_is_step(graph, n->out[i])) return true;
+    return false;
+}
+
+bool ckpt_node_must_run(const ckpt_graph *graph, int node, const bool *needed) {
+    const ckpt_node *n = &graph->node[node];
+    for (int i = 0; i < n->out_count; i++) {
+        if (n->out[i] < 0) continue;
+        if (graph->tensor[n->out[i]].role == CKPT_ROLE_STATISTIC ? needed[n->in[0]]
+                                                                 : needed[n->out[i]] || !ckpt_tensor_is_step(graph, n->out[i]))
+            return true;
+    }
     return false;
 }
 

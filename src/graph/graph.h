@@ -37,6 +37,7 @@ typedef enum ckpt_role {
     CKPT_ROLE_TARGET,   /* what the loss compares with, filled before the step */
     CKPT_ROLE_PARAM,    /* trained */
     CKPT_ROLE_CONST,    /* from the file, not trained */
+    CKPT_ROLE_STATISTIC, /* from the file and saved with it: a running mean that follows the batches, no gradient */
     CKPT_ROLE_STATE,    /* optimizer state, zero at first */
     CKPT_ROLE_GRADSUM,  /* a gradient summed over micro-batches */
     CKPT_ROLE_RESULT    /* f64[2]: mean loss, number of correct rows; summed over micro-batches */
@@ -51,7 +52,7 @@ typedef struct ckpt_tensor {
     int64_t count;      /* product of dim: checked when the tensor is made */
     int producer;       /* node that makes a STEP tensor, else -1 */
     int owner;          /* GRADSUM, STATE: the parameter it belongs to; otherwise -1 */
-    const void *source; /* PARAM, CONST: the TensorProto that holds the values, one for all where it has one; or NULL */
+    const void *source; /* PARAM, CONST, STATISTIC: the TensorProto that holds the values, one for all where it has one; or NULL */
     const void *data;   /* CONST: values held in the graph's own pool (dtype's layout), or NULL */
 } ckpt_tensor;
 
@@ -72,7 +73,9 @@ typedef struct ckpt_epilogue {
 } ckpt_epilogue;
 
 typedef enum ckpt_binary { CKPT_BINARY_ADD, CKPT_BINARY_SUB, CKPT_BINARY_MUL, CKPT_BINARY_DIV } ckpt_binary;
-typedef enum ckpt_loss { CKPT_LOSS_NONE, CKPT_LOSS_CE, CKPT_LOSS_BCE, CKPT_LOSS_MSE, CKPT_LOSS_NLL } ckpt_loss;
+/* Element functions of two tensors that need a gradient of their own. */
+typedef enum ckpt_pair { CKPT_PAIR_MAX, CKPT_PAIR_MIN, CKPT_PAIR_POW } ckpt_pair;
+typedef enum ckpt_loss { CKPT_LOSS_NONE, CKPT_LOSS_CE, CKPT_LOSS_BCE, CKPT_LOSS_MSE, CKPT_LOSS_NLL, CKPT_LOSS_FILE } ckpt_loss;
 
 /* y[rows][out] = epilogue(alpha * x[rows][in] . w + beta * b[out]); w is [out][in] if trans_w, else [in][out].
  * The same for its gradient nodes. */
@@ -187,8 +190,18 @@ typedef union ckpt_attr {
     } gather;
     struct {
         int64_t batch, channels, groups, inner; /* scale and bias are a channel's, statistics a group's */
-        float epsilon;
+        int64_t rows_per_sample;                /* BATCHNORM: of the first axis; padded samples do not count */
+        float epsilon, momentum;
     } group;
+    struct {
+        ckpt_pair kind;
+        bool second;               /* PAIR_GRAD: with respect to b */
+        ckpt_binary_attr geometry; /* its own kind is not used */
+    } pair;
+    struct {
+        int64_t outer, classes, inner; /* of x; a target for each outer and inner */
+        int64_t ignore;                /* this class counts for nothing, as negative ones do */
+    } class_loss;
     struct {
         int64_t batch, channels, inner, size;
         float alpha, beta, bias;
@@ -206,6 +219,7 @@ typedef union ckpt_attr {
         ckpt_loss kind;
         int64_t rows, cols;      /* CE, NLL: cols classes, one target a row. BCE, MSE: rows * cols values */
         int64_t rows_per_sample; /* rows of one sample of the batch */
+        bool sum;                /* FILE: the file's loss is a sum over the samples, not a mean */
     } loss;
     struct {
         float beta1, beta2, epsilon, weight_decay, momentum;
@@ -286,9 +300,14 @@ void ckpt_graph_compute_hash(ckpt_graph *graph);
 uint64_t ckpt_dtype_bytes(ckpt_dtype dtype);
 const char *ckpt_dtype_name(ckpt_dtype dtype);
 uint64_t ckpt_tensor_bytes(const ckpt_tensor *tensor);
+/* Whether training changes it and the model is saved with it: PARAM and STATISTIC. */
+bool ckpt_tensor_is_saved(const ckpt_tensor *tensor);
 bool ckpt_tensor_is_step(const ckpt_graph *graph, int tensor);
 /* True when the node writes a tensor that outlives the step. */
 bool ckpt_node_has_effect(const ckpt_graph *graph, int node);
+/* Whether a node must run when the nodes behind it need the tensors in `needed`: it makes one of them, or has an effect.
+ * A running statistic follows what others need, and is no reason by itself. */
+bool ckpt_node_must_run(const ckpt_graph *graph, int node, const bool *needed);
 /* "batch x 64 x 8" style text for messages and tables: "[64,8]". */
 const char *ckpt_shape_text(const ckpt_tensor *tensor, char text[128]);
 

@@ -5,11 +5,12 @@
 #include "graph/op.h"
 
 static const char *const names[] = {[CKPT_LOSS_NONE] = "none", [CKPT_LOSS_CE] = "ce", [CKPT_LOSS_BCE] = "bce",
-                                    [CKPT_LOSS_MSE] = "mse", [CKPT_LOSS_NLL] = "nll"};
+                                    [CKPT_LOSS_MSE] = "mse", [CKPT_LOSS_NLL] = "nll",
+                                    [CKPT_LOSS_FILE] = "file"};
 
 bool ckpt_loss_parse(const char *name, ckpt_loss *loss) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0) {
+        if (i != CKPT_LOSS_FILE && strcmp(name, names[i]) == 0) {
             *loss = (ckpt_loss)i;
             return true;
         }
@@ -94,7 +95,7 @@ static void fold(const ckpt_graph *graph, ckpt_loss_question *q) {
 
 ckpt_status ckpt_loss_choose(ckpt_graph *graph, ckpt_loss_question *q, ckpt_error *err) {
     static const char *const long_names[] = {"none", "cross-entropy", "binary cross-entropy", "mean squared error",
-                                             "negative log-likelihood"};
+                                             "negative log-likelihood", "the file's own"};
     const char *why = "as asked for";
     if (q->automatic) choose(graph, q, &why);
     fold(graph, q);

@@ -8,9 +8,11 @@
  *   LINEAR        x w [b] -> y
  *   MATMUL        a b -> c
  *   BINARY        a b -> c                    f32; forward only also i32, i64, f64
+ *   PAIR          a b -> c                    max, min or power: attr.pair; f32; forward only also i32, i64, f64
  *   ACT           x -> y                      y = dropout(act(x))
  *   KEEP_MASK     -> mask (bool)              1 where the dropout of its stream keeps
  *   LAYERNORM     x [scale] [bias] -> y [mean] [inv_std]     rows of cols values, statistics a row
+ *   RMSNORM       x [scale] -> y              rows of cols values
  *   SOFTMAX, LOGSOFTMAX  x -> y               along attr.axis
  *   TRANSPOSE     x -> y
  *   REDUCE_SUM    x -> y
@@ -18,7 +20,11 @@
  *   CAST          x -> y                      by the tensors' types
  *   CONV, CONV_TRANSPOSE  x w [b] -> y        x: batch, channels, up to 3 axes
  *   MAXPOOL       x -> y [indices]            AVGPOOL  x -> y
- *   BATCHNORM     x scale bias mean variance -> y  attr.group; by the batch's statistics
+ *   BATCH_STATS   x -> stats                  attr.group; stats [4][channels] over the samples that count: the mean in
+ *                                             two floats, population variance, 1 / sqrt(variance + epsilon)
+ *   STORED_STATS  mean variance -> stats      the running ones instead
+ *   STATS_UPDATE  stats mean variance -> mean variance    old * momentum + stats * (1 - momentum)
+ *   BATCHNORM     x scale bias stats -> y     a channel at a time
  *   GROUPNORM     x scale bias -> y           InstanceNormalization has a group a channel
  *   LRN           x -> y
  *   CONCAT        x0 x1 ... -> y              y is attr.axis; an input has its share of the axis
@@ -28,6 +34,8 @@
  *   REDUCE_MAX    x -> y                      attr.reduce; alpha -1: the least
  *   RESIZE        x -> y                      TRIANGLE  x -> y
  *   ATTENTION     q k v [mask] -> y [qk]
+ *   CLASS_LOSS    x target [weights] -> loss weight   attr.class_loss; loss = -weights[class] * x at the class, weight =
+ *                                             weights[class] or 1; both 0 where the class does not count. target i32
  *   LOSS          prediction target -> result                adds to result
  *   LOSS_GRAD     prediction target -> gradient
  *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; none for IDENTITY, NEG, SCALE
@@ -35,6 +43,8 @@
  *   LINEAR_DW     dz x [sum] -> dw            dw = alpha * dz'x (laid out as w) + sum
  *   LAYERNORM_DX  dy x [scale] -> dx          statistics recomputed from x
  *   LAYERNORM_DP  dy x -> dscale [dbias]
+ *   RMSNORM_DX    dy x [scale] -> dx          RMSNORM_DP  dy x -> dscale
+ *   PAIR_GRAD     dc a b -> da (or db)        before it is summed over broadcast axes
  *   SOFTMAX_GRAD, LOGSOFTMAX_GRAD  dy y -> dx
  *   the other gradients                       as tapes.def says
  *   PLACE         dpart [sum] -> dwhole       SLICE's gradient, added to the sum

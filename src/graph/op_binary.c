@@ -24,9 +24,8 @@ ckpt_status ckpt_build_binary(ckpt_graph *graph, const char *name, ckpt_binary k
     return CKPT_OK;
 }
 
-/* Hands sign * whole (of the output's shape) to `operand`, summed over the axes where its stride is 0. */
-static ckpt_status give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *f, const int64_t *stride, int operand,
-                                int whole, float sign, ckpt_error *err) {
+ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *f, const int64_t *stride, int operand,
+                                       int whole, float sign, ckpt_error *err) {
     ckpt_attr reduce = {.reduce = {.alpha = sign}};
     bool broadcast = false;
     for (int i = 0; i < f->rank; i++) {
@@ -85,7 +84,7 @@ ckpt_status ckpt_gradient_binary(ckpt_autodiff *ad, int node, ckpt_error *err) {
             CKPT_TRY(times(ad, &f, CKPT_BINARY_DIV, db, b, f.stride_b, &db, err));
         }
     }
-    if (ad->wanted[a]) CKPT_TRY(give_reduced(ad, &f, f.stride_a, a, da, 1, err));
+    if (ad->wanted[a]) CKPT_TRY(ckpt_gradient_give_reduced(ad, &f, f.stride_a, a, da, 1, err));
     const float sign = f.kind == CKPT_BINARY_SUB || quotient ? -1 : 1;
-    return ad->wanted[b] ? give_reduced(ad, &f, f.stride_b, b, db, sign, err) : CKPT_OK;
+    return ad->wanted[b] ? ckpt_gradient_give_reduced(ad, &f, f.stride_b, b, db, sign, err) : CKPT_OK;
 }

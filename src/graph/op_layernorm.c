@@ -1,6 +1,7 @@
 /* y = (x - mean) * inv_std * scale + bias over each row, ONNX LayerNormalization.
  *   with h = (x - mean) * inv_std and g = dy * scale:
  *   dx = inv_std * (g - mean(g) - h * mean(g * h))     dscale = sum over rows of dy * h     dbias = sum of dy
+ * RMSNormalization is the same without the mean and without a bias: h = x * inv_rms, dx = inv_rms * (g - h * mean(g * h)).
  * The statistics are recomputed from x: a row is read anyway, and nothing else need be kept. */
 #include <inttypes.h>
 
@@ -45,6 +46,23 @@ ckpt_status ckpt_build_layernorm(ckpt_graph *graph, const char *name, const ckpt
     return CKPT_OK;
 }
 
+ckpt_status ckpt_build_rmsnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int axis,
+                               float epsilon, ckpt_view *y, ckpt_error *err) {
+    ckpt_attr attr = {.norm = {1, 1, epsilon}};
+    const int in[2] = {x->tensor, scale};
+    if (axis < 0 || axis >= x->rank)
+        return ckpt_fail(err, CKPT_MODEL, "its axis lies outside an input of %d dimensions", x->rank);
+    for (int i = 0; i < x->rank; i++) *(i < axis ? &attr.norm.rows : &attr.norm.cols) *= x->dim[i];
+    if (scale >= 0 && graph->tensor[scale].count != attr.norm.cols)
+        return ckpt_fail(err, CKPT_MODEL, "its scale has %" PRId64 " values for rows of %" PRId64, graph->tensor[scale].count,
+                         attr.norm.cols);
+    if (graph->tensor[x->tensor].dtype != CKPT_F32)
+        return ckpt_fail(err, CKPT_MODEL, "its input is of type %s instead of a float",
+                         ckpt_dtype_name(graph->tensor[x->tensor].dtype));
+    *y = *x;
+    return ckpt_build_node(graph, name, CKPT_OP_RMSNORM, &attr, scale >= 0 ? 2 : 1, in, CKPT_F32, y, err);
+}
+
 /* dscale and dbias come out of one pass over dy and x. */
 static ckpt_status parameter_gradients(ckpt_autodiff *ad, const ckpt_node *n, int dy, ckpt_error *err) {
     const int scale = n->in_count > 1 ? n->in[1] : -1, bias = n->in_count > 2 ? n->in[2] : -1;
@@ -60,7 +78,7 @@ static ckpt_status parameter_gradients(ckpt_autodiff *ad, const ckpt_node *n, in
     const int in[2] = {dy, n->in[0]};
     int dscale = ckpt_gradient_tensor(ad, scale, err), dbias = want_bias ? ckpt_gradient_tensor(ad, bias, err) : -1;
     if (dscale < 0 || (want_bias && dbias < 0)) return CKPT_NOMEM;
-    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LAYERNORM_DP, &n->attr, 2, in, dscale, err));
+    CKPT_TRY(ckpt_gradient_node(ad, n->op == CKPT_OP_RMSNORM ? CKPT_OP_RMSNORM_DP : CKPT_OP_LAYERNORM_DP, &n->attr, 2, in, dscale, err));
     if (want_bias) {
         ckpt_node *made = &ad->graph->node[ad->graph->node_count - 1];
         made->out[made->out_count++] = dbias;
@@ -78,6 +96,6 @@ ckpt_status ckpt_gradient_layernorm(ckpt_autodiff *ad, int node, ckpt_error *err
     const int in[3] = {dy, n.in[0], n.in_count > 1 ? n.in[1] : -1};
     int dx = ckpt_gradient_tensor(ad, n.in[0], err);
     if (dx < 0) return CKPT_NOMEM;
-    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LAYERNORM_DX, &n.attr, in[2] >= 0 ? 3 : 2, in, dx, err));
+    CKPT_TRY(ckpt_gradient_node(ad, n.op == CKPT_OP_RMSNORM ? CKPT_OP_RMSNORM_DX : CKPT_OP_LAYERNORM_DX, &n.attr, in[2] >= 0 ? 3 : 2, in, dx, err));
     return ckpt_gradient_give(ad, n.in[0], dx, err);
 }

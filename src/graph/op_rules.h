@@ -7,6 +7,7 @@
 ckpt_cost ckpt_cost_elementwise(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_linear(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_matmul(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_pair(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_act(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_layernorm(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_softmax(const ckpt_graph *graph, const ckpt_node *node);
@@ -21,6 +22,7 @@ ckpt_cost ckpt_cost_update(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_status ckpt_gradient_linear(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_matmul(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_binary(struct ckpt_autodiff *ad, int node, ckpt_error *err);
+ckpt_status ckpt_gradient_pair(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_act(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_layernorm(struct ckpt_autodiff *ad, int node, ckpt_error *err);
 ckpt_status ckpt_gradient_softmax(struct ckpt_autodiff *ad, int node, ckpt_error *err);

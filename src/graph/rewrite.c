@@ -77,9 +77,7 @@ static void mark_dead(const ckpt_graph *graph, bool *keep, bool *needed) {
         if (graph->output[i] >= 0) needed[graph->output[i]] = true;
     for (int n = graph->node_count - 1; n >= 0; n--) {
         const ckpt_node *node = &graph->node[n];
-        bool alive = ckpt_node_has_effect(graph, n);
-        for (int i = 0; i < node->out_count; i++) alive |= node->out[i] >= 0 && needed[node->out[i]];
-        keep[n] &= alive;
+        keep[n] &= ckpt_node_must_run(graph, n, needed);
         for (int i = 0; keep[n] && i < node->in_count; i++)
             if (node->in[i] >= 0) needed[node->in[i]] = true;
     }

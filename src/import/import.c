@@ -223,6 +223,14 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
     return ckpt_import_define(im, node, 0, &view);
 }
 
+bool ckpt_import_follow(ckpt_import *im, int tensor) {
+    ckpt_tensor *t = &im->model->graph.tensor[tensor];
+    const ckpt_value *value = find_value(im, t->name);
+    if (t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32 && t->source && value && value->proto == t->source && !value->in_function)
+        t->role = CKPT_ROLE_STATISTIC;
+    return t->role == CKPT_ROLE_STATISTIC;
+}
+
 void ckpt_import_train(ckpt_import *im, int tensor) {
     ckpt_tensor *t = &im->model->graph.tensor[tensor];
     if (t->role != CKPT_ROLE_CONST || t->dtype != CKPT_F32) return;

@@ -84,6 +84,10 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
 /* `count` numbers as a constant tensor of one dimension, copied. name: NULL is out of memory. */
 ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *values, int64_t count, ckpt_view *view);
 
+/* A running statistic: saved with the model, moved by the batches. False where the tensor has another role, or none that
+ * the file could keep. */
+bool ckpt_import_follow(ckpt_import *im, int tensor);
+
 /* A tensor in a weight's role is trained, whatever its origin. */
 void ckpt_import_train(ckpt_import *im, int tensor);
 

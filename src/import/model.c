@@ -7,28 +7,119 @@
 #include "graph/rewrite.h"
 #include "import/import.h"
 
-static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options *options, ckpt_error *err) {
+/* The first output that is a loss of the file, or NULL. */
+static const ckpt_file_loss *find_file_loss(const ckpt_model *model, int *output) {
+    for (int i = 0; i < model->output_count; i++)
+        for (const ckpt_file_loss *own = model->file_loss; own; own = own->next)
+            if (model->output[i].tensor == own->value && ckpt_view_count(&model->output[i]) == 1) {
+                *output = i;
+                return own;
+            }
+    return NULL;
+}
+
+/* The first output that can be trained on, or -1. */
+static int find_prediction(const ckpt_model *model, bool any_role) {
+    const ckpt_graph *graph = &model->graph;
+    for (int i = 0; i < model->output_count; i++) {
+        if (model->output[i].tensor < 0) continue;
+        const ckpt_tensor *t = &graph->tensor[model->output[i].tensor];
+        if (t->dtype == CKPT_F32 && (t->role == CKPT_ROLE_STEP || any_role)) return i;
+    }
+    return -1;
+}
+
+/* The input behind a loss's targets, which a Cast may have converted. */
+static int find_labels(const ckpt_graph *graph, int target) {
+    while (ckpt_tensor_is_step(graph, target) && graph->node[graph->tensor[target].producer].op == CKPT_OP_CAST)
+        target = graph->node[graph->tensor[target].producer].in[0];
+    return graph->tensor[target].role == CKPT_ROLE_INPUT ? target : -1;
+}
+
+/* Trains on a loss of the file: its labels are the target from now on, not an input. */
+static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own, const char **reason, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
-    int chosen = -1;
-    for (int i = 0; i < model->output_count && chosen < 0; i++)
-        if (model->output[i].tensor >= 0 && graph->tensor[model->output[i].tensor].dtype == CKPT_F32 &&
-            (graph->tensor[model->output[i].tensor].role == CKPT_ROLE_STEP || options->loss == CKPT_LOSS_NONE))
-            chosen = i;
-    if (chosen < 0)
-        return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);
-    model->prediction = model->file->model->graph->output[chosen]->name;
-    CKPT_TRY(ckpt_rewrite_recognise(graph, err));
+    const int labels = find_labels(graph, own->target);
+    if (labels < 0 || graph->tensor[labels].dtype == CKPT_F32)
+        return ckpt_fail(err, CKPT_MODEL, "%s: the targets of the loss node '%s' are no input of integers; --loss ce trains on "
+                         "another output", graph->path, own->node);
+    int kept = 0;
+    for (int i = 0; i < graph->input_count; i++)
+        if (graph->input[i] != labels) graph->input[kept++] = graph->input[i];
+    graph->input_count = kept;
+    model->labels = graph->tensor[labels].name;
+    model->classes = own->classes;
+    model->predicted = own->x;
+    if (own->plain) { /* nothing reads the labels any more, or the nodes of the loss */
+        graph->tensor[labels].role = CKPT_ROLE_STEP;
+        ckpt_loss_question question = {.prediction = own->x, .loss = own->kind};
+        CKPT_TRY(ckpt_loss_choose(graph, &question, err));
+        model->loss = question.loss;
+        *reason = ckpt_pool_printf(&graph->pool, "%s (a node of the file)", question.loss == CKPT_LOSS_CE
+                                                                               ? "cross-entropy" : "negative log-likelihood");
+        return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+    }
+    graph->tensor[labels].role = CKPT_ROLE_TARGET;
+    graph->tensor[labels].dtype = CKPT_I32;
+    for (int n = 0; n < graph->node_count; n++) /* past a conversion from what the file had */
+        if (graph->node[n].op == CKPT_OP_CLASS_LOSS && graph->node[n].in[1] == own->target) graph->node[n].in[1] = labels;
+    graph->target = labels;
+    model->loss = CKPT_LOSS_FILE;
+    *reason = ckpt_pool_printf(&graph->pool, "the file's own (node '%s')", own->node);
+    return ckpt_loss_attach_own(graph, own->value, own->sum, err);
+}
+
+static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *options, int chosen, ckpt_error *err) {
+    ckpt_graph *graph = &model->graph;
     ckpt_loss_question question = {.prediction = model->output[chosen], .automatic = options->loss_auto,
                                    .loss = options->loss, .target = options->target};
     CKPT_TRY(ckpt_loss_choose(graph, &question, err));
     model->loss = question.loss;
     model->loss_reason = question.reason;
     model->predicted = question.prediction;
+    if (question.loss != CKPT_LOSS_NONE) return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+    graph->output_count = 1;
+    graph->output[0] = question.prediction.tensor;
+    return CKPT_OK;
+}
+
+/* A running statistic is moved by one node and read by no other; the file must have a place for it. */
+static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    int *uses, *reader;
+    ckpt_status status = ckpt_graph_count_uses(graph, &scratch, &uses, &reader, err);
+    for (int n = 0; status == CKPT_OK && n < graph->node_count; n++) {
+        const ckpt_node *node = &graph->node[n];
+        for (int i = 1; status == CKPT_OK && i < 3 && node->op == CKPT_OP_STATS_UPDATE; i++) {
+            const ckpt_tensor *t = &graph->tensor[node->in[i]];
+            if (t->role != CKPT_ROLE_STATISTIC)
+                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of "
+                                   "its own: there is no place to save it in", graph->path, t->name);
+            else if (uses[node->in[i]] != 1)
+                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s' is a running statistic of a BatchNormalization and something else "
+                                   "as well; --untie all takes them apart", graph->path, t->name);
+        }
+    }
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options *options, ckpt_error *err) {
+    ckpt_graph *graph = &model->graph;
+    int chosen = -1;
+    const ckpt_file_loss *own = options->loss_auto ? find_file_loss(model, &chosen) : NULL;
+    if (!own) chosen = find_prediction(model, options->loss == CKPT_LOSS_NONE);
+    if (chosen < 0)
+        return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);
+    model->prediction = model->file->model->graph->output[chosen]->name;
+    CKPT_TRY(ckpt_rewrite_recognise(graph, err));
     /* Training reads the loss only, so the outputs may be fused away. */
     graph->output_count = 0;
-    if (question.loss != CKPT_LOSS_NONE) CKPT_TRY(ckpt_loss_attach(graph, question.loss, &question.prediction, err));
-    else graph->output_count = 1, graph->output[0] = question.prediction.tensor;
-    return ckpt_rewrite_fuse(graph, err);
+    if (own) CKPT_TRY(attach_file_loss(model, own, &model->loss_reason, err));
+    else CKPT_TRY(attach_loss(model, options, chosen, err));
+    if (!model->loss_reason) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    CKPT_TRY(ckpt_rewrite_fuse(graph, err));
+    return check_statistics(graph, err);
 }
 
 /* Imports the file and, where that shows accidental ties, takes them apart in the file and imports it again. */
@@ -37,6 +128,7 @@ static ckpt_status import_untied(ckpt_import *im) {
     ckpt_error *err = im->err;
     for (bool again = false;; again = true) {
         model->graph = (ckpt_graph){.target = -1, .result = -1};
+        model->file_loss = NULL;
         model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
         if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
         ckpt_pool scratch = {0};
@@ -94,7 +186,7 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
     ckpt_onnx_replacement *list = ckpt_pool_array(&scratch, graph->tensor_count, ckpt_onnx_replacement);
     size_t count = 0;
     for (int t = 0; list && t < graph->tensor_count; t++)
-        if (graph->tensor[t].role == CKPT_ROLE_PARAM && values[t])
+        if (ckpt_tensor_is_saved(&graph->tensor[t]) && values[t])
             list[count++] = (ckpt_onnx_replacement){.name = graph->tensor[t].name, .values = values[t],
                                                     .count = (size_t)graph->tensor[t].count};
     ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
@@ -119,7 +211,7 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         ckpt_onnx_tensor_info info;
-        if (tensor->role != CKPT_ROLE_PARAM) continue;
+        if (!ckpt_tensor_is_saved(tensor)) continue;
         CKPT_TRY(ckpt_onnx_tensor_describe(model->file, tensor->source, &info, err));
         if (info.count != (uint64_t)tensor->count)
             return ckpt_fail(err, CKPT_MODEL, "%s: the weight '%s' comes from a ConstantOfShape, where no trained values can be "
@@ -130,7 +222,7 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
 
 static int parameter_from(const ckpt_graph *graph, const void *source) {
     for (int t = 0; t < graph->tensor_count; t++)
-        if (graph->tensor[t].role == CKPT_ROLE_PARAM && graph->tensor[t].source == source) return t;
+        if (ckpt_tensor_is_saved(&graph->tensor[t]) && graph->tensor[t].source == source) return t;
     return -1;
 }
 
@@ -143,7 +235,7 @@ int ckpt_model_parameters(const ckpt_model *model, int *ids) {
     }
     const int from_initializers = count;
     for (int t = 0; t < model->graph.tensor_count; t++) {
-        bool listed = model->graph.tensor[t].role != CKPT_ROLE_PARAM;
+        bool listed = !ckpt_tensor_is_saved(&model->graph.tensor[t]);
         for (int i = 0; !listed && i < from_initializers; i++) listed = ids[i] == t;
         if (!listed) ids[count++] = t;
     }

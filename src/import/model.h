@@ -44,6 +44,19 @@ typedef struct ckpt_model_options {
                         training_mode says so, nothing fused. For running a model, not for training it */
 } ckpt_model_options;
 
+/* A loss that is a node of the file. */
+typedef struct ckpt_file_loss {
+    const struct ckpt_file_loss *next;
+    const char *node;
+    int value;      /* the tensor with the loss, one number */
+    ckpt_loss kind; /* CE or NLL, of */
+    ckpt_view x;    /* these scores, (batch, classes, ...), */
+    int target;     /* and these classes */
+    int64_t classes;
+    bool sum;   /* over the targets, not their weighted mean */
+    bool plain; /* the same as CKPT_LOSS_CE or CKPT_LOSS_NLL on x: a mean, nothing weighted, nothing ignored */
+} ckpt_file_loss;
+
 typedef struct ckpt_model {
     struct ckpt_onnx_file *file;
     ckpt_graph graph;
@@ -53,6 +66,9 @@ typedef struct ckpt_model {
     ckpt_pool ties_pool;
     const char *prediction;  /* name of the file's output that the loss is on */
     ckpt_view predicted;     /* what the loss reads of it */
+    int64_t classes;         /* of a loss that is a node of the file; else 0 */
+    const char *labels;      /* the input that was its target, no longer one of graph.input; else NULL */
+    const ckpt_file_loss *file_loss; /* the newest; in the graph's pool */
     int output_count;        /* views of the file's outputs, in order; tensor -1: not computable here */
     ckpt_view *output;
 } ckpt_model;
@@ -65,7 +81,7 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
  * external data only now. */
 ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err);
 
-/* Writes the file again with new values of all PARAM tensors. values: by tensor id, NULL for others.
+/* Writes the file again with new values of all PARAM and STATISTIC tensors. values: by tensor id, NULL for others.
  * Everything else stays as it was. overwrite: `path` may be the file that was read. */
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
@@ -75,7 +91,7 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
 ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)(ckpt_op op), const char *device,
                                        ckpt_error *err);
 
-/* The PARAM tensors in the order in which the file defines them: initializers, then Constant nodes. ids has room for
+/* The PARAM and STATISTIC tensors in the order in which the file defines them: initializers, then Constant nodes. ids has room for
  * graph.tensor_count; returns how many. weights_sha256 is over them in this order. */
 int ckpt_model_parameters(const ckpt_model *model, int *ids);
 

@@ -105,12 +105,10 @@ ckpt_status import_swish(ckpt_import *im, const Onnx__NodeProto *node) {
 }
 
 /* One constant exponent: products for 2 and 3, roots and powers that have their own function, else exp(p log x). */
-ckpt_status import_pow(ckpt_import *im, const Onnx__NodeProto *node) {
+static ckpt_status constant_power(ckpt_import *im, const Onnx__NodeProto *node, float p) {
     ckpt_graph *graph = &im->model->graph;
     ckpt_view x, square, y;
-    float p;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    CKPT_TRY(ckpt_import_scalar(im, node, 1, &p));
     if (!isfinite(p)) return ckpt_fail(im->err, CKPT_MODEL, "its exponent is not finite");
     if (p == 2 || p == 3) {
         CKPT_TRY(ckpt_build_binary(graph, p == 2 ? node->name : NULL, CKPT_BINARY_MUL, &x, &x, &square, im->err));
@@ -124,4 +122,32 @@ ckpt_status import_pow(ckpt_import *im, const Onnx__NodeProto *node) {
     if (p == -1) return act(im, node, (ckpt_epilogue){.act = CKPT_ACT_RECIPROCAL});
     const float of_negative = p != rintf(p) ? NAN : fmodf(p, 2) == 0 ? 1.0f : -1.0f;
     return act(im, node, (ckpt_epilogue){.act = CKPT_ACT_POW, .alpha = p, .beta = of_negative});
+}
+
+static ckpt_status cast_to(ckpt_import *im, const char *name, ckpt_dtype type, ckpt_view *x) {
+    const ckpt_view from = *x;
+    if (im->model->graph.tensor[x->tensor].dtype == type) return CKPT_OK;
+    return ckpt_build_cast(&im->model->graph, name, &from, type, x, im->err);
+}
+
+/* The result has the base's type. An exponent of another one is converted to it; under an integer base both are
+ * computed with in double. */
+ckpt_status import_pow(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_graph *graph = &im->model->graph;
+    ckpt_view x, p, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_input(im, node, 1, &p));
+    const ckpt_dtype type = graph->tensor[x.tensor].dtype;
+    const ckpt_value *exponent = ckpt_import_value(im, node, 1);
+    if (type == CKPT_F32 && exponent && exponent->proto && ckpt_view_count(&p) == 1 && p.rank <= x.rank) {
+        float value;
+        CKPT_TRY(ckpt_import_scalar(im, node, 1, &value));
+        return constant_power(im, node, value);
+    }
+    const bool real = type == CKPT_F32 || type == CKPT_F64, same = graph->tensor[p.tensor].dtype == type;
+    if (!real && !same) CKPT_TRY(cast_to(im, NULL, CKPT_F64, &x));
+    if (!same) CKPT_TRY(cast_to(im, NULL, real ? type : CKPT_F64, &p));
+    CKPT_TRY(ckpt_build_pair(graph, real || same ? node->name : NULL, CKPT_PAIR_POW, &x, &p, &y, im->err));
+    CKPT_TRY(cast_to(im, node->name, type, &y));
+    return ckpt_import_define(im, node, 0, &y);
 }

@@ -123,22 +123,45 @@ ckpt_status import_lrn(ckpt_import *im, const Onnx__NodeProto *node) {
     return ckpt_import_define(im, node, 0, &y);
 }
 
-/* Trained by the batch's statistics whatever training_mode says, as Dropout drops. The running ones are constants here. */
+/* Trained by the batch's statistics whatever training_mode says, as Dropout drops; the running ones are moved and saved.
+ * Up to opset 13 the outputs tell the modes apart: inference has one. */
 ckpt_status import_batchnorm(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_view x, y, other[4];
-    int64_t spatial;
-    float epsilon;
+    ckpt_graph *graph = &im->model->graph;
+    ckpt_view x, y, other[4], moved[2];
+    int64_t spatial, mode;
+    float epsilon, momentum;
     CKPT_TRY(ckpt_import_attr_float(im, node, "epsilon", 1e-5f, &epsilon));
+    CKPT_TRY(ckpt_import_attr_float(im, node, "momentum", 0.9f, &momentum));
     CKPT_TRY(ckpt_import_attr_int(im, node, "spatial", 1, &spatial));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "training_mode", im->opset < 14 && ckpt_import_has_output(node, 1), &mode));
     if (!spatial) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'spatial' is 0; convert the model to opset 9 or later");
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     for (size_t i = 0; i < 4; i++) CKPT_TRY(ckpt_import_input(im, node, 1 + i, &other[i]));
     ckpt_import_train(im, other[0].tensor);
     ckpt_import_train(im, other[1].tensor);
     const int running[2] = {other[2].tensor, other[3].tensor};
-    CKPT_TRY(ckpt_build_batchnorm(&im->model->graph, node->name, &x, other[0].tensor, other[1].tensor, running, epsilon, &y,
-                                  im->err));
+    const bool training = mode != 0 || !im->options->as_written;
+    if (!im->options->as_written)
+        for (int i = 0; i < 2; i++) ckpt_import_follow(im, running[i]);
+    CKPT_TRY(ckpt_build_batchnorm(graph, node->name, &x, other[0].tensor, other[1].tensor, running, epsilon, momentum, training,
+                                  &y, moved, im->err));
     CKPT_TRY(ckpt_import_define(im, node, 0, &y));
-    for (size_t i = 0; i < 2; i++) CKPT_TRY(ckpt_import_define(im, node, 1 + i, &other[2 + i]));
+    for (size_t i = 0; i < 2; i++) CKPT_TRY(ckpt_import_define(im, node, 1 + i, training ? &moved[i] : &other[2 + i]));
     return CKPT_OK;
+}
+
+ckpt_status import_rmsnorm(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, scale = {.tensor = -1}, y;
+    int64_t axis, stash;
+    float epsilon;
+    int first;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "axis", -1, &axis));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "stash_type", 1, &stash));
+    CKPT_TRY(ckpt_import_attr_float(im, node, "epsilon", 1e-5f, &epsilon));
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_axis(im, axis, x.rank, false, &first));
+    CKPT_TRY(ckpt_import_input(im, node, 1, &scale));
+    ckpt_import_train(im, scale.tensor);
+    CKPT_TRY(ckpt_build_rmsnorm(&im->model->graph, node->name, &x, scale.tensor, first, epsilon, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
 }

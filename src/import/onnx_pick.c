@@ -52,23 +52,21 @@ COMPARISON(xor, XOR)
 COMPARISON(not, NOT)
 #undef COMPARISON
 
-/* Max and Min of several: the one that compares so, pair by pair. */
-static ckpt_status extreme(ckpt_import *im, const Onnx__NodeProto *node, ckpt_compare kind) {
-    ckpt_graph *graph = &im->model->graph;
-    ckpt_view y, chosen;
+/* Max and Min of several, pair by pair. */
+static ckpt_status extreme(ckpt_import *im, const Onnx__NodeProto *node, ckpt_pair kind) {
+    ckpt_view y, next;
     CKPT_TRY(ckpt_import_input(im, node, 0, &y));
+    if (node->n_input == 1) return ckpt_import_alias(im, node, 0);
     for (size_t i = 1; i < node->n_input; i++) {
-        ckpt_view operand[3] = {{0}, y};
-        CKPT_TRY(ckpt_import_input(im, node, i, &operand[2]));
-        CKPT_TRY(ckpt_build_compare(graph, NULL, kind, &operand[1], &operand[2], &operand[0], im->err));
-        CKPT_TRY(ckpt_build_select(graph, i + 1 == node->n_input ? node->name : NULL, operand, &chosen, im->err));
-        y = chosen;
+        const ckpt_view before = y;
+        CKPT_TRY(ckpt_import_input(im, node, i, &next));
+        CKPT_TRY(ckpt_build_pair(&im->model->graph, i + 1 == node->n_input ? node->name : NULL, kind, &before, &next, &y, im->err));
     }
     return ckpt_import_define(im, node, 0, &y);
 }
 
-ckpt_status import_max(ckpt_import *im, const Onnx__NodeProto *node) { return extreme(im, node, CKPT_COMPARE_GREATER); }
-ckpt_status import_min(ckpt_import *im, const Onnx__NodeProto *node) { return extreme(im, node, CKPT_COMPARE_LESS); }
+ckpt_status import_max(ckpt_import *im, const Onnx__NodeProto *node) { return extreme(im, node, CKPT_PAIR_MAX); }
+ckpt_status import_min(ckpt_import *im, const Onnx__NodeProto *node) { return extreme(im, node, CKPT_PAIR_MIN); }
 
 ckpt_status import_expand(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_view x, y, shape = {.tensor = -1};

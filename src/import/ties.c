@@ -103,7 +103,7 @@ static ckpt_status find_tensors(audit *a) {
     for (size_t i = 0; i < a->graph->n_initializer; i++) a->tensor[i] = -1;
     for (int t = 0; t < a->imported->tensor_count; t++) {
         const ckpt_tensor *tensor = &a->imported->tensor[t];
-        if (tensor->role != CKPT_ROLE_PARAM) continue;
+        if (!ckpt_tensor_is_saved(tensor)) continue;
         const entry *e = find(a, tensor->name);
         if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == tensor->source) a->tensor[e->weight] = t;
     }

@@ -106,7 +106,7 @@ void runner_load_weights(step_runner *runner, const ckpt_model *model) {
     ckpt_error err;
     for (int t = 0; t < runner->graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &runner->graph->tensor[t];
-        if ((tensor->role != CKPT_ROLE_PARAM && tensor->role != CKPT_ROLE_CONST) || (!tensor->source && !tensor->data) ||
+        if ((!ckpt_tensor_is_saved(tensor) && tensor->role != CKPT_ROLE_CONST) || (!tensor->source && !tensor->data) ||
             runner->plan->persistent_offset[t] == UINT64_MAX)
             continue;
         void *values = calloc(1, (size_t)ckpt_tensor_bytes(tensor) + 1);

@@ -1,0 +1,277 @@
+/* BatchNormalization over x (batch, channels, inner), a channel at a time; formulas in graph/op_channelnorm.c. Only the
+ * rows of samples that count make statistics and gradients; the gradient of the others is 0. Channels are taken in tiles
+ * where they lie beside each other (inner 1), else one by one. Sums are double, a row after the other. */
+#include <math.h>
+
+#include "cpu/cpu_kernels.h"
+
+enum { TILE = 64 };
+
+typedef struct batch_kernel {
+    int64_t rows, channels, inner, rows_per_sample;
+    float epsilon, momentum;
+    const float *x, *dy, *scale, *bias, *stats, *mean, *variance;
+    float *y, *dscale, *dbias, *made, *new_mean, *new_variance;
+} batch_kernel;
+
+/* A call, with the rows that count. */
+typedef struct batch_call {
+    const batch_kernel *kernel;
+    int64_t valid;
+} batch_call;
+
+static int64_t valid_rows(const batch_kernel *k, const ckpt_scalars *s) {
+    const int64_t valid = s->valid_samples * k->rows_per_sample;
+    return k->rows_per_sample <= 0 || valid > k->rows ? k->rows : valid < 0 ? 0 : valid;
+}
+
+/* Channels [c, c + n) of row r: n * run values, a channel's run after the other; run is 1 in a tile. */
+static int64_t place(const batch_kernel *k, int64_t r, int64_t c) { return (r * k->channels + c) * k->inner; }
+
+/* Tiles begin at multiples of TILE, or are one channel. */
+static int64_t tile_width(const batch_kernel *k) { return k->inner == 1 ? TILE : 1; }
+
+static void write_stats(const batch_kernel *k, int64_t c, double mean, double variance) {
+    float *out = k->made + c;
+    out[0] = (float)mean;
+    out[k->channels] = (float)(mean - (double)out[0]);
+    out[2 * k->channels] = (float)variance;
+    out[3 * k->channels] = (float)(1.0 / sqrt(variance + (double)k->epsilon));
+}
+
+CKPT_CPU_VECTOR
+static void add_values(const float *x, int64_t n, int64_t run, double *sum) {
+    if (run == 1) {
+        for (int64_t j = 0; j < n; j++) sum[j] += (double)x[j];
+        return;
+    }
+    for (int64_t i = 0; i < run; i++) *sum += (double)x[i];
+}
+
+CKPT_CPU_VECTOR
+static void add_squares(const float *x, int64_t n, int64_t run, const double *mean, double *sum) {
+    if (run == 1) {
+        for (int64_t j = 0; j < n; j++) sum[j] += ((double)x[j] - mean[j]) * ((double)x[j] - mean[j]);
+        return;
+    }
+    for (int64_t i = 0; i < run; i++) *sum += ((double)x[i] - *mean) * ((double)x[i] - *mean);
+}
+
+static void stats_body(const void *context, int64_t begin, int64_t end) {
+    const batch_call *call = context;
+    const batch_kernel *k = call->kernel;
+    const int64_t width = tile_width(k), values = call->valid * k->inner;
+    for (int64_t t = begin; t < end; t++) {
+        const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
+        double mean[TILE] = {0}, square[TILE] = {0};
+        for (int64_t r = 0; r < call->valid; r++) add_values(k->x + place(k, r, c), n, k->inner, mean);
+        for (int64_t j = 0; j < n; j++) mean[j] = values ? mean[j] / (double)values : 0;
+        for (int64_t r = 0; r < call->valid; r++) add_squares(k->x + place(k, r, c), n, k->inner, mean, square);
+        for (int64_t j = 0; j < n; j++) write_stats(k, c + j, mean[j], values ? square[j] / (double)values : 0);
+    }
+}
+
+/* y = h * scale + bias for channels [c, c + n) of a row */
+CKPT_CPU_VECTOR
+static void normalize(const batch_kernel *k, const float *x, float *y, int64_t c, int64_t n) {
+    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels;
+    const float *scale = k->scale + c, *bias = k->bias + c;
+    if (k->inner == 1) {
+        CKPT_CPU_SIMD
+        for (int64_t j = 0; j < n; j++) y[j] = ((x[j] - mean[j]) - rest[j]) * inv[j] * scale[j] + bias[j];
+        return;
+    }
+    for (int64_t j = 0; j < n; j++, x += k->inner, y += k->inner) {
+        const float m = mean[j], d = rest[j], v = inv[j], s = scale[j], b = bias[j];
+        CKPT_CPU_SIMD
+        for (int64_t i = 0; i < k->inner; i++) y[i] = ((x[i] - m) - d) * v * s + b;
+    }
+}
+
+static void normalize_body(const void *context, int64_t begin, int64_t end) {
+    const batch_kernel *k = context;
+    for (int64_t r = begin; r < end; r++) normalize(k, k->x + place(k, r, 0), k->y + place(k, r, 0), 0, k->channels);
+}
+
+/* Adds a row's dy and dy * h. */
+CKPT_CPU_VECTOR
+static void add_gradients(const batch_kernel *k, int64_t r, int64_t c, int64_t n, double *sum, double *dot) {
+    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels;
+    const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c);
+    if (k->inner == 1) {
+        for (int64_t j = 0; j < n; j++) {
+            sum[j] += (double)dy[j];
+            dot[j] += (double)(dy[j] * (((x[j] - mean[j]) - rest[j]) * inv[j]));
+        }
+        return;
+    }
+    for (int64_t i = 0; i < k->inner; i++) {
+        *sum += (double)dy[i];
+        *dot += (double)(dy[i] * (((x[i] - *mean) - *rest) * *inv));
+    }
+}
+
+/* dx of a row, given the means of dy and dy * h. */
+CKPT_CPU_VECTOR
+static void row_dx(const batch_kernel *k, int64_t r, int64_t c, int64_t n, const float *sum, const float *dot) {
+    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels, *scale = k->scale + c;
+    const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c);
+    float *dx = k->y + place(k, r, c);
+    if (k->inner == 1) {
+        CKPT_CPU_SIMD
+        for (int64_t j = 0; j < n; j++)
+            dx[j] = inv[j] * scale[j] * (dy[j] - sum[j] - ((x[j] - mean[j]) - rest[j]) * inv[j] * dot[j]);
+        return;
+    }
+    CKPT_CPU_SIMD
+    for (int64_t i = 0; i < k->inner; i++)
+        dx[i] = *inv * *scale * (dy[i] - *sum - ((x[i] - *mean) - *rest) * *inv * *dot);
+}
+
+static void dx_body(const void *context, int64_t begin, int64_t end) {
+    const batch_call *call = context;
+    const batch_kernel *k = call->kernel;
+    const int64_t width = tile_width(k), values = call->valid * k->inner;
+    for (int64_t t = begin; t < end; t++) {
+        const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
+        double sum[TILE] = {0}, dot[TILE] = {0};
+        float mean_sum[TILE], mean_dot[TILE];
+        for (int64_t r = 0; r < call->valid; r++) add_gradients(k, r, c, n, sum, dot);
+        for (int64_t j = 0; j < n; j++) {
+            mean_sum[j] = values ? (float)(sum[j] / (double)values) : 0;
+            mean_dot[j] = values ? (float)(dot[j] / (double)values) : 0;
+        }
+        for (int64_t r = 0; r < call->valid; r++) row_dx(k, r, c, n, mean_sum, mean_dot);
+        for (int64_t r = call->valid; r < k->rows; r++)
+            for (int64_t i = 0; i < n * k->inner; i++) k->y[place(k, r, c) + i] = 0;
+    }
+}
+
+static void dp_body(const void *context, int64_t begin, int64_t end) {
+    const batch_call *call = context;
+    const batch_kernel *k = call->kernel;
+    const int64_t width = tile_width(k);
+    for (int64_t t = begin; t < end; t++) {
+        const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
+        double sum[TILE] = {0}, dot[TILE] = {0};
+        for (int64_t r = 0; r < call->valid; r++) add_gradients(k, r, c, n, sum, dot);
+        for (int64_t j = 0; j < n; j++) {
+            if (k->dscale) k->dscale[c + j] = (float)dot[j];
+            if (k->dbias) k->dbias[c + j] = (float)sum[j];
+        }
+    }
+}
+
+static void over_tiles(const batch_kernel *k, const ckpt_scalars *scalars, ckpt_cpu_body body) {
+    const batch_call call = {k, valid_rows(k, scalars)};
+    const int64_t width = tile_width(k);
+    ckpt_cpu_for((k->channels + width - 1) / width, ckpt_cpu_row_grain(4 * k->rows * k->inner * width), body, &call);
+}
+
+static void stats_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, stats_body); }
+static void dx_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, dx_body); }
+static void dp_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, dp_body); }
+
+static void normalize_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const batch_kernel *k = self;
+    ckpt_cpu_for(k->rows, ckpt_cpu_row_grain(k->channels * k->inner), normalize_body, k);
+}
+
+static void stored_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const batch_kernel *k = self;
+    for (int64_t c = 0; c < k->channels; c++) write_stats(k, c, (double)k->mean[c], (double)k->variance[c]);
+}
+
+static void update_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    const batch_kernel *k = self;
+    const float *mean = k->stats, *rest = mean + k->channels, *variance = rest + k->channels;
+    const float keep = k->momentum, take = 1.0f - keep;
+    for (int64_t c = 0; c < k->channels; c++) {
+        k->new_mean[c] = k->mean[c] * keep + (mean[c] + rest[c]) * take;
+        k->new_variance[c] = k->variance[c] * keep + variance[c] * take;
+    }
+}
+
+static batch_kernel *bind_batch(const ckpt_bind *bind, void (*run)(const void *, const ckpt_scalars *), ckpt_launch *launch,
+                                ckpt_error *err) {
+    batch_kernel *k = ckpt_cpu_launch(bind, sizeof *k, run, launch, err);
+    if (!k) return NULL;
+    const ckpt_attr *a = &bind->node->attr;
+    k->rows = a->group.batch;
+    k->channels = a->group.channels;
+    k->inner = a->group.inner;
+    k->rows_per_sample = a->group.rows_per_sample;
+    k->epsilon = a->group.epsilon;
+    k->momentum = a->group.momentum;
+    return k;
+}
+
+ckpt_status ckpt_cpu_batch_stats(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 1, 1, err));
+    batch_kernel *k = bind_batch(bind, stats_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->x = bind->in[0];
+    k->made = bind->out[0];
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_stored_stats(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 2, 1, err));
+    batch_kernel *k = bind_batch(bind, stored_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->mean = bind->in[0];
+    k->variance = bind->in[1];
+    k->made = bind->out[0];
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_stats_update(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 3, 2, err));
+    batch_kernel *k = bind_batch(bind, update_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->stats = bind->in[0];
+    k->mean = bind->in[1];
+    k->variance = bind->in[2];
+    k->new_mean = bind->out[0];
+    k->new_variance = bind->out[1];
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_batchnorm(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 4, 1, err));
+    batch_kernel *k = bind_batch(bind, normalize_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->x = bind->in[0];
+    k->scale = bind->in[1];
+    k->bias = bind->in[2];
+    k->stats = bind->in[3];
+    k->y = bind->out[0];
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_batchnorm_dx(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 4, 1, err));
+    batch_kernel *k = bind_batch(bind, dx_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->dy = bind->in[0];
+    k->x = bind->in[1];
+    k->scale = bind->in[2];
+    k->stats = bind->in[3];
+    k->y = bind->out[0];
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_cpu_batchnorm_dp(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    CKPT_TRY(ckpt_cpu_require(bind, 3, 1, err));
+    batch_kernel *k = bind_batch(bind, dp_run, launch, err);
+    if (!k) return CKPT_NOMEM;
+    k->dy = bind->in[0];
+    k->x = bind->in[1];
+    k->stats = bind->in[2];
+    k->dscale = bind->out[0];
+    k->dbias = bind->node->out_count > 1 ? bind->out[1] : NULL;
+    return CKPT_OK;
+}
