@@ -134,22 +134,29 @@ static void spell(maker *m, int form) {
         {"Neg x n", "Mul n,rsqrt2 a", "Erfc a e", "Mul x,half h", "Mul h,e y"},
         /* Softplus as torch.onnx's dynamo exporter writes it */
         {"Softplus x a", "Greater x,twenty b", "Where b,x,a y"},
+        /* Mish, HardSwish by Clip and by HardSigmoid, Softsign */
+        {"Softplus x a", "Tanh a t", "Mul x,t y"},
+        {"Add x,three a", "Clip a,zero,six c", "Mul x,c m", "Div m,six y"},
+        {"HardSigmoid x h", "Mul x,h y"},
+        {"Abs x a", "Add a,one d", "Div x,d y"},
         /* none of them: a wrong constant */
         {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,wrong y"},
         {"Sigmoid x a", "Mul half,a y"},
+        {"Add x,three a", "Clip a,zero,three c", "Mul x,c m", "Div m,six y"},
     };
     maker_start(m, 17);
     maker_input(m, "in", 2, (int64_t[]){-1, 8});
     maker_weight(m, "w", 2, (int64_t[]){8, 8});
     maker_number(m, "sqrt2", 1.41421356f), maker_number(m, "rsqrt2", 0.70710678f), maker_number(m, "one", 1);
     maker_number(m, "half", 0.5f), maker_number(m, "three", 3), maker_number(m, "k", 0.044715f);
-    maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f), maker_number(m, "twenty", 20);
+    maker_number(m, "zero", 0), maker_number(m, "six", 6), maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f);
+    maker_number(m, "twenty", 20);
     maker_node(m, "MatMul", "fc", "in,w", "x", NULL);
     if (form == 4) maker_node(m, "Mul", "hx", "x,half", "hx", NULL);
     for (int i = 0; i < 8 && forms[form][i]; i++) {
         char op[16], in[32], out[16];
         sscanf(forms[form][i], "%15s %31s %15s", op, in, out);
-        maker_node(m, op, out, in, out, NULL);
+        maker_node(m, op, out, in, out, strcmp(op, "HardSigmoid") == 0 ? "alpha=0.16666667" : NULL);
     }
     maker_output(m, "y");
 }
@@ -157,9 +164,10 @@ static void spell(maker *m, int form) {
 static void test_element_functions_are_recognised_by_value(void **state) {
     (void)state;
     const ckpt_act wanted[] = {CKPT_ACT_GELU,      CKPT_ACT_GELU, CKPT_ACT_GELU,  CKPT_ACT_GELU_TANH,
-                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_GELU,  CKPT_ACT_SOFTPLUS,
-                               CKPT_ACT_COUNT,     CKPT_ACT_COUNT};
-    for (int form = 0; form < 10; form++) {
+                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_GELU,  CKPT_ACT_SOFTPLUS, CKPT_ACT_MISH,
+                               CKPT_ACT_HARD_SWISH, CKPT_ACT_HARD_SWISH, CKPT_ACT_SOFTSIGN, CKPT_ACT_COUNT, CKPT_ACT_COUNT,
+                               CKPT_ACT_COUNT};
+    for (int form = 0; form < (int)(sizeof wanted / sizeof *wanted); form++) {
         maker m;
         ckpt_model model;
         spell(&m, form);
@@ -168,9 +176,8 @@ static void test_element_functions_are_recognised_by_value(void **state) {
             assert_true(count_op(&model.graph, CKPT_OP_BINARY) > 0);
         } else {
             if (count_op(&model.graph, CKPT_OP_BINARY) != 0) fail_msg("form %d is not recognised", form);
-            const bool fused = wanted[form] == CKPT_ACT_SOFTPLUS; /* its output is all that its gradient needs */
-            assert_int_equal(fused ? only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act
-                                   : only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
+            const ckpt_act fused = only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act; /* where the output will do */
+            assert_int_equal(ckpt_act_from_output(wanted[form]) ? fused : only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
         }
         ckpt_model_free(&model);
     }

@@ -13,13 +13,9 @@
 const ckpt_backend *CKPT_TEST_BACKEND(void);
 
 static const struct { const char *file, *operator; } refused[] = {
-    {"torch113_act_GLU.onnx", "Split"},
-    {"torch113_bn_eval.onnx", "BatchNormalization"},
-    {"torch113_bn_train.onnx", "BatchNormalization"},
     {"torch113_gpt_eval_static.onnx", "Gather"},
     {"torch113_tied_eval.onnx", "Gather"},
     {"torch113_tied_train.onnx", "Gather"},
-    {"torch113_torch_enc_train.onnx", "Slice"},
 };
 
 static void train(const char *path, ckpt_strategy strategy, char hash[65]) {
