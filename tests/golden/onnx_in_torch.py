@@ -1,5 +1,7 @@
 """Runs an ONNX graph with PyTorch functions in float64, so that autograd differentiates what the file says."""
 
+import functools
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -70,11 +72,64 @@ def thresholded_relu(attrs, x):
     return torch.where(x > attrs.get("alpha", 1.0), x, torch.zeros_like(x))
 
 
+def batch_norm(attrs, x, scale, bias, mean, variance):
+    """In training, with ONNX's running statistics: of the population, momentum on the old value."""
+    axes, keep = [0, *range(2, x.dim())], attrs.get("momentum", 0.9)
+    batch = x.mean(axes), x.var(axes, unbiased=False)
+    y = F.batch_norm(x, None, None, scale, bias, True, 0.0, attrs.get("epsilon", 1e-5))
+    return y, *(old * keep + new * (1 - keep) for old, new in zip((mean, variance), batch))
+
+
+def group_norm(attrs, x, scale, bias):
+    groups = attrs["num_groups"]
+    if scale.numel() != x.shape[1]:  # before opset 21: one a group
+        scale, bias = (v.repeat_interleave(x.shape[1] // groups) for v in (scale, bias))
+    return F.group_norm(x, groups, scale, bias, attrs.get("epsilon", 1e-5))
+
+
+def rms_norm(attrs, x, scale):
+    return F.rms_norm(x, x.shape[attrs.get("axis", -1) % x.dim():], scale, attrs.get("epsilon", 1e-5))
+
+
+def split(attrs, x, sizes=None):
+    axis = attrs.get("axis", 0)
+    each = -(-x.shape[axis] // attrs["num_outputs"]) if sizes is None else sizes.tolist()
+    return torch.split(x, each, axis)
+
+
+def slice_(_, x, starts, ends, axes=None, steps=None):
+    count = starts.numel()
+    axes = range(count) if axes is None else axes.tolist()
+    steps = [1] * count if steps is None else steps.tolist()
+    for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps):
+        x = x.index_select(axis, torch.tensor(range(x.shape[axis])[start:end:step]))
+    return x
+
+
+def pad(_, x, pads, fill):
+    before, after = pads.tolist()[: x.dim()], pads.tolist()[x.dim() :]
+    return F.pad(x, [n for pair in reversed(list(zip(before, after))) for n in pair], value=fill.item())
+
+
+def class_loss(operation):
+    def run(attrs, x, target, weight=None):
+        ignore, reduction = attrs.get("ignore_index", -100), attrs.get("reduction", b"mean").decode()
+        return operation(x, target, weight, ignore_index=ignore, reduction=reduction)
+
+    return run
+
+
+def fold(operation):
+    return lambda _, *x: functools.reduce(operation, x)
+
+
 OPS = {  # ONNX operator: function of (attributes, inputs)
     "Abs": lambda _, x: torch.abs(x),
     "Add": lambda _, a, b: a + b,
+    "BatchNormalization": batch_norm,
     "Celu": lambda attrs, x: F.celu(x, attrs.get("alpha", 1.0)),
     "Clip": clip,
+    "Concat": lambda attrs, *x: torch.cat(x, attrs["axis"]),
     "Constant": lambda attrs: attrs["value"],
     "Div": lambda _, a, b: a / b,
     "Dropout": lambda _, x, *ratio_and_mode: x,  # golden data is made with dropout switched off
@@ -84,19 +139,26 @@ OPS = {  # ONNX operator: function of (attributes, inputs)
     "Flatten": flatten,
     "Gelu": lambda attrs, x: F.gelu(x, approximate=attrs.get("approximate", b"none").decode()),
     "Gemm": gemm,
+    "GroupNormalization": group_norm,
     "HardSigmoid": hard_sigmoid,
     "HardSwish": lambda _, x: F.hardswish(x),
     "Identity": lambda _, x: x * 1,
+    "InstanceNormalization": lambda attrs, x, s, b: F.instance_norm(x, None, None, s, b, eps=attrs.get("epsilon", 1e-5)),
     "LayerNormalization": layer_norm,
     "LeakyRelu": lambda attrs, x: F.leaky_relu(x, attrs.get("alpha", 0.01)),
     "Log": lambda _, x: torch.log(x),
     "LogSoftmax": log_softmax,
     "MatMul": lambda _, a, b: a @ b,
+    "Max": fold(torch.maximum),
     "Mean": lambda _, *x: sum(x) / len(x),
+    "Min": fold(torch.minimum),
     "Mish": lambda _, x: F.mish(x),
     "Mul": lambda _, a, b: a * b,
+    "NegativeLogLikelihoodLoss": class_loss(F.nll_loss),
+    "Pad": pad,
     "PRelu": prelu,
-    "Pow": lambda _, x, p: torch.pow(x, p.item()),
+    "Pow": lambda _, x, p: torch.pow(x, p),
+    "RMSNormalization": rms_norm,
     "Reciprocal": lambda _, x: 1 / x,
     "ReduceMean": reduce(torch.mean),
     "ReduceSum": reduce(torch.sum),
@@ -104,9 +166,12 @@ OPS = {  # ONNX operator: function of (attributes, inputs)
     "Reshape": reshape,
     "Selu": selu,
     "Sigmoid": lambda _, x: torch.sigmoid(x),
+    "Slice": slice_,
     "Softmax": softmax,
+    "SoftmaxCrossEntropyLoss": class_loss(F.cross_entropy),
     "Softplus": lambda _, x: torch.logaddexp(x, torch.zeros_like(x)),
     "Softsign": lambda _, x: F.softsign(x),
+    "Split": split,
     "Sqrt": lambda _, x: torch.sqrt(x),
     "Sub": lambda _, a, b: a - b,
     "Sum": lambda _, *x: sum(x),
@@ -132,7 +197,8 @@ def run_graph(graph, tensors):
     """Run all nodes on ``tensors`` (name -> torch tensor: inputs and initializers), adding every result."""
     for node in graph.node:
         inputs = [tensors[name] if name else None for name in node.input]
-        tensors[node.output[0]] = OPS[node.op_type](attributes(node), *inputs)
+        results = OPS[node.op_type](attributes(node), *inputs)
+        tensors.update(zip(node.output, results if isinstance(results, tuple) else (results,)))
     return tensors
 
 

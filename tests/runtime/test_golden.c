@@ -32,6 +32,9 @@ static int attach_sum(ckpt_graph *graph, const ckpt_view *y, int *factors) {
     ckpt_error err;
     ckpt_view f = *y, product;
     f.tensor = *factors = ckpt_graph_add_tensor(graph, "factors", CKPT_F32, CKPT_ROLE_INPUT, y->rank, y->dim, &err);
+    for (int n = 0; n < graph->node_count; n++) /* all rows are the one sample's */
+        if (graph->node[n].op == CKPT_OP_BATCH_STATS || graph->node[n].op == CKPT_OP_BATCHNORM)
+            graph->node[n].attr.group.rows_per_sample = graph->node[n].attr.group.batch;
     graph->batch = 1;
     MUST(ckpt_build_binary(graph, "times", CKPT_BINARY_MUL, y, &f, &product, &err), &err);
     const int64_t count = ckpt_view_count(&product);
@@ -47,6 +50,14 @@ static void train_inputs(ckpt_graph *graph, int *input, int count) {
         graph->tensor[input[i]].role = CKPT_ROLE_PARAM;
     }
 }
+
+static bool runs_here(const ckpt_model *model) {
+    for (int n = 0; n < model->graph.node_count; n++)
+        if (!CKPT_TEST_BACKEND()->supports(model->graph.node[n].op)) return false;
+    return true;
+}
+
+static int without_kernel; /* cases that the backend cannot run yet */
 
 static double run_op(const char *folder, int inputs) {
     char path[512];
@@ -67,6 +78,12 @@ static double run_op(const char *folder, int inputs) {
     ckpt_training_defaults(&training);
     MUST(ckpt_autodiff_run(&model.graph, &training, &err), &err);
     step_runner runner;
+    if (!runs_here(&model)) {
+        without_kernel++;
+        golden_free(&upstream), golden_free(&output);
+        ckpt_model_free(&model);
+        return 0;
+    }
     runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
     runner_load_weights(&runner, &model);
     for (int i = 0; i < inputs; i++) {
@@ -162,8 +179,9 @@ static void each_case(const char *prefix, double (*run)(const char *folder, int 
             ran++;
         }
     fclose(list);
-    print_message("%d cases, worst relative error %.3g\n", ran, worst);
-    assert_true(ran >= least);
+    print_message("%d cases, worst relative error %.3g, %d skipped: no kernel on this backend\n", ran, worst, without_kernel);
+    assert_true(ran - without_kernel >= least);
+    without_kernel = 0;
 }
 
 static double op_case(const char *folder, int inputs, const char *loss) { return (void)loss, run_op(folder, inputs); }
@@ -300,6 +318,12 @@ static double training_case(const char *folder, int inputs, const char *unused) 
     assert_true(golden_read(&target, GOLDEN "/%s/target_0.pb", folder));
     assert_true(golden_read(&losses, GOLDEN "/%s/losses.pb", folder));
     step_runner runner;
+    if (!runs_here(&model)) {
+        without_kernel++;
+        golden_free(&x), golden_free(&target), golden_free(&losses);
+        ckpt_model_free(&model);
+        return 0;
+    }
     runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_MIN);
     runner_load_weights(&runner, &model);
     for (int step = 0; step < 3; step++) {
