@@ -12,6 +12,11 @@
 #include "graph/build.h"
 #include "graph/op_rules.h"
 
+/* Half of LayerNormalization's each for statistics and for normalizing. */
+ckpt_cost ckpt_cost_batchnorm(const ckpt_graph *graph, const ckpt_node *node) {
+    return (ckpt_cost){.flops = 4 * (uint64_t)graph->tensor[node->in[0]].count};
+}
+
 /* Batch, channels and what lies behind them; groups are left at 1. */
 static ckpt_status channel_geometry(const ckpt_view *x, float epsilon, ckpt_attr *attr, ckpt_error *err) {
     if (x->rank < 2) return ckpt_fail(err, CKPT_MODEL, "its input has %d dimensions; at least 2 are needed", x->rank);

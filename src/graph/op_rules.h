@@ -10,6 +10,7 @@ ckpt_cost ckpt_cost_matmul(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_pair(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_act(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_layernorm(const ckpt_graph *graph, const ckpt_node *node);
+ckpt_cost ckpt_cost_batchnorm(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_softmax(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_window(const ckpt_graph *graph, const ckpt_node *node);
 ckpt_cost ckpt_cost_lrn(const ckpt_graph *graph, const ckpt_node *node);

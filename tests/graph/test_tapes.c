@@ -45,7 +45,7 @@ static const struct tape_case {
     {"InstanceNormalization", "h,s,b", NULL,
      "GroupNormalizationInputGradient(d01)1 GroupNormalizationScaleGradient(d0)2", 4, {-1, 2, 6, 6}},
     {"BatchNormalization", "h,s,b,m,v", NULL,
-     "BatchNormalizationInputGradient(d01)1 BatchNormalizationScaleGradient(d0)2", 4, {-1, 2, 6, 6}},
+     "BatchNormalizationInputGradient(d013)1 BatchNormalizationScaleGradient(d03)2", 4, {-1, 2, 6, 6}},
     {"LRN", "h", "size=3", "LRNGradient(d0)1", 4, {-1, 2, 6, 6}},
     {"Concat", "h,h", "axis=1", "Slice(d)1 Slice(d)1 Binary(dd)1", 4, {-1, 2, 6, 6}},
     {"Slice", "h,start,end", NULL, "Pad(d)1", 4, {-1, 2, 6, 6}},
