@@ -29,7 +29,7 @@ static ckpt_status measure(ckpt_graph_curve *c, const ckpt_schedule *schedule, c
 
 static void remove_points(ckpt_graph_curve *c, int from, int end) {
     for (int i = from; i < end; i++) free(c->point[i].schedule.node);
-    memmove(&c->point[from], &c->point[end], sizeof *c->point * (size_t)(c->count - end));
+    if (end < c->count) memmove(&c->point[from], &c->point[end], sizeof *c->point * (size_t)(c->count - end));
     c->count -= end - from;
 }
 
