@@ -3,6 +3,7 @@
 #include "cpu/cpu_kernels.h"
 #include "cpu/cpu_philox.h"
 #include "runtime/act_math.h"
+#include "runtime/numpy_random.h"
 
 enum { BLOCK = 1024, QUADS = BLOCK / 4 + 1 };
 
@@ -12,6 +13,8 @@ enum { WORDS = 4 * ((QUADS + CKPT_PHILOX_GROUP - 1) / CKPT_PHILOX_GROUP * CKPT_P
 typedef struct drop_state {
     uint64_t seed, first_element;
     uint32_t stream, step, threshold;
+    ckpt_drop_rng rng;
+    double drop;
     float scale;
 } drop_state;
 
@@ -19,14 +22,32 @@ static drop_state drop_of(const ckpt_cpu_epilogue *e, uint32_t stream, const ckp
     return (drop_state){.seed = s->seed,
                         .first_element = (uint64_t)(s->first_sample * e->sample_elements),
                         .stream = stream,
+                        .rng = e->attr.rng,
+                        .drop = (double)e->attr.drop,
                         .step = s->step,
                         .threshold = ckpt_drop_threshold(e->attr.drop),
                         .scale = ckpt_drop_scale(e->attr.drop)};
 }
 
-/* The words of elements [begin, begin + n), n <= BLOCK. */
-static const uint32_t *draw_block(const drop_state *d, int64_t begin, int n, uint32_t word[WORDS]) {
+/* Where the words of consecutive blocks are made. */
+typedef struct draw_buffer {
+    uint32_t word[WORDS];
+    ckpt_numpy_random numpy;
+} draw_buffer;
+
+static void start_drawing(const drop_state *d, draw_buffer *buffer) {
+    if (d->rng == CKPT_DROP_ONNX_REF) ckpt_numpy_start(&buffer->numpy, d->stream);
+}
+
+/* The words of elements [begin, begin + n), n <= BLOCK; what is at least the threshold is kept. */
+static const uint32_t *draw_block(const drop_state *d, int64_t begin, int n, draw_buffer *buffer) {
     const uint64_t e = d->first_element + (uint64_t)begin;
+    uint32_t *word = buffer->word;
+    if (d->rng == CKPT_DROP_ONNX_REF) {
+        ckpt_numpy_seek(&buffer->numpy, d->stream, e);
+        for (int i = 0; i < n; i++) word[i] = ckpt_numpy_next(&buffer->numpy) >= d->drop ? UINT32_MAX : 0;
+        return word;
+    }
     const int skip = (int)(e % 4);
     ckpt_cpu_philox(d->seed, d->stream, d->step, e / 4, (skip + n + 3) / 4, word);
     return word + skip;
@@ -88,13 +109,12 @@ static int64_t grain_of(const ckpt_cpu_epilogue *e) {
 }
 
 /* y[begin, end) = dropout(act(x)) */
-static void transform(const ckpt_cpu_epilogue *e, const drop_state *d, const float *x, float *y, int64_t begin,
-                      int64_t end) {
-    uint32_t word[WORDS];
+static void transform(const ckpt_cpu_epilogue *e, const drop_state *d, draw_buffer *buffer, const float *x, float *y,
+                      int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
         if (e->attr.act != CKPT_ACT_IDENTITY || x != y) act_block(&e->attr, x + i, y + i, n);
-        if (e->attr.drop > 0) apply_mask(draw_block(d, i, n, word), d->threshold, d->scale, y + i, n);
+        if (e->attr.drop > 0) apply_mask(draw_block(d, i, n, buffer), d->threshold, d->scale, y + i, n);
     }
 }
 
@@ -114,7 +134,9 @@ typedef struct act_call {
 
 static void act_body(const void *context, int64_t begin, int64_t end) {
     const act_call *c = context;
-    transform(&c->kernel->epilogue, &c->drop, c->kernel->x, c->kernel->y, begin, end);
+    draw_buffer buffer;
+    start_drawing(&c->drop, &buffer);
+    transform(&c->kernel->epilogue, &c->drop, &buffer, c->kernel->x, c->kernel->y, begin, end);
 }
 
 static void act_run(const void *self, const ckpt_scalars *scalars) {
@@ -141,7 +163,8 @@ static void act_grad_body(const void *context, int64_t begin, int64_t end) {
     const act_kernel *k = c->kernel;
     const ckpt_epilogue *e = &k->epilogue.attr;
     const float shrink = e->drop > 0 && ckpt_act_from_output(e->act) ? 1.0f - e->drop : 1.0f;
-    uint32_t word[WORDS];
+    draw_buffer buffer;
+    start_drawing(&c->drop, &buffer);
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
         /* Constant slopes have no second input; they do not look at what stands in for it. */
@@ -151,7 +174,7 @@ static void act_grad_body(const void *context, int64_t begin, int64_t end) {
             continue;
         }
         slope_block(e, v, shrink, k->dy + i, k->y + i, n);
-        if (e->drop > 0) apply_mask(draw_block(&c->drop, i, n, word), c->drop.threshold, c->drop.scale, k->y + i, n);
+        if (e->drop > 0) apply_mask(draw_block(&c->drop, i, n, &buffer), c->drop.threshold, c->drop.scale, k->y + i, n);
     }
 }
 
@@ -191,10 +214,11 @@ typedef struct mask_call {
 
 static void mask_body(const void *context, int64_t begin, int64_t end) {
     const mask_call *c = context;
-    uint32_t buffer[WORDS];
+    draw_buffer buffer;
+    start_drawing(&c->drop, &buffer);
     for (int64_t i = begin; i < end; i += BLOCK) {
         const int n = (int)(end - i < BLOCK ? end - i : BLOCK);
-        const uint32_t *word = draw_block(&c->drop, i, n, buffer);
+        const uint32_t *word = draw_block(&c->drop, i, n, &buffer);
         for (int j = 0; j < n; j++) c->kernel->mask[i + j] = word[j] >= c->drop.threshold;
     }
 }
@@ -236,11 +260,13 @@ static void row_body(const void *context, int64_t begin, int64_t end) {
     const row_call *c = context;
     /* Rows in groups of about a block: a narrow matrix is not cut into tiny pieces. */
     const int64_t group = c->cols < BLOCK ? BLOCK / c->cols : 1;
+    draw_buffer buffer;
+    start_drawing(&c->drop, &buffer);
     for (int64_t r = begin; r < end; r += group) {
         const int64_t last = r + group < end ? r + group : end;
         if (c->bias)
             for (int64_t i = r; i < last; i++) add_bias(c->y + i * c->cols, c->bias, c->factor, c->cols);
-        transform(c->epilogue, &c->drop, c->y, c->y, r * c->cols, last * c->cols);
+        transform(c->epilogue, &c->drop, &buffer, c->y, c->y, r * c->cols, last * c->cols);
     }
 }
 

@@ -194,6 +194,9 @@ static uint64_t cuda_peak_bytes(const ckpt_device *device) { return device->peak
 
 static ckpt_status cuda_bind(ckpt_device *device, const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     CKPT_TRY(enter(device, err));
+    const ckpt_epilogue *epilogue = ckpt_node_epilogue(bind->node);
+    if (epilogue && epilogue->drop > 0 && epilogue->rng != CKPT_DROP_PHILOX)
+        return ckpt_fail(err, CKPT_USAGE, "masks of ONNX's reference implementation are drawn on the CPU only; use --device cpu");
     const ckpt_cuda_bind with_device = {.bind = *bind, .context = &device->context};
     return ckpt_cuda_kernel(bind->node->op)(&with_device.bind, launch, err);
 }

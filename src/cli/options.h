@@ -48,6 +48,8 @@ typedef struct ckpt_cli_options {
     int dim_count;
     ckpt_dim_binding dim[CKPT_CLI_MAX_DIMS];
     int optimizer; /* ckpt_optimizer */
+    double dropout;  /* 0: none is added */
+    int dropout_rng; /* ckpt_drop_rng */
     int untie;     /* ckpt_untie */
     int loss;      /* CKPT_CLI_LOSS_AUTO, or an index into ckpt_loss_choices */
     int device, device_index;
@@ -115,7 +117,7 @@ CKPT_OPTION_PARSERS(X)
 
 /* In the order of their enums, ended by NULL. */
 extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
-    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[];
+    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[];
 
 /* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */
 const char *ckpt_cli_nearest(const char *text, const char *const *names, int count);

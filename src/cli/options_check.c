@@ -153,6 +153,9 @@ ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *o, ckpt_error
     if (o->precision != CKPT_PRECISION_FP32 && o->device == CKPT_DEVICE_CPU)
         return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only; leave it out or use --device cuda",
                          ckpt_precision_choices[o->precision]);
+    if (o->dropout_rng == CKPT_DROP_ONNX_REF && o->device == CKPT_DEVICE_CUDA)
+        return ckpt_fail(err, CKPT_USAGE, "--dropout-rng onnx-ref is drawn on the CPU only; leave it out or use --device cpu");
+    if (o->dropout_rng == CKPT_DROP_ONNX_REF) o->device = CKPT_DEVICE_CPU; /* of auto */
     CKPT_TRY(settle_strategy(o, err));
     return program == CKPT_PROGRAM_PLAN ? check_plan(o, err) : check_train(o, err);
 }

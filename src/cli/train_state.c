@@ -56,6 +56,8 @@ ckpt_status ckpt_train_state_open(ckpt_train_state *s, const ckpt_cli_options *o
     snprintf(add_fact(s, "--batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->batch);
     snprintf(add_fact(s, "--micro-batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->model.graph.batch);
     snprintf(add_fact(s, "--optimizer", NULL), CKPT_FACT_TEXT, "%s", ckpt_optimizer_choices[o->optimizer]);
+    snprintf(add_fact(s, "--dropout", NULL), CKPT_FACT_TEXT, "%.9g", o->dropout);
+    snprintf(add_fact(s, "--dropout-rng", NULL), CKPT_FACT_TEXT, "%s", ckpt_dropout_rng_choices[o->dropout_rng]);
     snprintf(add_fact(s, "--lr", NULL), CKPT_FACT_TEXT, "%.9g", o->lr); /* a float's digits: it is used as one */
     snprintf(add_fact(s, "--seed", NULL), CKPT_FACT_TEXT, "%" PRIu64, o->seed);
     snprintf(add_fact(s, "--shuffle", NULL), CKPT_FACT_TEXT, "%s", ckpt_off_on_choices[o->shuffle]);

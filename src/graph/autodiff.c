@@ -263,13 +263,6 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
     return status;
 }
 
-/* The epilogue of a node that may drop, or NULL. */
-static ckpt_epilogue *epilogue_of(ckpt_node *node) {
-    if (node->op == CKPT_OP_LINEAR) return &node->attr.linear.epilogue;
-    if (node->op == CKPT_OP_ACT || node->op == CKPT_OP_KEEP_MASK) return &node->attr.act;
-    return NULL;
-}
-
 /* Statistics of the batch become the running ones, which stay as they are. */
 static ckpt_status use_running_statistics(ckpt_graph *graph, ckpt_error *err) {
     ckpt_pool scratch = {0};
@@ -295,7 +288,7 @@ ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evalu
     ckpt_status status = prune(evaluation, err);
     if (status == CKPT_OK) status = use_running_statistics(evaluation, err);
     for (int n = 0; n < evaluation->node_count; n++) {
-        ckpt_epilogue *epilogue = epilogue_of(&evaluation->node[n]);
+        ckpt_epilogue *epilogue = (ckpt_epilogue *)ckpt_node_epilogue(&evaluation->node[n]); /* the copy is ours */
         if (epilogue) epilogue->drop = 0;
     }
     if (status == CKPT_OK) status = ckpt_graph_find_layers(evaluation, err);

@@ -64,12 +64,17 @@ typedef enum ckpt_act {
     CKPT_ACT_COUNT
 } ckpt_act;
 
+/* Who draws a dropout's random numbers: Philox, counted by stream, step and element; or numpy's legacy generator, seeded
+ * anew for each mask, as ONNX's reference implementation does (runtime/numpy_random.h). */
+typedef enum ckpt_drop_rng { CKPT_DROP_PHILOX, CKPT_DROP_ONNX_REF } ckpt_drop_rng;
+
 /* What follows a product or stands alone: y = dropout(act(x)). */
 typedef struct ckpt_epilogue {
     ckpt_act act;
     float alpha, beta; /* the act's constants */
     float drop;        /* 0: no dropout; else each element is zeroed with this probability, others divided by 1 - drop */
-    uint32_t stream;   /* number of the random node (design section 6) */
+    ckpt_drop_rng rng;
+    uint32_t stream;   /* number of the random node (design section 6); ONNX_REF: its seed */
 } ckpt_epilogue;
 
 typedef enum ckpt_binary { CKPT_BINARY_ADD, CKPT_BINARY_SUB, CKPT_BINARY_MUL, CKPT_BINARY_DIV } ckpt_binary;

@@ -46,3 +46,9 @@ ckpt_cost ckpt_cost_elementwise(const ckpt_graph *graph, const ckpt_node *node) 
         if (graph->tensor[node->out[i]].count > most) most = graph->tensor[node->out[i]].count;
     return (ckpt_cost){.flops = (uint64_t)most};
 }
+
+const ckpt_epilogue *ckpt_node_epilogue(const ckpt_node *node) {
+    if (node->op == CKPT_OP_LINEAR) return &node->attr.linear.epilogue;
+    if (node->op == CKPT_OP_ACT || node->op == CKPT_OP_KEEP_MASK || node->op == CKPT_OP_ACT_GRAD) return &node->attr.act;
+    return NULL;
+}

@@ -78,6 +78,9 @@ typedef struct ckpt_op_row {
 const ckpt_op_row *ckpt_op_info(ckpt_op op);
 ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node);
 
+/* The epilogue of a node that may drop, or NULL. */
+const ckpt_epilogue *ckpt_node_epilogue(const ckpt_node *node);
+
 /* What acts.def says. */
 const char *ckpt_act_name(ckpt_act act);
 bool ckpt_act_from_output(ckpt_act act);

@@ -63,6 +63,7 @@ static bool fuse_act(ckpt_graph *graph, int before, int act, bool *keep) {
     if (have->drop > 0) return false;
     if (more->act == CKPT_ACT_IDENTITY) { /* dropout alone */
         have->drop = more->drop;
+        have->rng = more->rng;
         have->stream = more->stream;
     } else {
         if (have->act != CKPT_ACT_IDENTITY || !ckpt_act_from_output(more->act)) return false;

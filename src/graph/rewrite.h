@@ -13,6 +13,11 @@
  * one tensor and another that, evaluated at sample points, is one of these functions, becomes one ACT node. */
 ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err);
 
+/* Puts back the dropout that an export for inference left out: each hidden activation, an activation function whose value
+ * reaches a later product, drops with this probability, in (0, 1). CKPT_USAGE: the graph has dropout of its own, or no
+ * hidden activation. Before ckpt_rewrite_fuse. */
+ckpt_status ckpt_rewrite_add_dropout(ckpt_graph *graph, float probability, ckpt_drop_rng rng, ckpt_error *err);
+
 /* LINEAR + bias; LINEAR or ACT + element function whose derivative comes from its output; + dropout. Only where the
  * tensor between has no other reader and is no output. Then drops nodes that nothing depends on,
  * and takes the memory of constants and weights that nothing reads. */

@@ -118,6 +118,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     if (own) CKPT_TRY(attach_file_loss(model, own, &model->loss_reason, err));
     else CKPT_TRY(attach_loss(model, options, chosen, err));
     if (!model->loss_reason) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    if (options->dropout > 0) CKPT_TRY(ckpt_rewrite_add_dropout(graph, options->dropout, options->dropout_rng, err));
     CKPT_TRY(ckpt_rewrite_fuse(graph, err));
     return check_statistics(graph, err);
 }

@@ -40,6 +40,8 @@ typedef struct ckpt_model_options {
     ckpt_untie untie; /* what becomes of shared weights; not with as_written */
     int known_count;
     const ckpt_known_input *known;
+    ckpt_drop_rng dropout_rng;
+    float dropout; /* above 0: put dropout after each hidden activation (ckpt_rewrite_add_dropout); not with as_written */
     bool as_written; /* the file's own semantics for inference: element types kept, Dropout only where its
                         training_mode says so, nothing fused. For running a model, not for training it */
 } ckpt_model_options;

@@ -53,9 +53,22 @@ static ckpt_status drop_ratio(ckpt_import *im, const Onnx__NodeProto *node, floa
     return CKPT_OK;
 }
 
+/* Which mask: the next stream, or the reference's seed, 0 where the file has none. */
+static ckpt_status drop_stream(ckpt_import *im, const Onnx__NodeProto *node, ckpt_epilogue *epilogue) {
+    int64_t seed;
+    epilogue->rng = im->options->dropout_rng;
+    epilogue->stream = im->model->graph.stream_count++;
+    if (epilogue->rng != CKPT_DROP_ONNX_REF) return CKPT_OK;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "seed", 0, &seed));
+    if (seed < 0 || seed > UINT32_MAX)
+        return ckpt_fail(im->err, CKPT_MODEL, "its seed is outside of what numpy takes, 0 to 4294967295");
+    epilogue->stream = (uint32_t)seed;
+    return CKPT_OK;
+}
+
 ckpt_status import_dropout(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_graph *graph = &im->model->graph;
-    ckpt_epilogue epilogue = {.act = CKPT_ACT_IDENTITY, .stream = graph->stream_count};
+    ckpt_epilogue epilogue = {.act = CKPT_ACT_IDENTITY};
     ckpt_view x, y, mask;
     CKPT_TRY(drop_ratio(im, node, &epilogue.drop));
     if (im->options->as_written) {
@@ -66,7 +79,7 @@ ckpt_status import_dropout(ckpt_import *im, const Onnx__NodeProto *node) {
         if (training == 0) epilogue.drop = 0;
     }
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    graph->stream_count++;
+    CKPT_TRY(drop_stream(im, node, &epilogue));
     if (epilogue.drop == 0) {
         CKPT_TRY(ckpt_import_alias(im, node, 0));
     } else {

@@ -10,6 +10,7 @@
 #endif
 
 #include "runtime/act_math.h"
+#include "runtime/numpy_random.h"
 
 /* Known answers published with Random123 (Salmon et al. 2011), philox 4x32, 10 rounds. */
 static void test_known_answers(void **state) {
@@ -30,6 +31,33 @@ static void test_known_answers(void **state) {
         ckpt_philox((uint64_t)row[i].key[1] << 32 | row[i].key[0], row[i].counter[2], row[i].counter[3],
                     (uint64_t)row[i].counter[1] << 32 | row[i].counter[0], word);
         assert_memory_equal(word, row[i].word, sizeof word);
+    }
+}
+
+/* numpy 2.4.6: np.random.seed(seed); np.random.uniform(0, 1, 2001)[index]. */
+static void test_numpy(void **state) {
+    (void)state;
+    const uint64_t index[] = {0, 1, 2, 311, 312, 1000, 2000}; /* 312 begins the second round of words */
+    const struct {
+        uint32_t seed;
+        double value[7];
+    } row[] = {
+        {0, {0x1.18fe1565f12a8p-1, 0x1.6e2d4cf608733p-1, 0x1.349d66b6e894bp-1, 0x1.2cf25ce2031ccp-3, 0x1.45b8f280519f0p-4,
+             0x1.2f8e00bae5bb8p-1, 0x1.9f7f5956d7838p-1}},
+        {42, {0x1.7f8771e5f51ecp-2, 0x1.e6c4068bbd654p-1, 0x1.76c7e8f1e6751p-1, 0x1.415b7a8070ca8p-4, 0x1.9f58b97983ee0p-6,
+              0x1.7b26f91632500p-3, 0x1.0bfc93234ac9cp-2}},
+        {4294967295u, {0x1.8fe69a3924820p-4, 0x1.d323d824032b1p-1, 0x1.93fc6f61af3f9p-1, 0x1.2369739e9c078p-2,
+                       0x1.cc39c1c9cc10cp-1, 0x1.f4e9151f5d2acp-1, 0x1.c0d3d46a29cfcp-3}},
+    };
+    ckpt_numpy_random r;
+    for (int i = 0; i < 3; i++) {
+        ckpt_numpy_start(&r, row[i].seed);
+        for (int k = 0; k < 7; k++) {
+            ckpt_numpy_seek(&r, row[i].seed, index[k]);
+            assert_true(ckpt_numpy_next(&r) == row[i].value[k]);
+        }
+        ckpt_numpy_seek(&r, row[i].seed, 1); /* back */
+        assert_true(ckpt_numpy_next(&r) == row[i].value[1]);
     }
 }
 
@@ -179,7 +207,7 @@ static void test_gradient_mask(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers),  cmocka_unit_test(test_curand),
+        cmocka_unit_test(test_known_answers),  cmocka_unit_test(test_curand), cmocka_unit_test(test_numpy),
         cmocka_unit_test(test_mask_follows_the_counters), cmocka_unit_test(test_micro_batches),
         cmocka_unit_test(test_salt_and_share), cmocka_unit_test(test_gradient_mask),
     };
