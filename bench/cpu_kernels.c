@@ -140,7 +140,7 @@ static int compare_times(const void *a, const void *b) {
 
 /* Inputs of an update are also its outputs, in ops.def's order w g m v -> w m v. */
 static bool is_update(ckpt_op op) {
-    return op == CKPT_OP_SGD || op == CKPT_OP_MOMENTUM || op == CKPT_OP_ADAM || op == CKPT_OP_ADAMW;
+    return op == CKPT_OP_SGD || op == CKPT_OP_MOMENTUM || op == CKPT_OP_NESTEROV || op == CKPT_OP_ADAGRAD || op == CKPT_OP_ADAM || op == CKPT_OP_ADAMW;
 }
 
 static bool check(const setting *s, const item *it, const ckpt_bind *bind, int64_t count) {

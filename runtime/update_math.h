@@ -24,6 +24,20 @@ static inline CKPT_HD float ckpt_momentum_update(float w, float g, float *m, flo
     return w - rate * *m;
 }
 
+/* Sutskever et al. 2013, as PyTorch and ONNX write it: m <- momentum m + g', w <- w - lr (g' + momentum m). */
+static inline CKPT_HD float ckpt_nesterov_update(float w, float g, float *m, float rate, float momentum, float decay) {
+    const float g1 = g + decay * w;
+    *m = momentum * *m + g1;
+    return w - rate * (g1 + momentum * *m);
+}
+
+/* Duchi, Hazan and Singer 2011: h <- h + g'^2, w <- w - lr g' / (sqrt(h) + epsilon). */
+static inline CKPT_HD float ckpt_adagrad_update(float w, float g, float *h, float rate, float epsilon, float decay) {
+    const float g1 = g + decay * w;
+    *h = *h + g1 * g1;
+    return w - rate * (g1 / (sqrtf(*h) + epsilon));
+}
+
 typedef struct ckpt_adam_rate {
     float step_size;       /* lr / (1 - beta1^t) */
     float root_correction; /* 1 / sqrt(1 - beta2^t) */

@@ -44,6 +44,38 @@ static void momentum_body(const void *context, int64_t begin, int64_t end) {
 }
 
 CKPT_CPU_VECTOR
+static void nesterov_body(const void *context, int64_t begin, int64_t end) {
+    const update_call *c = context;
+    const update_kernel *k = c->kernel;
+    const float rate = c->learning_rate, decay = k->weight_decay, momentum = k->momentum;
+    const float *w = k->w, *g = k->g, *m = k->m;
+    float *new_w = k->new_w, *new_m = k->new_m;
+    CKPT_CPU_SIMD
+    for (int64_t i = begin; i < end; i++) {
+        float mi = m[i];
+        const float wi = ckpt_nesterov_update(w[i], g[i], &mi, rate, momentum, decay);
+        new_m[i] = mi;
+        new_w[i] = wi;
+    }
+}
+
+CKPT_CPU_VECTOR
+static void adagrad_body(const void *context, int64_t begin, int64_t end) {
+    const update_call *c = context;
+    const update_kernel *k = c->kernel;
+    const float rate = c->learning_rate, decay = k->weight_decay, epsilon = k->epsilon;
+    const float *w = k->w, *g = k->g, *m = k->m;
+    float *new_w = k->new_w, *new_m = k->new_m;
+    CKPT_CPU_SIMD
+    for (int64_t i = begin; i < end; i++) {
+        float mi = m[i];
+        const float wi = ckpt_adagrad_update(w[i], g[i], &mi, rate, epsilon, decay);
+        new_m[i] = mi;
+        new_w[i] = wi;
+    }
+}
+
+CKPT_CPU_VECTOR
 static void adam_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;
@@ -69,6 +101,16 @@ static void sgd_run(const void *self, const ckpt_scalars *scalars) {
 static void momentum_run(const void *self, const ckpt_scalars *scalars) {
     const update_call call = {.kernel = self, .learning_rate = scalars->learning_rate};
     ckpt_cpu_for(call.kernel->count, CKPT_CPU_GRAIN / 4, momentum_body, &call);
+}
+
+static void nesterov_run(const void *self, const ckpt_scalars *scalars) {
+    const update_call call = {.kernel = self, .learning_rate = scalars->learning_rate};
+    ckpt_cpu_for(call.kernel->count, CKPT_CPU_GRAIN / 4, nesterov_body, &call);
+}
+
+static void adagrad_run(const void *self, const ckpt_scalars *scalars) {
+    const update_call call = {.kernel = self, .learning_rate = scalars->learning_rate};
+    ckpt_cpu_for(call.kernel->count, CKPT_CPU_GRAIN / 4, adagrad_body, &call);
 }
 
 static void adam_run(const void *self, const ckpt_scalars *scalars) {
@@ -101,6 +143,14 @@ ckpt_status ckpt_cpu_sgd(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error 
 
 ckpt_status ckpt_cpu_momentum(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     return bind_update(bind, 1, false, momentum_run, launch, err);
+}
+
+ckpt_status ckpt_cpu_nesterov(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return bind_update(bind, 1, false, nesterov_run, launch, err);
+}
+
+ckpt_status ckpt_cpu_adagrad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return bind_update(bind, 1, false, adagrad_run, launch, err);
 }
 
 ckpt_status ckpt_cpu_adam(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

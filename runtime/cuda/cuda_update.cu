@@ -10,7 +10,7 @@ struct update_node {
     int64_t count;
     bool aligned;
     const ckpt_scalars *scalars;    /* in the slot */
-    const ckpt_adam_rate *rate;     /* likewise; NULL for SGD and momentum */
+    const ckpt_adam_rate *rate;     /* likewise; NULL where the op is not Adam's */
 };
 
 /* OP is an update op without its decoupling: that is in the rate. */
@@ -34,6 +34,10 @@ template <ckpt_op OP> __global__ static void update_kernel(update_node k, ckpt_p
                     w[u][i] = ckpt_sgd_update(w[u][i], g[u][i], learning_rate, k.weight_decay);
                 else if (OP == CKPT_OP_MOMENTUM)
                     w[u][i] = ckpt_momentum_update(w[u][i], g[u][i], &m[u][i], learning_rate, k.momentum, k.weight_decay);
+                else if (OP == CKPT_OP_NESTEROV)
+                    w[u][i] = ckpt_nesterov_update(w[u][i], g[u][i], &m[u][i], learning_rate, k.momentum, k.weight_decay);
+                else if (OP == CKPT_OP_ADAGRAD)
+                    w[u][i] = ckpt_adagrad_update(w[u][i], g[u][i], &m[u][i], learning_rate, k.epsilon, k.weight_decay);
                 else
                     w[u][i] = ckpt_adam_update(w[u][i], g[u][i], &m[u][i], &v[u][i], k.beta2, k.epsilon, &rate);
             }
@@ -94,6 +98,12 @@ extern "C" ckpt_status ckpt_cuda_sgd(const ckpt_bind *bind, ckpt_launch *launch,
 }
 extern "C" ckpt_status ckpt_cuda_momentum(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     return bind_update(bind, 1, 0, update_run<CKPT_OP_MOMENTUM>, launch, err);
+}
+extern "C" ckpt_status ckpt_cuda_nesterov(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return bind_update(bind, 1, 0, update_run<CKPT_OP_NESTEROV>, launch, err);
+}
+extern "C" ckpt_status ckpt_cuda_adagrad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
+    return bind_update(bind, 1, 0, update_run<CKPT_OP_ADAGRAD>, launch, err);
 }
 extern "C" ckpt_status ckpt_cuda_adam(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     return bind_update(bind, 2, 0, update_run<CKPT_OP_ADAM>, launch, err);

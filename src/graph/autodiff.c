@@ -28,7 +28,7 @@ const char *ckpt_optimizer_name(ckpt_optimizer optimizer) { return optimizers[op
 void ckpt_training_defaults(ckpt_training_options *options) {
     options->beta1 = 0.9f;
     options->beta2 = 0.999f;
-    options->epsilon = 1e-8f;
+    options->epsilon = options->optimizer == CKPT_OPTIMIZER_ADAGRAD ? 1e-10f : 1e-8f;
     options->momentum = 0.9f;
     options->weight_decay = options->optimizer == CKPT_OPTIMIZER_ADAMW ? 0.01f : 0;
 }

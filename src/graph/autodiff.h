@@ -18,7 +18,9 @@
     X(SGD, "sgd", SGD, 0)                                                                                    \
     X(MOMENTUM, "momentum", MOMENTUM, 1)                                                                     \
     X(ADAM, "adam", ADAM, 2)                                                                                 \
-    X(ADAMW, "adamw", ADAMW, 2)
+    X(ADAMW, "adamw", ADAMW, 2)                                                                              \
+    X(NESTEROV, "nesterov", NESTEROV, 1)                                                                     \
+    X(ADAGRAD, "adagrad", ADAGRAD, 1)
 typedef enum ckpt_optimizer {
 #define X(ID, name, op, states) CKPT_OPTIMIZER_##ID,
     CKPT_OPTIMIZER_LIST(X)
@@ -35,7 +37,7 @@ typedef struct ckpt_training_options {
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
 const char *ckpt_optimizer_name(ckpt_optimizer optimizer);
 
-/* PyTorch's defaults for the chosen optimizer: betas .9 and .999, epsilon 1e-8, momentum .9, decay .01 for AdamW. */
+/* PyTorch's defaults for the chosen optimizer: betas .9 and .999, epsilon 1e-8 (AdaGrad 1e-10), momentum .9, decay .01 for AdamW. */
 void ckpt_training_defaults(ckpt_training_options *options);
 
 /* Appends everything behind the loss. First removes forward nodes that the loss does not depend on. A graph

@@ -49,7 +49,7 @@
  *   the other gradients                       as tapes.def says
  *   PLACE         dpart [sum] -> dwhole       SLICE's gradient, added to the sum
  *   ZERO          -> t
- *   SGD  w g -> w      MOMENTUM  w g m -> w m      ADAM, ADAMW  w g m v -> w m v
+ *   SGD  w g -> w      MOMENTUM, NESTEROV, ADAGRAD  w g m -> w m      ADAM, ADAMW  w g m v -> w m v
  * CE and NLL targets are i32 class numbers, a negative one counts for nothing; BCE and MSE targets are f32.
  */
 #ifndef CKPT_OP_H

@@ -89,6 +89,8 @@ def make_losses(out):
 OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 2.0**-4}),
     "momentum": (torch.optim.SGD, {"lr": 2.0**-4, "momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"lr": 2.0**-4, "momentum": 0.9, "nesterov": True}),
+    "adagrad": (torch.optim.Adagrad, {"lr": 2.0**-4, "eps": 1e-10}),
     "adam": (torch.optim.Adam, {"lr": 2.0**-7, "betas": (0.9, 0.999), "eps": 1e-8}),
     "adamw": (torch.optim.AdamW, {"lr": 2.0**-7, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
 }

@@ -151,14 +151,14 @@ static void test_integer_edges(void **state) {
 /* PyTorch's definitions in double, over several steps whose state stays in place. */
 static void test_updates(void **state) {
     (void)state;
-    const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_ADAM, CKPT_OP_ADAMW};
-    for (int o = 0; o < 4; o++)
+    const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_ADAM, CKPT_OP_ADAMW, CKPT_OP_NESTEROV, CKPT_OP_ADAGRAD};
+    for (int o = 0; o < 6; o++)
         for (int s = 0; s < SIZES; s++) {
             rig r;
             rig_open(&r);
             const int64_t n = sizes[s];
             const ckpt_attr attr = {.update = {0.9f, 0.999f, 1e-8f, 0.05f, 0.8f}};
-            const int states = o == 0 ? 0 : o == 1 ? 1 : 2;
+            const int states = o == 0 ? 0 : o == 1 || o > 3 ? 1 : 2;
             int t[4] = {rig_random(&r, 1, &n, 1), rig_random(&r, 1, &n, 1), rig_tensor(&r, CKPT_F32, 1, &n, NULL),
                         rig_tensor(&r, CKPT_F32, 1, &n, NULL)};
             const int out[3] = {t[0], t[2], t[3]};
@@ -172,11 +172,13 @@ static void test_updates(void **state) {
                 const double lr = 0.01, decay = 0.05, c1 = 1 - pow(0.9, step + 1), c2 = 1 - pow(0.999, step + 1);
                 for (int64_t i = 0; i < n; i++) {
                     double g = (double)rig_floats(&r, t[1])[i];
-                    if (o < 3) g += decay * w[i];
+                    if (o != 3) g += decay * w[i];
                     if (o == 0) w[i] -= lr * g;
                     if (o == 1) w[i] -= lr * (m[i] = 0.8 * m[i] + g);
                     if (o == 3) w[i] *= 1 - lr * decay;
-                    if (o < 2) continue;
+                    if (o == 4) w[i] -= lr * (g + 0.8 * (m[i] = 0.8 * m[i] + g));
+                    if (o == 5) w[i] -= lr * g / (sqrt(m[i] += g * g) + 1e-8);
+                    if (o < 2 || o > 3) continue;
                     m[i] = 0.9 * m[i] + 0.1 * g;
                     v[i] = 0.999 * v[i] + 0.001 * g * g;
                     w[i] -= lr / c1 * m[i] / (sqrt(v[i]) / sqrt(c2) + 1e-8);

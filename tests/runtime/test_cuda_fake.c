@@ -443,17 +443,17 @@ static void test_losses(void **state) {
 
 static void test_updates(void **state) {
     (void)state;
-    const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_ADAM, CKPT_OP_ADAMW};
+    const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_NESTEROV, CKPT_OP_ADAGRAD, CKPT_OP_ADAM, CKPT_OP_ADAMW};
     const int64_t count = 5003;
-    for (int o = 0; o < 4; o++) {
+    for (int o = 0; o < 6; o++) {
         node_case c;
-        const int states = o < 2 ? o : 2;
+        const int states = o == 0 ? 0 : o < 4 ? 1 : 2;
         case_open(&c, ops[o]);
         c.node.attr.update.beta1 = 0.9f, c.node.attr.update.beta2 = 0.999f, c.node.attr.update.epsilon = 1e-8f;
         c.node.attr.update.weight_decay = 0.01f, c.node.attr.update.momentum = 0.9f;
         for (int i = 0; i < 2 + states; i++) add_in(&c, CKPT_F32, 1, &count, 1);
-        for (int64_t i = 0; states == 2 && i < count; i++) {
-            float *v = &((float *)c.value[c.node.in[3]])[i];
+        for (int64_t i = 0; o > 2 && i < count; i++) { /* sums of squares */
+            float *v = &((float *)c.value[c.node.in[1 + states]])[i];
             *v = *v < 0 ? -*v : *v;
         }
         for (int i = 0; i < 1 + states; i++) add_out(&c, CKPT_F32, 1, &count);

@@ -25,7 +25,7 @@ static void (*const kernels[CKPT_OP_COUNT])(const ckpt_bind *, const ckpt_scalar
     K(RMSNORM_DX, layernorm_dx), K(RMSNORM_DP, layernorm_dp), K(PAIR_GRAD, pair_grad), K(CLASS_LOSS_GRAD, class_loss_grad),
     K(SOFTMAX_GRAD, softmax_grad), K(LOGSOFTMAX_GRAD, softmax_grad), K(BATCHNORM_DX, batchnorm_dx),
     K(BATCHNORM_DP, batchnorm_dp), K(GROUPNORM_DX, groupnorm_dx), K(GROUPNORM_DP, groupnorm_dp), K(ZERO, zero), K(SGD, update),
-    K(MOMENTUM, update), K(ADAM, update), K(ADAMW, update),
+    K(MOMENTUM, update), K(NESTEROV, update), K(ADAGRAD, update), K(ADAM, update), K(ADAMW, update),
 };
 #undef K
 

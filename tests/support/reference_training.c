@@ -95,6 +95,12 @@ void ckpt_reference_run_update(const ckpt_bind *b, const ckpt_scalars *s) {
         } else if (b->node->op == CKPT_OP_MOMENTUM) {
             m[i] = (float)((double)a->update.momentum * (double)m[i] + gi);
             wi -= lr * (double)m[i];
+        } else if (b->node->op == CKPT_OP_NESTEROV) {
+            m[i] = (float)((double)a->update.momentum * (double)m[i] + gi);
+            wi -= lr * (gi + (double)a->update.momentum * (double)m[i]);
+        } else if (b->node->op == CKPT_OP_ADAGRAD) {
+            m[i] = (float)((double)m[i] + gi * gi);
+            wi -= lr * gi / (sqrt((double)m[i]) + (double)a->update.epsilon);
         } else {
             m[i] = (float)(b1 * (double)m[i] + (1 - b1) * gi);
             v[i] = (float)(b2 * (double)v[i] + (1 - b2) * gi * gi);
