@@ -96,6 +96,24 @@ static void test_a_finished_run_does_nothing_more(void **state) {
     json_decref(first), json_decref(again), free(bytes), free(bytes_again);
 }
 
+/* Running statistics are of the run's state too: the saved files, which hold them, are equal byte for byte. */
+static void test_running_statistics_go_on(void **state) {
+    (void)state;
+#define NORM "@/tests/golden/training/batchnorm_sgd/model.onnx --threads 1 --batch 16 "
+    size_t size[3];
+    char *bytes[3];
+    unlink("norm.state");
+    json_decref(train(NORM "--steps 6 --save whole.onnx", ""));
+    json_decref(train(NORM "--steps 4 --save part.onnx", "--state norm.state"));
+    json_decref(train(NORM "--steps 6 --save rest.onnx", "--state norm.state"));
+    const char *const names[] = {"whole.onnx", "rest.onnx", "part.onnx"};
+    for (int i = 0; i < 3; i++) bytes[i] = slurp(names[i], &size[i]);
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(bytes[0], bytes[1], size[0]);
+    assert_true(size[0] != size[2] || memcmp(bytes[0], bytes[2], size[0]) != 0);
+    for (int i = 0; i < 3; i++) free(bytes[i]);
+}
+
 static void refused(const char *words, const char *says) {
     program_run run = run_program("train", "%s", words);
     if (run.status != 2 || !strstr(run.err, says) || strchr(run.err, '\n') != run.err + strlen(run.err) - 1)
@@ -266,6 +284,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_continued_run_is_the_same_run),
         cmocka_unit_test(test_a_finished_run_does_nothing_more),
+        cmocka_unit_test(test_running_statistics_go_on),
         cmocka_unit_test(test_another_run_is_refused),
         cmocka_unit_test(test_damaged_files_are_refused),
         cmocka_unit_test(test_the_log_goes_on),
