@@ -13,12 +13,13 @@ enum { MOST_WORK = 50000000 }; /* backward nodes times items */
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
 typedef struct item {
-    uint64_t bytes, flops;
+    uint64_t bytes, cost;
     int node, last; /* last: the last backward node that reads it */
 } item;
 
 typedef struct bound {
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment_bytes;
     int *last;     /* by tensor: last backward node that reads it, or -1 */
     int *consumer; /* by tensor: the one forward node that reads it; -1: none; -2: several */
@@ -51,7 +52,7 @@ static void find_items(bound *b) {
     const ckpt_graph *g = b->graph;
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
-        item own = {.flops = ckpt_node_cost(g, n).flops, .node = n, .last = -1};
+        item own = {.cost = b->costs->node[n], .node = n, .last = -1};
         uint64_t smallest = UINT64_MAX;
         int consumer = -1, used = 0;
         b->item_of[n] = -1;
@@ -73,7 +74,7 @@ static void find_items(bound *b) {
         } else if (used == 1 && consumer >= 0 && b->item_of[consumer] >= 0) {
             item *with = &b->item[b->item_of[consumer]];
             b->item_of[n] = b->item_of[consumer];
-            with->flops += own.flops;
+            with->cost += own.cost;
             if (smallest < with->bytes) with->bytes = smallest;
         }
     }
@@ -81,8 +82,8 @@ static void find_items(bound *b) {
 
 static int by_rate(const void *a, const void *b) {
     const item *x = a, *y = b;
-    unsigned __int128 left = (unsigned __int128)x->flops * y->bytes;
-    unsigned __int128 right = (unsigned __int128)y->flops * x->bytes;
+    unsigned __int128 left = (unsigned __int128)x->cost * y->bytes;
+    unsigned __int128 right = (unsigned __int128)y->cost * x->bytes;
     if (left != right) return left > right ? -1 : 1;
     return x->node - y->node;
 }
@@ -115,18 +116,18 @@ static uint64_t bytes_at(const bound *b, int n, uint64_t gradients) {
 }
 
 static uint64_t left_over(const bound *b, int n, uint64_t room) {
-    uint64_t flops = 0;
+    uint64_t cost = 0;
     for (int i = 0; i < b->count; i++) {
         const item *x = &b->item[i];
         if (x->last <= n || reads(b->graph, n, x->node)) continue;
-        uint64_t part = x->flops;
-        if (x->bytes > room) part = (uint64_t)((unsigned __int128)x->flops * room / x->bytes);
-        if (x->bytes > room && room > 0 && part < x->flops)
-            part++; /* never claim a fraction of a flop more */
+        uint64_t part = x->cost;
+        if (x->bytes > room) part = (uint64_t)((unsigned __int128)x->cost * room / x->bytes);
+        if (x->bytes > room && room > 0 && part < x->cost)
+            part++; /* never claim a fraction more */
         room -= x->bytes > room ? room : x->bytes;
-        flops += x->flops - part;
+        cost += x->cost - part;
     }
-    return flops;
+    return cost;
 }
 
 /* The most over the backward nodes. In large graphs only some of them are looked at, which bounds no better but just as
@@ -140,8 +141,8 @@ static uint64_t largest(const bound *b, uint64_t step_bytes) {
         const ckpt_node *node = &g->node[n];
         if ((n - g->forward_count) % apart == 0) {
             const uint64_t taken = bytes_at(b, n, live);
-            const uint64_t flops = left_over(b, n, step_bytes > taken ? step_bytes - taken : 0);
-            if (flops > most) most = flops;
+            const uint64_t cost = left_over(b, n, step_bytes > taken ? step_bytes - taken : 0);
+            if (cost > most) most = cost;
         }
         for (int i = 0; i < node->out_count; i++)
             if (ckpt_tensor_is_step(g, node->out[i]) && b->last[node->out[i]] > n)
@@ -158,10 +159,11 @@ static uint64_t largest(const bound *b, uint64_t step_bytes) {
     return most;
 }
 
-ckpt_status ckpt_graph_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
-                             uint64_t *recompute_flops, ckpt_error *err) {
+ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
+                             uint64_t *recompute_cost, ckpt_error *err) {
     ckpt_pool scratch = {0};
     bound b = {.graph = graph,
+               .costs = costs,
                .alignment_bytes = alignment_bytes,
                .last = ckpt_pool_array(&scratch, graph->tensor_count, int),
                .consumer = ckpt_pool_array(&scratch, graph->tensor_count, int),
@@ -174,7 +176,7 @@ ckpt_status ckpt_graph_bound(const ckpt_graph *graph, uint64_t alignment_bytes, 
         find_reads(&b);
         find_items(&b);
         qsort(b.item, (size_t)b.count, sizeof *b.item, by_rate);
-        *recompute_flops = largest(&b, step_bytes);
+        *recompute_cost = largest(&b, step_bytes);
     }
     ckpt_pool_free(&scratch);
     return status;

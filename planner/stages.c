@@ -216,7 +216,7 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
         stages->nodes[k].out = c->passes[k];
         if (stages->nodes[k].backward < 0) stages->nodes[k].backward = stages->nodes[k].backward_end = 0;
         CKPT_TRY(ckpt_stage_measure(stages, k, &stage[k], err));
-        stages->forward_flops += stage[k].forward_cost;
+        stages->forward_cost += stage[k].forward_cost;
         int kind = 0;
         while (kind < kinds && !equal_stages(&stage[first_of_kind[kind]], &stage[k])) kind++;
         if (kind == kinds) first_of_kind[kinds++] = k;
@@ -225,9 +225,9 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
     return CKPT_OK;
 }
 
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, uint64_t alignment_bytes, ckpt_stages *stages,
-                             ckpt_error *err) {
-    *stages = (ckpt_stages){.graph = graph, .alignment_bytes = alignment_bytes};
+ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                             ckpt_stages *stages, ckpt_error *err) {
+    *stages = (ckpt_stages){.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
     ckpt_pool scratch = {0};
     cutting c = {.graph = graph};
     ckpt_status status = cut(&c, &scratch) ? fill_stages(stages, &c, &scratch, err) : out_of_memory(err);

@@ -100,6 +100,7 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, ckpt
     ckpt_status status = check_dims(o, &job->model, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
     if (status == CKPT_OK && !job->forward_only) status = in_file(o, make_graphs(o, job, err), err);
+    if (status == CKPT_OK) status = ckpt_costs_flops(&job->model.graph, &job->cost_pool, &job->costs, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;
 }
@@ -108,6 +109,7 @@ ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options 
                                    ckpt_plan **plan, ckpt_error *err) {
     ckpt_plan_options options = *strategy;
     options.eval = evaluation_of(job);
+    options.costs = &job->costs;
     return ckpt_plan_make(&job->model.graph, &options, traits, NULL, plan, err);
 }
 
@@ -149,6 +151,7 @@ ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan) {
         const ckpt_node *node = &job->model.graph.node[plan->step[i].node];
         const uint64_t times = node->when == CKPT_ALWAYS ? (uint64_t)job->parts : 1;
         const uint64_t flops = times * ckpt_node_cost(&job->model.graph, plan->step[i].node).flops;
+        *(plan->step[i].recompute ? &sum.recompute_cost : &sum.step_cost) += times * plan->costs.node[plan->step[i].node];
         if (plan->step[i].recompute) {
             sum.recompute_flops += flops;
             sum.recomputed_nodes += (int)times;
@@ -167,9 +170,13 @@ double ckpt_compute_recompute_fraction(const ckpt_plan_compute *c) {
     return share((double)c->recompute_flops, (double)c->forward_flops + (double)c->backward_flops);
 }
 
-double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_flops) {
-    const double least = (double)c->forward_flops + (double)c->backward_flops + (double)lower_bound_flops;
-    return share((double)c->recompute_flops - (double)lower_bound_flops, least);
+double ckpt_compute_cost_fraction(const ckpt_plan_compute *c) {
+    return share((double)c->recompute_cost, (double)c->step_cost);
+}
+
+double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
+    const double least = (double)c->step_cost + (double)lower_bound_cost;
+    return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
@@ -195,6 +202,7 @@ int64_t ckpt_job_parameter_count(const ckpt_job *job) {
 }
 
 void ckpt_job_free(ckpt_job *job) {
+    ckpt_pool_free(&job->cost_pool);
     ckpt_graph_free(&job->evaluation);
     ckpt_model_free(&job->model);
     *job = (ckpt_job){0};

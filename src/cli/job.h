@@ -21,6 +21,8 @@ typedef struct ckpt_job {
     ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
     int64_t batch;         /* samples of a step: `parts` times model.graph.batch */
     int64_t parts;         /* micro-batches of a step */
+    ckpt_pool cost_pool;
+    ckpt_costs costs;      /* what plans minimize */
 } ckpt_job;
 
 /* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs. Errors
@@ -42,10 +44,11 @@ ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options 
 /* What a whole step computes: plan->compute is for one micro-batch. */
 ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
 
-/* Recomputed share of the work of a step without recomputation; and by how much the step is longer than with
- * the least recomputation that is not excluded. */
+/* Recomputed share of the FLOPs, and of the cost, of a step without recomputation; and by how much the step costs more
+ * than with the least recomputation that is not excluded. */
 double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
-double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_flops);
+double ckpt_compute_cost_fraction(const ckpt_plan_compute *compute);
+double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_cost);
 
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);

@@ -75,7 +75,7 @@ static ckpt_status prove_refusal(search *s, ckpt_error *err) {
     if (!a->refused) return CKPT_OK;
     CKPT_TRY(load(s, a->refused, &job, err));
     const ckpt_plan_options options = {
-        .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation};
+        .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation, .costs = &job.costs};
     ckpt_error refusal;
     const ckpt_status status =
         ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum_bytes, &plan, &refusal);

@@ -31,15 +31,17 @@ static json_t *memory_json(const ckpt_plan_report *r) {
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {
-    return json_pack("{s:o, s:o, s:o, s:f}", "forward_flops", bytes_of(c->forward_flops), "backward_flops",
+    return json_pack("{s:o, s:o, s:o, s:f, s:o, s:o}", "forward_flops", bytes_of(c->forward_flops), "backward_flops",
                      bytes_of(c->backward_flops), "recompute_flops", bytes_of(c->recompute_flops), "recompute_fraction",
-                     ckpt_compute_recompute_fraction(c));
+                     ckpt_compute_recompute_fraction(c), "step_cost", bytes_of(c->step_cost), "recompute_cost",
+                     bytes_of(c->recompute_cost));
 }
 
 static json_t *optimality_json(const ckpt_plan_report *r, const ckpt_plan_compute *c) {
-    const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->job->parts;
-    return json_pack("{s:b, s:o, s:f}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops", bytes_of(bound),
-                     "gap", ckpt_compute_gap(c, bound));
+    const uint64_t parts = (uint64_t)r->job->parts, bound = r->plan->bound.lower_bound_cost * parts;
+    return json_pack("{s:b, s:o, s:o, s:f}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
+                     bytes_of(r->plan->bound.lower_bound_flops * parts), "lower_bound_recompute_cost", bytes_of(bound), "gap",
+                     ckpt_compute_gap(c, bound));
 }
 
 static json_t *layers_json(const ckpt_plan_report *r) {

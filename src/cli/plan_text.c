@@ -9,8 +9,8 @@
 ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err) {
     report->store_all_bytes = report->minimum_bytes = report->plan ? report->plan->memory.total : 0;
     if (report->job->forward_only) return CKPT_OK;
-    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, report->traits,
-                              &report->store_all_bytes, &report->minimum_bytes, err);
+    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, &report->job->costs,
+                              report->traits, &report->store_all_bytes, &report->minimum_bytes, err);
 }
 
 const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
@@ -69,7 +69,7 @@ static void print_memory(const ckpt_plan_report *r) {
 
 static void print_compute(const ckpt_plan_report *r) {
     const ckpt_plan_compute c = ckpt_job_compute(r->job, r->plan);
-    const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->job->parts;
+    const uint64_t bound = r->plan->bound.lower_bound_cost * (uint64_t)r->job->parts;
     char text[CKPT_NUMBER_TEXT];
     printf("\nCompute\n  forward    %14s\n", ckpt_console_flops(c.forward_flops, text));
     if (r->job->forward_only) return;

@@ -79,6 +79,17 @@ static void finish(ckpt_graph *g, const ckpt_view *x, ckpt_optimizer optimizer, 
     if (ckpt_autodiff_run(g, &training, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
 }
 
+static ckpt_pool flops_pool;
+static ckpt_costs flops;
+
+/* Good until the next call. */
+static const ckpt_costs *flops_of(const ckpt_graph *g) {
+    ckpt_pool_free(&flops_pool);
+    flops_pool = (ckpt_pool){0};
+    assert_int_equal(ckpt_costs_flops(g, &flops_pool, &flops, &g_err), CKPT_OK);
+    return &flops;
+}
+
 static uint64_t peak_of(const ckpt_graph *g, const ckpt_schedule *schedule, uint64_t *recomputed) {
     ckpt_pool pool = {0};
     ckpt_liveness live;
@@ -114,8 +125,8 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
         *peak = peak_of(g, &schedule, &recomputed);
         assert_true(*peak <= solution->needed_bytes);
         assert_true(solution->needed_bytes <= budget);
-        assert_int_equal(recomputed, solution->recompute_flops);
-        assert_true(solution->bound.lower_bound_flops <= solution->recompute_flops);
+        assert_int_equal(recomputed, solution->recompute_cost);
+        assert_true(solution->bound.lower_bound_cost <= solution->recompute_cost);
     } else {
         assert_int_equal(status, CKPT_INFEASIBLE);
     }
@@ -126,8 +137,8 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
 static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
-    if (ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
-    assert_int_equal(ckpt_stages_find(g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    if (ckpt_chain_strategy_open(g, flops_of(g), ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
+    assert_int_equal(ckpt_stages_find(g, flops_of(g), ALIGNMENT, &stages, &g_err), CKPT_OK);
     ckpt_schedule all = {.count = g->node_count, .node = malloc(sizeof(int) * (size_t)g->node_count)};
     for (int n = 0; n < g->node_count; n++) all.node[n] = n;
     uint64_t zero, most = peak_of(g, &all, &zero), least = ckpt_chain_strategy_minimum(chain);
@@ -143,15 +154,15 @@ static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
         assert_int_equal(status == CKPT_OK, m >= least);
         if (exhaustive) sum->wrong += (truth != CKPT_CHAIN_NEVER) != (status == CKPT_OK);
         if (status != CKPT_OK) continue;
-        assert_true(solution.recompute_flops <= before && solution.needed_bytes >= need_before);
-        before = solution.recompute_flops;
+        assert_true(solution.recompute_cost <= before && solution.needed_bytes >= need_before);
+        before = solution.recompute_cost;
         need_before = solution.needed_bytes;
         sum->answers++;
         sum->exact_need += peak == solution.needed_bytes;
         if (!exhaustive) continue;
-        uint64_t ours = solution.recompute_flops + stages.forward_flops;
+        uint64_t ours = solution.recompute_cost + stages.forward_cost;
         assert_true(ours >= truth);
-        assert_true(solution.bound.lower_bound_flops + stages.forward_flops <= truth);
+        assert_true(solution.bound.lower_bound_cost + stages.forward_cost <= truth);
         sum->feasible++;
         sum->equal += ours == truth;
     }
@@ -252,8 +263,8 @@ static void random_series_parallel(ckpt_graph *g) {
  * says of them is never more. */
 static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) {
     ckpt_chain_strategy *chain, *tables;
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, false, &chain, &g_err), CKPT_OK);
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &tables, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, flops_of(g), ALIGNMENT, false, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, flops_of(g), ALIGNMENT, true, &tables, &g_err), CKPT_OK);
     const uint64_t least = ckpt_chain_strategy_minimum(chain);
     assert_true(least <= ckpt_chain_strategy_minimum(tables));
     uint64_t truth = UINT64_MAX, before = UINT64_MAX;
@@ -265,18 +276,18 @@ static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) 
         assert_int_equal(status, m < least ? CKPT_INFEASIBLE : CKPT_OK);
         assert_int_equal(truth == UINT64_MAX, m < least);
         if (m < least) continue;
-        assert_int_equal(solution.recompute_flops, truth);
-        assert_true(solution.bound.proved && solution.bound.lower_bound_flops == truth);
+        assert_int_equal(solution.recompute_cost, truth);
+        assert_true(solution.bound.proved && solution.bound.lower_bound_cost == truth);
         assert_int_equal(peak, solution.needed_bytes);
         if (truth < before) assert_int_equal(peak, m);
-        assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m, &bound, &g_err), CKPT_OK);
+        assert_int_equal(ckpt_graph_bound(g, flops_of(g), ALIGNMENT, m, &bound, &g_err), CKPT_OK);
         assert_true(bound <= truth);
         if (truth < before && before != UINT64_MAX)
             assert_int_equal(ckpt_chain_strategy_next(chain, m - ALIGNMENT), m);
         before = truth;
         ++*budgets;
         if (m < ckpt_chain_strategy_minimum(tables) ||
-            (answer(g, tables, m, &staged, &peak) == CKPT_OK && staged.recompute_flops > truth))
+            (answer(g, tables, m, &staged, &peak) == CKPT_OK && staged.recompute_cost > truth))
             ++*below_stages;
     }
     assert_int_equal(ckpt_chain_strategy_next(chain, UINT64_MAX - 1), UINT64_MAX);
@@ -338,7 +349,7 @@ static void test_shared_weight(void **state) {
     finish(&g, &x, CKPT_OPTIMIZER_ADAM, false);
     compare(&g, false, &sum);
     ckpt_stages stages;
-    assert_int_equal(ckpt_stages_find(&g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_stages_find(&g, flops_of(&g), ALIGNMENT, &stages, &g_err), CKPT_OK);
     assert_true(stages.chain.stage_count > 8);
     ckpt_stages_free(&stages);
     ckpt_graph_free(&g);
@@ -373,7 +384,7 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     agreement sum = {0};
     ckpt_chain_strategy *chain;
     double start = seconds();
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, flops_of(g), ALIGNMENT, true, &chain, &g_err), CKPT_OK);
     double opened = seconds();
     uint64_t least = ckpt_chain_strategy_minimum(chain);
     ckpt_chain_solution solution;
@@ -382,8 +393,8 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     assert_int_equal(ckpt_chain_strategy_solve(chain, 2 * least, &pool, &schedule, &solution, &g_err),
                      CKPT_OK);
     printf("%s: open %.1f ms, solve %.1f ms; at twice the minimum: recomputed %.3g, bound %.3g\n", what,
-           1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_flops,
-           (double)solution.bound.lower_bound_flops);
+           1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_cost,
+           (double)solution.bound.lower_bound_cost);
     ckpt_pool_free(&pool);
     ckpt_chain_strategy_close(chain);
     compare(g, false, &sum);
