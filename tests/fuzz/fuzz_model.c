@@ -135,9 +135,7 @@ static void plan_and_run(ckpt_model *model, unsigned strategy, ckpt_training_opt
     ckpt_training_defaults(&training);
     if (ckpt_autodiff_run(g, &training, &err) == CKPT_OK) {
         const ckpt_status status = ckpt_plan_make(g, &options, traits, NULL, &plan, &err);
-        /* The checker refuses none of our own plans, but for one case that is known: a weight that two products share, where
-         * the loss reaches the first only through integers or booleans, is updated before `min` runs the first again. */
-        FUZZ_EXPECT(status != CKPT_FAILED || strstr(err.message, "after it is updated"));
+        FUZZ_EXPECT(status != CKPT_FAILED); /* the checker refuses none of our own plans */
         char hash[65], plain_hash[65];
         if (status == CKPT_OK && fuzz_step(g, &evaluation, plan, hash) &&
             ckpt_plan_make(g, &none, traits, NULL, &plain, &err) == CKPT_OK) {
