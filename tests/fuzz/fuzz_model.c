@@ -156,8 +156,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     write_file(at("in/m.onnx"), bytes + HEADER, size - HEADER);
     const ckpt_dim_binding dim = {.name = "N", .value = 3};
     const ckpt_model_options options = {.batch = bytes[0] & 3, .loss_auto = bytes[0] & 4, .loss = CKPT_LOSS_MSE,
-                                        .as_written = (bytes[0] & 0xf8) == 0xf8, .dim_count = 1, .dim = &dim};
-    const ckpt_training_options training = {.optimizer = (ckpt_optimizer)(bytes[0] >> 3 & 3), .accumulate = bytes[0] & 32};
+                                        .as_written = (bytes[0] & 0xf8) == 0xf8, .dim_count = 1, .dim = &dim,
+                                        .dropout = bytes[0] & 128 ? 0.5f : 0, .untie = (ckpt_untie)((bytes[1] >> 6) % 3)};
+    const ckpt_training_options training = {
+        .optimizer = (ckpt_optimizer)(((bytes[0] >> 3 & 3) | (bytes[0] >> 4 & 4)) % CKPT_OPTIMIZER_COUNT), .accumulate = bytes[0] & 32};
     if (bytes[1] & 7) read_tensors(at("in/m.onnx"));
     if (ckpt_model_load(at("in/m.onnx"), &options, &model, &err) != CKPT_OK) return 0;
     if (bytes[3] & 128) save(&model);
