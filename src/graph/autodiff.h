@@ -55,7 +55,8 @@ typedef struct ckpt_autodiff {
     const ckpt_training_options *options;
     int *gradient; /* tensor -> gradient tensor so far, or -1 */
     bool *wanted;  /* tensor -> whether the loss's gradient flows through it to a parameter */
-    int *pending;  /* parameter -> contributions still to come */
+    bool *reached; /* tensor -> wanted, and the loss depends on it by way of nodes with a gradient */
+    int *first_reader; /* tensor -> the first forward node that reads it */
     int layer;     /* of the forward node at work */
     const char *name;
 } ckpt_autodiff;
