@@ -141,7 +141,7 @@ __device__ static inline float ckpt_group_sum(const float *x, int64_t n) {
     return ckpt_group_fold(lane);
 }
 
-/* ckpt_row_moments, ckpt_row_max and ckpt_row_exp_sum of a group. */
+/* ckpt_row_moments, ckpt_row_rms, ckpt_row_max and ckpt_row_exp_sum of a group. */
 __device__ static inline ckpt_moments ckpt_group_moments(const float *x, int64_t n, float epsilon) {
     ckpt_moments m = {ckpt_group_sum(x, n) / (float)n, 0, 0};
     float first = 0, second = 0;
@@ -151,6 +151,15 @@ __device__ static inline ckpt_moments ckpt_group_moments(const float *x, int64_t
 #pragma unroll 8
     for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) second += ckpt_deviation(x[j], m) * ckpt_deviation(x[j], m);
     m.inv_std = 1.0f / sqrtf(ckpt_group_fold(second) / (float)n + epsilon);
+    return m;
+}
+
+__device__ static inline ckpt_moments ckpt_group_rms(const float *x, int64_t n, float epsilon) {
+    ckpt_moments m = {0, 0, 0};
+    float square = 0;
+#pragma unroll 8
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) square += x[j] * x[j];
+    m.inv_std = 1.0f / sqrtf(ckpt_group_fold(square) / (float)n + epsilon);
     return m;
 }
 
@@ -174,6 +183,40 @@ __device__ static inline double ckpt_group_sum_run(const float *x, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i += block) sum += (double)ckpt_group_sum(x + i, n - i < block ? n - i : block);
     return sum;
+}
+
+/* Sums down columns: threadIdx.x is a column, threadIdx.y a band of rows; a thread adds up its band, and the bands of a
+ * block are added in order. A block is as narrow as it takes to give every multiprocessor one, but not narrower than the
+ * 32 bytes that memory is read in. */
+
+enum { CKPT_COLUMN_THREADS = 512, CKPT_COLUMN_BLOCKS = 128 };
+
+static inline dim3 ckpt_column_block(int64_t cols, int64_t bands) {
+    unsigned x = 32;
+    while (x > 8 && (cols + x - 1) / x < CKPT_COLUMN_BLOCKS) x /= 2;
+    const int64_t most = CKPT_COLUMN_THREADS / x;
+    return dim3(x, bands < 1 ? 1u : (unsigned)(bands < most ? bands : most), 1);
+}
+
+/* Two sums at once: add(first, end, &a, &b) adds the rows [first, end) of the thread's column; rows without elements are
+ * no business of it, columns are. Every thread gets its column's sums. All threads of the block must come. */
+template <int BAND, typename ADD> __device__ static inline void ckpt_column_sums(int64_t rows, const ADD &add, double sum[2]) {
+    __shared__ double part[2][CKPT_COLUMN_THREADS];
+    const unsigned own = threadIdx.y * blockDim.x + threadIdx.x;
+    sum[0] = sum[1] = 0;
+    for (int64_t base = 0; base < rows; base += (int64_t)blockDim.y * BAND) {
+        const int64_t first = base + (int64_t)threadIdx.y * BAND, end = first + BAND < rows ? first + BAND : rows;
+        double a = 0, b = 0;
+        if (first < end) add(first, end, &a, &b);
+        part[0][own] = a;
+        part[1][own] = b;
+        __syncthreads();
+        for (unsigned g = 0; g < blockDim.y && base + (int64_t)g * BAND < rows; g++) {
+            sum[0] += part[0][g * blockDim.x + threadIdx.x];
+            sum[1] += part[1][g * blockDim.x + threadIdx.x];
+        }
+        __syncthreads();
+    }
 }
 
 /* Draws */

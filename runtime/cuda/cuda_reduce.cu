@@ -15,9 +15,9 @@ struct reduce_node {
     int64_t count;             /* elements of the larger side */
 };
 
-/* Columns: threadIdx.x is a column, threadIdx.y a group of rows; the groups of a block are added in order. */
+/* Columns: a group of rows a thread (ckpt_column_block). */
 
-enum { GROUP = 64, COLUMNS = 32, MOST_GROUPS = 16 };
+enum { GROUP = 64 };
 
 __device__ static inline float sum_group(const float *x, int64_t rows, int64_t step) {
     float part = 0;
@@ -41,8 +41,8 @@ __global__ static void column_kernel(reduce_node k) {
 }
 
 __global__ static void columns_kernel(reduce_node k) {
-    __shared__ float part[MOST_GROUPS][COLUMNS];
-    const int64_t col = (int64_t)blockIdx.x * COLUMNS + threadIdx.x;
+    __shared__ float part[CKPT_COLUMN_THREADS];
+    const int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     for (int64_t o = blockIdx.y; o < k.outer; o += gridDim.y) {
         const float *x = k.x + o * k.rows * k.cols + col;
         float total = 0;
@@ -50,10 +50,10 @@ __global__ static void columns_kernel(reduce_node k) {
             const int64_t first = base + (int64_t)threadIdx.y * GROUP, left = k.rows - first;
             float sum = 0;
             if (col < k.cols && left > 0) sum = sum_group(x + first * k.cols, left < GROUP ? left : (int64_t)GROUP, k.cols);
-            part[threadIdx.y][threadIdx.x] = sum;
+            part[threadIdx.y * blockDim.x + threadIdx.x] = sum;
             __syncthreads();
             for (unsigned g = 0; threadIdx.y == 0 && g < blockDim.y && base + (int64_t)g * GROUP < k.rows; g++)
-                total += part[g][threadIdx.x];
+                total += part[g * blockDim.x + threadIdx.x];
             __syncthreads();
         }
         if (threadIdx.y == 0 && col < k.cols) k.y[o * k.cols + col] = k.geometry.alpha * total;
@@ -70,8 +70,8 @@ static void columns_run(const void *self, const ckpt_scalars *scalars) {
                              k->context->stream, *k);
         return;
     }
-    const dim3 grid((unsigned)((k->cols + COLUMNS - 1) / COLUMNS), (unsigned)(k->outer < 65535 ? k->outer : 65535));
-    const dim3 block(COLUMNS, groups < MOST_GROUPS ? (unsigned)groups : (unsigned)MOST_GROUPS);
+    const dim3 block = ckpt_column_block(k->cols, groups);
+    const dim3 grid((unsigned)((k->cols + block.x - 1) / block.x), (unsigned)(k->outer < 65535 ? k->outer : 65535));
     ckpt_cuda_start(columns_kernel, grid, block, k->context->stream, *k);
 }
 
