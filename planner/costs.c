@@ -1,5 +1,6 @@
 #include "planner/costs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "graph/op.h"
@@ -29,4 +30,14 @@ ckpt_status ckpt_costs_copy(const ckpt_costs *from, ckpt_pool *pool, ckpt_costs 
 const char *ckpt_cost_unit_name(ckpt_cost_unit unit) {
     static const char *const names[] = {"flops", "ns"};
     return (size_t)unit < sizeof names / sizeof *names ? names[unit] : NULL;
+}
+
+char *ckpt_cost_text(ckpt_cost_unit unit, uint64_t cost, char text[CKPT_COST_TEXT]) {
+    static const char *const units[2][7] = {{"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"}, {"ns", "us", "ms", "s"}};
+    const char *const *name = units[unit == CKPT_COST_NS];
+    double value = (double)cost;
+    int at = 0;
+    for (; value >= 1000 && name[at + 1]; at++) value /= 1000;
+    snprintf(text, CKPT_COST_TEXT, at ? "%.2f %s" : "%.0f %s", value, name[at]);
+    return text;
 }

@@ -55,10 +55,8 @@ double ckpt_report_unit(double bytes, const char **name);
 /* Share of a step's cost without recomputation. */
 double ckpt_report_share(const ckpt_report *report, uint64_t cost);
 
-/* "1,234,567"; "1.23 GFLOP"; a cost in either unit, as "1.23 GFLOP" or "1.23 ms". Return `text`. */
+/* "1,234,567". Returns `text`. */
 enum { CKPT_REPORT_TEXT = 32 };
 char *ckpt_report_count(uint64_t value, char text[CKPT_REPORT_TEXT]);
-char *ckpt_report_flops(uint64_t flops, char text[CKPT_REPORT_TEXT]);
-char *ckpt_report_cost(const ckpt_report *report, uint64_t cost, char text[CKPT_REPORT_TEXT]);
 
 #endif

@@ -102,21 +102,3 @@ char *ckpt_report_count(uint64_t value, char text[CKPT_REPORT_TEXT]) {
     return text;
 }
 
-char *ckpt_report_flops(uint64_t flops, char text[CKPT_REPORT_TEXT]) {
-    static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
-    double value = (double)flops;
-    size_t unit = 0;
-    while (value >= 1000 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
-    snprintf(text, CKPT_REPORT_TEXT, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}
-
-char *ckpt_report_cost(const ckpt_report *r, uint64_t cost, char text[CKPT_REPORT_TEXT]) {
-    static const char *const units[] = {"ns", "us", "ms", "s"};
-    if (r->unit == CKPT_COST_FLOPS) return ckpt_report_flops(cost, text);
-    double value = (double)cost;
-    size_t unit = 0;
-    while (value >= 1000 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
-    snprintf(text, CKPT_REPORT_TEXT, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}

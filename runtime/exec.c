@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/sha256.h"
 
@@ -192,6 +193,24 @@ ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool f
     const int place = first + 2 * last;
     return exec->backend->run(exec->device, exec->training.launch[scalars->input_buffer][place],
                               exec->training.count[place], scalars, err);
+}
+
+ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, double *seconds,
+                                  ckpt_error *err) {
+    const bound_plan *bound = &exec->training;
+    const int place = first + 2 * last;
+    double result[2];
+    for (int s = 0; s < bound->plan->step_count; s++) seconds[s] = 0;
+    for (int i = 0; i < bound->count[place]; i++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        CKPT_TRY(exec->backend->run(exec->device, &bound->launch[scalars->input_buffer][place][i], 1, scalars, err));
+        /* A device that works on its own has finished when something comes back. */
+        if (exec->backend->overlap) CKPT_TRY(ckpt_exec_result(exec, result, err));
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        seconds[bound->step[place][i]] = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    }
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err) {

@@ -13,7 +13,7 @@
 
 #include "cli/options.h"
 #include "import/model.h"
-#include "planner/plan.h"
+#include "planner/step_time.h"
 
 typedef struct ckpt_job {
     ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
@@ -22,7 +22,8 @@ typedef struct ckpt_job {
     int64_t batch;         /* samples of a step: `parts` times model.graph.batch */
     int64_t parts;         /* micro-batches of a step */
     ckpt_pool cost_pool;
-    ckpt_costs costs;      /* what plans minimize */
+    ckpt_costs costs;      /* what plans minimize: FLOPs until ckpt_job_cost (cost_model.h) */
+    ckpt_rates rates;      /* of the device; likewise */
 } ckpt_job;
 
 /* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs. Errors

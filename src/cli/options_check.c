@@ -156,6 +156,12 @@ ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *o, ckpt_error
     if (o->dropout_rng == CKPT_DROP_ONNX_REF && o->device == CKPT_DEVICE_CUDA)
         return ckpt_fail(err, CKPT_USAGE, "--dropout-rng onnx-ref is drawn on the CPU only; leave it out or use --device cpu");
     if (o->dropout_rng == CKPT_DROP_ONNX_REF) o->device = CKPT_DEVICE_CPU; /* of auto */
+    if (o->profile && ckpt_cli_given(o, CKPT_OPTION_COST))
+        return ckpt_fail(err, CKPT_USAGE, "--profile and --cost are two ways to find costs; give one");
+    if (o->profile && o->max_batch)
+        return ckpt_fail(err, CKPT_USAGE, "--profile measures one batch and --max-batch looks at many; leave out --profile");
+    if (o->plan && (o->profile || ckpt_cli_given(o, CKPT_OPTION_COST)))
+        return ckpt_fail(err, CKPT_USAGE, "--plan has been made with its costs; leave out --%s", o->profile ? "profile" : "cost");
     CKPT_TRY(settle_strategy(o, err));
     return program == CKPT_PROGRAM_PLAN ? check_plan(o, err) : check_train(o, err);
 }

@@ -42,6 +42,7 @@ static void print_head(const ckpt_plan_report *r) {
     else printf(", forward pass only");
     printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
     printf("Strategy  %s\n", r->plan->strategy);
+    printf("Costs     %s\n", r->plan->costs.source);
 }
 
 static void print_bytes(const char *name, uint64_t bytes) {
@@ -70,16 +71,20 @@ static void print_memory(const ckpt_plan_report *r) {
 static void print_compute(const ckpt_plan_report *r) {
     const ckpt_plan_compute c = ckpt_job_compute(r->job, r->plan);
     const uint64_t bound = r->plan->bound.lower_bound_cost * (uint64_t)r->job->parts;
+    const ckpt_cost_unit unit = r->plan->costs.unit;
     char text[CKPT_NUMBER_TEXT];
-    printf("\nCompute\n  forward    %14s\n", ckpt_console_flops(c.forward_flops, text));
+    printf("\nCompute\n  forward    %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.forward_flops, text));
     if (r->job->forward_only) return;
-    printf("  backward   %14s\n", ckpt_console_flops(c.backward_flops, text));
-    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_console_flops(c.recompute_flops, text),
+    printf("  backward   %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.backward_flops, text));
+    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_cost_text(CKPT_COST_FLOPS, c.recompute_flops, text),
            100 * ckpt_compute_recompute_fraction(&c), c.recomputed_nodes, ckpt_plan_recomputed_layers(r->plan),
            r->plan->layer_count);
+    if (unit == CKPT_COST_NS)
+        printf("  time       %14s  a step, predicted: %.1f%% more than without recomputation\n",
+               ckpt_cost_text(unit, c.step_cost + c.recompute_cost, text), 100 * ckpt_compute_cost_fraction(&c));
     if (r->plan->bound.proved)
         printf("  at least   %14s  must be recomputed under this budget: the step is within %.2f%% of optimal\n",
-               ckpt_console_flops(bound, text), 100 * ckpt_compute_gap(&c, bound));
+               ckpt_cost_text(unit, bound, text), 100 * ckpt_compute_gap(&c, bound));
 }
 
 static void print_layers(const ckpt_plan_report *r) {

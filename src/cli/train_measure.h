@@ -1,0 +1,19 @@
+/* Measuring for plans, where it is needed and was not done before (cost_model.h).
+ *
+ *     CKPT_TRY(ckpt_train_measure(&options, backend, &job, &data, err));
+ *     CKPT_TRY(ckpt_job_cost(&job, &options, backend->name, err));
+ */
+#ifndef CKPT_TRAIN_MEASURE_H
+#define CKPT_TRAIN_MEASURE_H
+
+#include "cli/job.h"
+#include "cli/train_data.h"
+#include "runtime/backend.h"
+
+/* What the device does in a second: where that cannot be kept it is not measured, as the next plan would be another. With
+ * --profile every node of the training graph, under a plan that keeps everything, or the smallest where that does not fit
+ * --budget or the device. Errors: of the device, and those of writing a profile. */
+ckpt_status ckpt_train_measure(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
+                               const ckpt_train_data *data, ckpt_error *err);
+
+#endif
