@@ -92,12 +92,12 @@ static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
         const ckpt_node *node = &graph->node[n];
         for (int i = 1; status == CKPT_OK && i < 3 && node->op == CKPT_OP_STATS_UPDATE; i++) {
             const ckpt_tensor *t = &graph->tensor[node->in[i]];
-            if (t->role != CKPT_ROLE_STATISTIC)
-                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of "
-                                   "its own: there is no place to save it in", graph->path, t->name);
-            else if (uses[node->in[i]] != 1)
+            if (t->role == CKPT_ROLE_PARAM || (t->role == CKPT_ROLE_STATISTIC && uses[node->in[i]] != 1))
                 status = ckpt_fail(err, CKPT_MODEL, "%s: '%s' is a running statistic of a BatchNormalization and something else "
                                    "as well; --untie all takes them apart", graph->path, t->name);
+            else if (t->role != CKPT_ROLE_STATISTIC)
+                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of "
+                                   "its own: there is no place to save it in", graph->path, t->name);
         }
     }
     ckpt_pool_free(&scratch);
