@@ -204,9 +204,10 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
         if (supports(node->op)) continue;
         const char *name = ckpt_op_info(node->op)->name;
         if (node->origin)
-            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned but not trained on %s yet", graph->path,
+            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned (ckptplan) but not trained on %s yet; to train, "
+                             "export what is behind it", graph->path,
                              node->origin, device);
-        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned but not trained on %s yet", graph->path,
+        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet", graph->path,
                          node->name, name, device);
     }
     for (int t = 0; t < graph->tensor_count; t++) {

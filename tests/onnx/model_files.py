@@ -39,6 +39,8 @@ def to_type(model, data_type):
         if value.type.tensor_type.elem_type in FLOATS:
             value.type.tensor_type.elem_type = data_type
     for node in copy.graph.node:
+        if node.op_type == "GroupNormalization" and copy.opset_import[0].version >= 21:
+            node.attribute.append(helper.make_attribute("stash_type", data_type))
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 convert(attribute.t)
@@ -59,6 +61,22 @@ def for_evaluation(model):
             for attribute in node.attribute:
                 if attribute.name == "training_mode":
                     attribute.i = 0
+    return copy
+
+
+def for_training(model):
+    """A copy in which BatchNormalization uses the batch's statistics."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if copy.opset_import[0].version < 14 and any(n.op_type == "BatchNormalization" for n in copy.graph.node):
+        copy.opset_import[0].version = 15  # the evaluator's older ones have no training
+    for i, node in enumerate(copy.graph.node):
+        if node.op_type == "BatchNormalization":
+            kept = [a for a in node.attribute if a.name != "training_mode"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("training_mode", 1)])
+            del node.output[1:]
+            node.output.extend([f"moved_{i}_0", f"moved_{i}_1"])
     return copy
 
 
@@ -100,17 +118,11 @@ def read_pb(path):
     return tensor
 
 
-def trainable_operator(folder):
-    """A golden operator model as a network for one sample, and its input: behind the input a scale for each value, then the
-    operator in its own shape; its other inputs are weights."""
-    model = onnx.load(folder / "model.onnx")
+def as_trainable(model, array):
+    """A model of one operator as a network for one sample, and its input: behind the input a scale for each value, then the
+    operator in its own shape."""
     graph, first = model.graph, model.graph.input[0]
-    dims, array = shape_of(first), numpy_helper.to_array(read_pb(folder / "input_0.pb"))
-    for i, value in enumerate(graph.input[1:], 1):
-        tensor = read_pb(folder / f"input_{i}.pb")
-        tensor.name = value.name
-        graph.initializer.append(tensor)
-    del graph.input[1:]
+    dims = shape_of(first)
     for node in graph.node:
         for i, name in enumerate(node.input):
             if name == first.name:
@@ -128,6 +140,74 @@ def trainable_operator(folder):
     graph.input[0].CopyFrom(helper.make_tensor_value_info(first.name, TensorProto.FLOAT, [1, array.size]))
     graph.output[0].CopyFrom(helper.make_tensor_value_info(graph.output[0].name, TensorProto.FLOAT, [1, count]))
     return model, array.reshape(1, -1) / scale
+
+
+def trainable_operator(folder):
+    """A golden operator model as a network; its inputs behind the first are weights."""
+    model = onnx.load(folder / "model.onnx")
+    for i, value in enumerate(model.graph.input[1:], 1):
+        tensor = read_pb(folder / f"input_{i}.pb")
+        tensor.name = value.name
+        model.graph.initializer.append(tensor)
+    del model.graph.input[1:]
+    return as_trainable(model, numpy_helper.to_array(read_pb(folder / "input_0.pb")))
+
+
+def network(opset, nodes, dims, *weights):
+    """Input 'a' of the given shape, output 'y'; nodes: (op, inputs, outputs, attributes)."""
+    made = [helper.make_node(op, i, o, name=f"{op}_{k}", **attrs) for k, (op, i, o, attrs) in enumerate(nodes)]
+    value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    graph = helper.make_graph(made, "network", [value("a", dims)], [value("y", None)], list(weights))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=7 if opset < 15 else 10)
+    shape = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.output[0]
+    model.graph.output[0].CopyFrom(shape)
+    return model
+
+
+def forms():
+    """(name, model, input): operators and forms of older opsets that no golden case has."""
+    random = np.random.default_rng(11)
+    ints = lambda name, *values: numpy_helper.from_array(np.array(values, np.int64), name)
+    floats = lambda name, *shape: numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+    newest = NEWEST_OPSET
+
+    def case(name, opset, nodes, dims, *weights):
+        model = network(opset, nodes, dims, *weights)
+        array = random.standard_normal(dims).astype(np.float32)
+        return name, *as_trainable(model, array)
+
+    one = lambda op, **attrs: [(op, ["a"], ["y"], attrs)]
+    yield case("abs_smooth", 13, one("Abs"), [4, 5])
+    yield case("neg", 13, one("Neg"), [4, 5])
+    yield case("swish", 24, one("Swish"), [4, 5])
+    yield case("swish_alpha", 24, one("Swish", alpha=1.7), [4, 5])
+    yield case("silu_newest", newest, [("Sigmoid", ["a"], ["s"], {}), ("Mul", ["a", "s"], ["y"], {})], [4, 5])
+    for op in "Softmax", "LogSoftmax":  # before opset 13 the axes from `axis` on are one, and it is 1 unless given
+        for axis in None, 1, 2, -1, 0:
+            attrs = {} if axis is None else {"axis": axis}
+            for opset in 7, 11, 13:
+                if axis != -1 or opset > 7:
+                    yield case(f"{op.lower()}_{opset}_{axis}", opset, one(op, **attrs), [2, 3, 4])
+    yield case("clip_6", 7, one("Clip", min=-0.5, max=0.75), [4, 5])
+    for op in "ReduceSum", "ReduceMean":
+        yield case(f"{op.lower()}_axes", 11, one(op, axes=[1], keepdims=0), [2, 3, 4])
+        yield case(f"{op.lower()}_axes_7", 7, one(op, axes=[0, 2]), [2, 3, 4])
+    yield case("reducemean_axes_17", 17, one("ReduceMean", axes=[-1]), [2, 3, 4])
+    yield case("split_attribute", 11, [("Split", ["a"], ["s", "t"], {"axis": 1, "split": [2, 3]}),
+                                       ("Concat", ["t", "s"], ["y"], {"axis": 1})], [4, 5])
+    yield case("unsqueeze_11", 11, [("Unsqueeze", ["a"], ["s"], {"axes": [1]}), ("Mul", ["s", "c"], ["t"], {}),
+                                    ("Squeeze", ["t"], ["y"], {"axes": [1]})], [4, 5], floats("c", 5))
+    yield case("unsqueeze_13", 13, [("Unsqueeze", ["a", "one"], ["s"], {}), ("Mul", ["s", "c"], ["t"], {}),
+                                    ("Squeeze", ["t", "one"], ["y"], {})], [4, 5], ints("one", 1), floats("c", 5))
+    yield case("constantofshape", 17, [("ConstantOfShape", ["size"], ["c"], {"value": helper.make_tensor("v", 1, [1], [0.5])}),
+                                       ("Max", ["a", "c"], ["s"], {}), ("Exp", ["s"], ["y"], {})], [4, 5], ints("size", 4, 5))
+    yield case("cast", 17, [("Cast", ["a"], ["s"], {"to": TensorProto.FLOAT}), ("Tanh", ["s"], ["y"], {})], [4, 5])
+    yield case("batchnorm_9", 9, [("BatchNormalization", ["a", "s", "b", "m", "v"], ["y"], {})], [6, 3], floats("s", 3), floats("b", 3),
+               floats("m", 3), numpy_helper.from_array(np.array([0.5, 1, 2], np.float32), "v"))
+    for op in "Sum", "Mean", "Max", "Min":
+        yield case(f"{op.lower()}_7", 8, [(op, ["a", "b", "c"], ["y"], {})], [4, 5], floats("b", 4, 5), floats("c", 5))
+    yield case("pow_7", 7, [("Exp", ["a"], ["e"], {}), ("Pow", ["e", "p"], ["y"], {})], [4, 5], floats("p", 5))
+    yield case("prelu_7", 7, [("PRelu", ["a", "b"], ["y"], {})], [4, 5], floats("b", 5))
 
 
 def bundled():

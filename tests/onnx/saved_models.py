@@ -209,7 +209,7 @@ def all_cases():
         yield name, model, None
     for name in ("mlp_residual", "mlp_prenorm_gelu"):
         yield f"{name}_external", onnx.load(model_files.TREE / f"models/{name}.onnx"), None
-    for name, model, array in model_files.operators():
+    for name, model, array in [*model_files.operators(), *model_files.forms()]:
         yield f"op_{name}", model, array
     shared = os.environ.get("CKPT_SHARED_DATA")
     if shared:
