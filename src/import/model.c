@@ -83,7 +83,7 @@ static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *opti
     return CKPT_OK;
 }
 
-/* A running statistic is moved by one node and read by no other; the file must have a place for it. */
+/* A running statistic is moved by one node and read by no other. */
 static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
     ckpt_pool scratch = {0};
     int *uses, *reader;
@@ -95,9 +95,6 @@ static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
             if (t->role == CKPT_ROLE_PARAM || (t->role == CKPT_ROLE_STATISTIC && uses[node->in[i]] != 1))
                 status = ckpt_fail(err, CKPT_MODEL, "%s: '%s' is a running statistic of a BatchNormalization and something else "
                                    "as well; --untie all takes them apart", graph->path, t->name);
-            else if (t->role != CKPT_ROLE_STATISTIC)
-                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of "
-                                   "its own: there is no place to save it in", graph->path, t->name);
         }
     }
     ckpt_pool_free(&scratch);
@@ -210,6 +207,13 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
         return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet", graph->path,
                          node->name, name, device);
     }
+    for (int n = 0; n < graph->node_count; n++)
+        for (int i = 1; i < 3 && graph->node[n].op == CKPT_OP_STATS_UPDATE; i++) {
+            const ckpt_tensor *t = &graph->tensor[graph->node[n].in[i]];
+            if (t->role != CKPT_ROLE_STATISTIC)
+                return ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of its "
+                                 "own: there is no place to save it in", graph->path, t->name);
+        }
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         ckpt_onnx_tensor_info info;
