@@ -50,6 +50,11 @@ static uint32_t stream_salt(const ckpt_exec *exec, const ckpt_plan_step *step, i
     return exec->preserve_rng || !step->recompute ? 0 : 0x40000000u + (uint32_t)index;
 }
 
+/* Whether the instance is read for the last time in step `index`. One that is there after the last step is an output. */
+static bool dies_at(const ckpt_plan *plan, int instance, int index) {
+    return instance >= 0 && plan->instance[instance].end == index + 1 && index + 1 < plan->step_count;
+}
+
 static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, int buffer, ckpt_launch *launch,
                              ckpt_error *err) {
     const ckpt_plan_step *step = &bound->plan->step[index];
@@ -57,7 +62,10 @@ static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index
     ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
                       .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
                       .stream_salt = stream_salt(exec, step, index)};
-    for (int i = 0; i < node->in_count; i++) bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+    for (int i = 0; i < node->in_count; i++) {
+        bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+        bind.dies |= (uint64_t)dies_at(bound->plan, step->in[i], index) << i;
+    }
     for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i], buffer);
     ckpt_status status = exec->backend->bind(exec->device, &bind, launch, err);
     return status == CKPT_OK ? status : ckpt_fail_in(err, "node '%s'", node->name);

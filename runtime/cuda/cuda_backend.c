@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "cuda/cuda_fuse.h"
 #include "cuda/cuda_graph.h"
 #include "cuda/cuda_kernels.h"
 #include "cuda/cuda_product.h"
@@ -21,7 +22,7 @@ struct ckpt_device {
     bool poison;
     ckpt_precision precision;
     ckpt_cuda_context context;
-    ckpt_cuda_replay *replay; /* NULL with no_graph */
+    ckpt_cuda_replay *replay;
     cudaStream_t copies;      /* of batches into input buffers */
     cudaEvent_t read[BUFFERS];    /* by input buffer: after the last run that reads it */
     cudaEvent_t fetched[BUFFERS]; /* after the last copy into it */
@@ -97,7 +98,7 @@ static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, c
     /* Loads the kernels: fails on a device that they were not compiled for. */
     error = ckpt_cuda_find_slot(d->context.slot_index, &d->context.slot);
     if (error != cudaSuccess) return fail(err, "the kernels do not load on this device", error);
-    if (!options->no_graph && !(d->replay = ckpt_cuda_replay_new()))
+    if (!(d->replay = ckpt_cuda_replay_new(!options->no_graph, !options->no_fusion)))
         return ckpt_fail(err, CKPT_NOMEM, "no memory for the CUDA device");
     return ckpt_cuda_lt_open(&d->context.lt, err);
 }
@@ -198,7 +199,8 @@ static ckpt_status cuda_bind(ckpt_device *device, const ckpt_bind *bind, ckpt_la
     if (epilogue && epilogue->drop > 0 && epilogue->rng != CKPT_DROP_PHILOX)
         return ckpt_fail(err, CKPT_USAGE, "masks of ONNX's reference implementation are drawn on the CPU only; use --device cpu");
     const ckpt_cuda_bind with_device = {.bind = *bind, .context = &device->context};
-    return ckpt_cuda_kernel(bind->node->op)(&with_device.bind, launch, err);
+    CKPT_TRY(ckpt_cuda_kernel(bind->node->op)(&with_device.bind, launch, err));
+    return ckpt_cuda_fuse_describe(&with_device.bind, launch, err);
 }
 
 static ckpt_status cuda_run(ckpt_device *device, const ckpt_launch *launches, int count, const ckpt_scalars *scalars,

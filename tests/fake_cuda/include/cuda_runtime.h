@@ -13,6 +13,7 @@
 #define __global__
 #define __device__
 #define __host__
+#define __grid_constant__
 /* One block at a time: what its threads share can be one variable. */
 #define __shared__ static
 
