@@ -235,17 +235,14 @@ static int find_input(builder *b, int n, int i, bool *shared) {
     return b->load_value[program->loads++] = new_value(b, -1);
 }
 
-/* Whether node n may write where it does: over nothing that is read or written in another order than one by one. */
+/* Whether node n may write where it does: over no array that the chain loads, but at the very place of one. What an earlier
+ * node made there is dead, and its readers have it from a register: it need not be stored. */
 static bool may_store(builder *b, int n) {
     const ckpt_fuse_memory *out = &b->node[n]->output;
     for (int k = 0; k < b->program->loads; k++)
         if (overlap(b, out, &b->program->load[k]) && !coincide(out, &b->program->load[k])) return false;
-    for (int m = 0; m < n; m++) {
-        const ckpt_fuse_memory *other = &b->node[m]->output;
-        if (!overlap(b, out, other)) continue;
-        if (!coincide(out, other)) return false;
-        b->stored[m] = false; /* written over */
-    }
+    for (int m = 0; m < n; m++)
+        if (overlap(b, out, &b->node[m]->output)) b->stored[m] = false;
     return true;
 }
 

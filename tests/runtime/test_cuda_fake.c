@@ -349,15 +349,16 @@ typedef struct trained {
     uint64_t planned, measured;
 } trained;
 
-static void train(const char *name, ckpt_strategy strategy, bool no_graph, trained *t) {
+static void train(const char *name, ckpt_strategy strategy, bool no_graph, bool no_fusion, trained *t) {
     char path[512];
     ckpt_error err;
     ckpt_model model;
     const ckpt_model_options options = {.batch = 9, .loss_auto = true};
     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAMW};
     const ckpt_plan_options plan = {.strategy = strategy};
-    const ckpt_exec_options exec = {.backend = ckpt_backend_cuda(), .preserve_rng = true, .device = {.poison = true, .no_graph = no_graph}};
-    snprintf(path, sizeof path, CKPT_SOURCE_DIR "/models/%s.onnx", name);
+    const ckpt_exec_options exec = {.backend = ckpt_backend_cuda(), .preserve_rng = true, 
+                                    .device = {.poison = true, .no_graph = no_graph, .no_fusion = no_fusion}};
+    snprintf(path, sizeof path, CKPT_SOURCE_DIR "/%s.onnx", name);
     MUST(ckpt_model_load(path, &options, &model, &err), &err);
     ckpt_training_defaults(&training);
     MUST(ckpt_autodiff_run(&model.graph, &training, &err), &err);
@@ -393,26 +394,43 @@ static void train(const char *name, ckpt_strategy strategy, bool no_graph, train
 
 static void test_replayed_steps_train_the_same_weights(void **state) {
     (void)state;
-    const char *const models[] = {"mlp_checkpointed", "mlp_prenorm_gelu"};
+    const char *const models[] = {"models/mlp_checkpointed", "models/mlp_prenorm_gelu"};
     const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_MIN};
     for (int m = 0; m < 2; m++) {
         trained first;
-        train(models[m], CKPT_STRATEGY_NONE, true, &first);
+        train(models[m], CKPT_STRATEGY_NONE, true, true, &first);
         assert_int_equal(first.after.graph_launches, first.before.graph_launches);
         for (int s = 0; s < 3; s++) {
             trained t;
-            train(models[m], strategies[s], false, &t);
+            train(models[m], strategies[s], false, false, &t);
             assert_int_equal(t.after.graph_launches, t.before.graph_launches + 5); /* the first step ran directly */
             assert_string_equal(t.hash, first.hash);
         }
     }
 }
 
+/* The plan's word on what dies reaches the kernels: BatchNormalization and ReLU are one launch, and train the same weights. */
+static void test_joined_steps_train_the_same_weights(void **state) {
+    (void)state;
+    const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_MIN};
+    for (int s = 0; s < 3; s++)
+        for (int no_graph = 0; no_graph < 2; no_graph++) {
+            trained alone, joined;
+            train("tests/golden/training/batchnorm_sgd/model", strategies[s], no_graph, true, &alone);
+            train("tests/golden/training/batchnorm_sgd/model", strategies[s], no_graph, false, &joined);
+            assert_string_equal(joined.hash, alone.hash);
+            assert_int_equal(joined.measured, joined.planned);
+            const int apart = alone.after.launches - alone.before.launches, together = joined.after.launches - joined.before.launches;
+            print_message("strategy %d: %d launches instead of %d\n", (int)strategies[s], together, apart);
+            assert_true(together < apart);
+        }
+}
+
 static void test_the_driver_is_asked_for_what_is_planned(void **state) {
     (void)state;
     trained t;
     fake_cuda_counts after;
-    train("mlp_hourglass", CKPT_STRATEGY_SQRT, false, &t);
+    train("models/mlp_hourglass", CKPT_STRATEGY_SQRT, false, false, &t);
     assert_int_equal(t.before.requested_bytes, 0);
     assert_int_equal(t.after.requested_bytes, t.planned);
     assert_int_equal(t.after.allocations, t.before.allocations + 1);
@@ -468,6 +486,7 @@ int main(void) {
         cmocka_unit_test(test_losses),
         cmocka_unit_test(test_updates),
         cmocka_unit_test(test_replayed_steps_train_the_same_weights),
+        cmocka_unit_test(test_joined_steps_train_the_same_weights),
         cmocka_unit_test(test_the_driver_is_asked_for_what_is_planned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
