@@ -161,10 +161,17 @@ extern "C" ckpt_status ckpt_cuda_act_grad(const ckpt_bind *bind, ckpt_launch *la
 
 /* KEEP_MASK */
 
-__global__ static void mask_kernel(uint8_t *mask, int64_t count, ckpt_draw draw) {
+__global__ static void mask_kernel(uint8_t *mask, bool aligned, int64_t count, ckpt_draw draw) {
     CKPT_EACH_ELEMENT(quad, (count + 3) / 4) {
         uint32_t word[4];
         ckpt_draw4(draw, 4 * quad, word);
+        if (aligned && 4 * quad + 4 <= count) { /* a byte each, in one store */
+            uint32_t kept = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) kept |= (uint32_t)(word[i] >= draw.threshold) << 8 * i;
+            ((uint32_t *)mask)[quad] = kept;
+            continue;
+        }
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (4 * quad + i < count) mask[4 * quad + i] = word[i] >= draw.threshold;
@@ -183,7 +190,7 @@ static void mask_run(const void *self, const ckpt_scalars *scalars) {
     const mask_node *k = (const mask_node *)self;
     if (k->count == 0) return;
     ckpt_cuda_start_flat(mask_kernel, dim3(ckpt_element_blocks((k->count + 3) / 4)), dim3(CKPT_ELEMENT_THREADS),
-                         k->context->stream, k->mask, k->count, draw_of(k->context, &k->epilogue, k->epilogue.stream));
+                         k->context->stream, k->mask, ckpt_aligned16(k->mask), k->count, draw_of(k->context, &k->epilogue, k->epilogue.stream));
 }
 
 extern "C" ckpt_status ckpt_cuda_keep_mask(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

@@ -177,12 +177,39 @@ __device__ static inline float ckpt_group_exp_sum(const float *x, int64_t n, flo
     return ckpt_group_fold(lane);
 }
 
-/* A long sum in blocks, so that no lane adds more than 256 values before its block is folded. */
+/* A long sum in blocks, so that no lane adds too many values before its block is folded. */
 __device__ static inline double ckpt_group_sum_run(const float *x, int64_t n) {
-    const int64_t block = 256 * CKPT_LANES;
+    const int64_t block = CKPT_SUM_BLOCK;
     double sum = 0;
     for (int64_t i = 0; i < n; i += block) sum += (double)ckpt_group_sum(x + i, n - i < block ? n - i : block);
     return sum;
+}
+
+/* The same by all groups of a block of threads, a group a block of `block` values: of_block(first, n) makes its sum, for its
+ * first lane at least. Blocks are added in order; every thread gets the sum, and all must come. */
+template <typename SUM> __device__ static inline double ckpt_blocks_sum(int64_t n, int64_t block, const SUM &of_block) {
+    __shared__ double part[CKPT_GROUPS];
+    const int64_t groups = blockDim.x / CKPT_LANES, group = threadIdx.x / CKPT_LANES;
+    double sum = 0;
+    for (int64_t base = 0; base < n; base += groups * block) {
+        const int64_t first = base + group * block, left = n - first;
+        const double own = left > 0 ? of_block(first, left < block ? left : block) : 0;
+        if (ckpt_group_lane() == 0) part[group] = own;
+        __syncthreads();
+        for (int64_t g = 0; g < groups && base + g * block < n; g++) sum += part[g];
+        __syncthreads();
+    }
+    return sum;
+}
+
+/* The sum of parts in order, for the first of CKPT_CUDA_PARTS threads: all are loaded at once. */
+__device__ static inline double ckpt_parts_total(const double *part) {
+    __shared__ double all[CKPT_CUDA_PARTS];
+    double total = 0;
+    all[threadIdx.x] = part[threadIdx.x];
+    __syncthreads();
+    for (int p = 0; threadIdx.x == 0 && p < CKPT_CUDA_PARTS; p++) total += all[p];
+    return total;
 }
 
 /* Sums down columns: threadIdx.x is a column, threadIdx.y a band of rows; a thread adds up its band, and the bands of a

@@ -133,7 +133,9 @@ __device__ static inline quad run_step(const ckpt_fuse_step &s, const quad &a, c
     return r;
 }
 
-__global__ static void fused_kernel(const __grid_constant__ ckpt_fuse_program program, const ckpt_scalars *scalars, ckpt_plane plane) {
+/* Three blocks on a multiprocessor keep enough loads in flight. */
+__global__ static void __launch_bounds__(CKPT_PLANE_THREADS, 3)
+fused_kernel(const __grid_constant__ ckpt_fuse_program program, const ckpt_scalars *scalars, ckpt_plane plane) {
     __shared__ quad values[CKPT_FUSE_VALUES][CKPT_PLANE_THREADS];
     const unsigned own = threadIdx.y * blockDim.x + threadIdx.x;
     for (int64_t row = ckpt_plane_first_row(); row < plane.rows; row += ckpt_plane_row_step()) {

@@ -4,7 +4,7 @@
  *   rows     kept x summed             lanes of row_math.h
  *   scalar   summed                    256 parts, each in blocks; then the parts in order
  *   general  any other mix             runs along the last summed axis, added in double */
-#include "cuda/cuda_device.cuh"
+#include "cuda/cuda_broadcast.cuh"
 
 struct reduce_node {
     const ckpt_cuda_context *context;
@@ -94,25 +94,25 @@ static void rows_run(const void *self, const ckpt_scalars *scalars) {
 /* Scalar */
 
 __global__ static void parts_kernel(const float *x, int64_t count, int64_t part, double *sum) {
-    const int64_t p = ckpt_group_row(), first = p * part, left = count - first;
-    const double s = left > 0 ? ckpt_group_sum_run(x + first, left < part ? left : part) : 0;
-    if (ckpt_group_lane() == 0) sum[p] = s;
+    const int64_t first = blockIdx.x * part, left = count - first;
+    const double s = ckpt_blocks_sum(left < part ? left : part, CKPT_SUM_BLOCK, [&](int64_t at, int64_t n) {
+        return (double)ckpt_group_sum(x + first + at, n);
+    });
+    if (threadIdx.x == 0) sum[blockIdx.x] = s;
 }
 
 __global__ static void total_kernel(const double *part, float alpha, float *y) {
-    double total = 0;
-#pragma unroll 16
-    for (int p = 0; p < CKPT_CUDA_PARTS; p++) total += part[p];
-    y[0] = (float)((double)alpha * total);
+    const double total = ckpt_parts_total(part);
+    if (threadIdx.x == 0) y[0] = (float)((double)alpha * total);
 }
 
 static void scalar_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const reduce_node *k = (const reduce_node *)self;
     double *part = k->context->slot->part; /* an address on the device */
-    ckpt_cuda_start(parts_kernel, dim3(CKPT_CUDA_PARTS / CKPT_GROUPS), dim3(CKPT_GROUP_THREADS), k->context->stream, k->x,
+    ckpt_cuda_start(parts_kernel, dim3(CKPT_CUDA_PARTS), dim3(CKPT_GROUP_THREADS), k->context->stream, k->x,
                     k->count, (k->count + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS, part);
-    ckpt_cuda_start_flat(total_kernel, dim3(1), dim3(1), k->context->stream, part, k->geometry.alpha, k->y);
+    ckpt_cuda_start(total_kernel, dim3(1), dim3(CKPT_CUDA_PARTS), k->context->stream, part, k->geometry.alpha, k->y);
 }
 
 /* General: merged axes alternate, so at most four are summed; those before the last are loops around it. */
@@ -197,7 +197,16 @@ extern "C" ckpt_status ckpt_cuda_reduce_sum(const ckpt_bind *bind, ckpt_launch *
     return CKPT_OK;
 }
 
-/* EXPAND: here x is the small side and y the large one. */
+/* EXPAND: here x is the small side and y the large one. One axis or two go in quads. */
+
+__global__ static void expand_plane_kernel(ckpt_operand x, float *y, float alpha, ckpt_plane plane) {
+    float v[CKPT_PLANE_ROWS][4];
+    CKPT_PLANE_EACH(plane, q, u, ckpt_load_operand(v[u], x, q), {
+#pragma unroll
+        for (int i = 0; i < 4; i++) v[u][i] = alpha * v[u][i];
+        ckpt_store4(y + q.at, v[u], plane.vector, q.n);
+    })
+}
 
 __global__ static void expand_kernel(reduce_node k) {
     CKPT_EACH_ELEMENT(e, k.count) {
@@ -215,9 +224,19 @@ __global__ static void expand_kernel(reduce_node k) {
 static void expand_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const reduce_node *k = (const reduce_node *)self;
+    const ckpt_reduce_attr *g = &k->geometry;
     if (k->count == 0) return;
-    ckpt_cuda_start_flat(expand_kernel, dim3(ckpt_element_blocks(k->count)), dim3(CKPT_ELEMENT_THREADS), k->context->stream,
-                         *k);
+    if (g->rank > 2) {
+        ckpt_cuda_start_flat(expand_kernel, dim3(ckpt_element_blocks(k->count)), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
+        return;
+    }
+    const int64_t cols = g->rank ? g->dim[g->rank - 1] : 1;
+    const int64_t kept_cols = g->rank && g->keep >> (g->rank - 1) & 1, kept_rows = g->rank == 2 && g->keep & 1;
+    const ckpt_plane plane = ckpt_plane_matrix(k->count / cols, cols, ckpt_aligned16(k->y));
+    const ckpt_operand x = {k->x, kept_rows * (kept_cols ? cols : 1), kept_cols, plane.vector && ckpt_aligned16(k->x)};
+    dim3 grid, block;
+    ckpt_plane_grid(&plane, &grid, &block);
+    ckpt_cuda_start_flat(expand_plane_kernel, grid, block, k->context->stream, x, k->y, g->alpha, plane);
 }
 
 extern "C" ckpt_status ckpt_cuda_expand(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

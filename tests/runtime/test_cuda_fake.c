@@ -187,7 +187,7 @@ static void test_reductions(void **state) {
     (void)state;
     const struct { int rank; int64_t dim[6]; uint32_t keep; } cases[] = {
         {2, {200, 37}, 2},      {2, {63, 300}, 2},         {2, {1, 5}, 2},        {2, {3000, 5}, 2},
-        {2, {37, 5000}, 1},     {1, {70001}, 0},           {1, {3}, 0},           {1, {7}, 1},
+        {2, {37, 5000}, 1},     {1, {70001}, 0}, {1, {3000001}, 0},           {1, {3}, 0},           {1, {7}, 1},
         {3, {5, 130, 33}, 5},   {3, {5, 6, 7}, 2},         {4, {3, 4, 5, 6}, 5},  {4, {3, 4, 5, 6}, 10},
         {5, {2, 3, 4, 5, 3}, 10}, {6, {2, 3, 2, 5, 3, 2}, 21}, {3, {4, 1, 9}, 1}, {4, {3, 70, 1, 5}, 8},
     };
@@ -315,6 +315,7 @@ static void test_losses(void **state) {
             loss_case(ops[o], kinds[k], 33, 10, 20);
             loss_case(ops[o], kinds[k], 3, 1, 0);
             loss_case(ops[o], kinds[k], 2100, 17, 2099);
+            if (o == 0) loss_case(ops[o], kinds[k], 1500, 1000, 1499); /* several blocks of values a part */
         }
 }
 
