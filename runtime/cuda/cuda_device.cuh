@@ -302,4 +302,28 @@ static inline unsigned ckpt_element_blocks(int64_t count) {
     for (int64_t e = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; e < (count);                            \
          e += (int64_t)gridDim.x * blockDim.x)
 
+/* Bytes moved, in units of 1 to 16. */
+
+struct alignas(16) ckpt_unit16 {
+    float value[4];
+};
+
+enum { CKPT_UNITS = 4 }; /* loaded by a thread before it stores the first */
+
+static inline unsigned ckpt_unit_blocks(int64_t count) { return ckpt_element_blocks((count + CKPT_UNITS - 1) / CKPT_UNITS); }
+
+/* Runs `load` for CKPT_UNITS numbers e below count, then what follows it: u counts them. */
+#define CKPT_EACH_UNIT(e, u, count, load, store)                                                             \
+    for (int64_t base_ = (int64_t)blockIdx.x * blockDim.x * CKPT_UNITS + threadIdx.x; base_ < (count);       \
+         base_ += (int64_t)gridDim.x * blockDim.x * CKPT_UNITS) {                                            \
+        _Pragma("unroll") for (int u = 0; u < CKPT_UNITS; u++) {                                             \
+            const int64_t e = base_ + u * (int64_t)blockDim.x;                                               \
+            if (e < (count)) load;                                                                           \
+        }                                                                                                    \
+        _Pragma("unroll") for (int u = 0; u < CKPT_UNITS; u++) {                                             \
+            const int64_t e = base_ + u * (int64_t)blockDim.x;                                               \
+            if (e < (count)) store;                                                                          \
+        }                                                                                                    \
+    }
+
 #endif

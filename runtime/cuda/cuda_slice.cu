@@ -2,28 +2,6 @@
  * bytes, several a thread. A PLACE that is a gradient adds to a sum; one written over its sum touches the part only. */
 #include "cuda/cuda_device.cuh"
 
-struct alignas(16) unit16 {
-    float value[4];
-};
-
-enum { UNITS = 4 }; /* loaded by a thread before it stores the first */
-
-static unsigned unit_blocks(int64_t count) { return ckpt_element_blocks((count + UNITS - 1) / UNITS); }
-
-/* Runs `load` for UNITS numbers e below count, then what follows it: u counts them. */
-#define EACH_UNIT(e, u, count, load, store)                                                                  \
-    for (int64_t base_ = (int64_t)blockIdx.x * blockDim.x * UNITS + threadIdx.x; base_ < (count);            \
-         base_ += (int64_t)gridDim.x * blockDim.x * UNITS) {                                                 \
-        _Pragma("unroll") for (int u = 0; u < UNITS; u++) {                                                  \
-            const int64_t e = base_ + u * (int64_t)blockDim.x;                                               \
-            if (e < (count)) load;                                                                           \
-        }                                                                                                    \
-        _Pragma("unroll") for (int u = 0; u < UNITS; u++) {                                                  \
-            const int64_t e = base_ + u * (int64_t)blockDim.x;                                               \
-            if (e < (count)) store;                                                                          \
-        }                                                                                                    \
-    }
-
 struct slice_node {
     const ckpt_cuda_context *context;
     ckpt_slice_attr geometry; /* in units */
@@ -59,28 +37,28 @@ __device__ static inline int64_t part_at(const ckpt_slice_attr &g, int64_t e) {
 }
 
 __device__ static inline float sum_of(float a, float b) { return a + b; }
-__device__ static inline unit16 sum_of(unit16 a, const unit16 &b) {
+__device__ static inline ckpt_unit16 sum_of(ckpt_unit16 a, const ckpt_unit16 &b) {
 #pragma unroll
     for (int i = 0; i < 4; i++) a.value[i] += b.value[i];
     return a;
 }
 template <typename T> __device__ static inline T filled(float) { return (T)0; }
 template <> __device__ inline float filled<float>(float value) { return value; }
-template <> __device__ inline unit16 filled<unit16>(float v) {
-    const unit16 u = {{v, v, v, v}};
+template <> __device__ inline ckpt_unit16 filled<ckpt_unit16>(float v) {
+    const ckpt_unit16 u = {{v, v, v, v}};
     return u;
 }
 
 template <typename T> __global__ static void slice_kernel(slice_node k) {
     const T *from = (const T *)k.from;
-    T *to = (T *)k.to, v[UNITS];
-    EACH_UNIT(e, u, k.part_count, v[u] = from[place_of(k.geometry, e)], to[e] = v[u])
+    T *to = (T *)k.to, v[CKPT_UNITS];
+    CKPT_EACH_UNIT(e, u, k.part_count, v[u] = from[place_of(k.geometry, e)], to[e] = v[u])
 }
 
 template <typename T> __global__ static void place_kernel(slice_node k) {
     const T *from = (const T *)k.from;
-    T *to = (T *)k.to, v[UNITS];
-    EACH_UNIT(
+    T *to = (T *)k.to, v[CKPT_UNITS];
+    CKPT_EACH_UNIT(
         e, u, k.whole_count,
         {
             const int64_t at = part_at(k.geometry, e);
@@ -92,8 +70,8 @@ template <typename T> __global__ static void place_kernel(slice_node k) {
 /* to = sum, with the part added. */
 template <typename T> __global__ static void place_sum_kernel(slice_node k) {
     const T *from = (const T *)k.from, *sum = (const T *)k.sum;
-    T *to = (T *)k.to, v[UNITS];
-    EACH_UNIT(
+    T *to = (T *)k.to, v[CKPT_UNITS];
+    CKPT_EACH_UNIT(
         e, u, k.whole_count,
         {
             const int64_t at = part_at(k.geometry, e);
@@ -105,19 +83,19 @@ template <typename T> __global__ static void place_sum_kernel(slice_node k) {
 /* The same where the sum is written over. */
 template <typename T> __global__ static void place_add_kernel(slice_node k) {
     const T *from = (const T *)k.from;
-    T *to = (T *)k.to, v[UNITS];
-    EACH_UNIT(e, u, k.part_count, v[u] = sum_of(to[place_of(k.geometry, e)], from[e]), to[place_of(k.geometry, e)] = v[u])
+    T *to = (T *)k.to, v[CKPT_UNITS];
+    CKPT_EACH_UNIT(e, u, k.part_count, v[u] = sum_of(to[place_of(k.geometry, e)], from[e]), to[place_of(k.geometry, e)] = v[u])
 }
 
 static void start(const slice_node *k, int64_t count, void (*kernel)(slice_node)) {
     if (count == 0) return;
-    ckpt_cuda_start_flat(kernel, dim3(unit_blocks(count)), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
+    ckpt_cuda_start_flat(kernel, dim3(ckpt_unit_blocks(count)), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
 }
 
 static void slice_run(const void *self, const ckpt_scalars *) {
     const slice_node *k = (const slice_node *)self;
     start(k, k->part_count,
-          k->unit_bytes == 16  ? slice_kernel<unit16>
+          k->unit_bytes == 16  ? slice_kernel<ckpt_unit16>
           : k->unit_bytes == 8 ? slice_kernel<uint64_t>
           : k->unit_bytes == 4 ? slice_kernel<float>
           : k->unit_bytes == 2 ? slice_kernel<uint16_t>
@@ -128,12 +106,12 @@ static void place_run(const void *self, const ckpt_scalars *) {
     const slice_node *k = (const slice_node *)self;
     const bool wide = k->unit_bytes == 16;
     if (k->sum && k->sum == k->to)
-        start(k, k->part_count, wide ? place_add_kernel<unit16> : place_add_kernel<float>);
+        start(k, k->part_count, wide ? place_add_kernel<ckpt_unit16> : place_add_kernel<float>);
     else if (k->sum)
-        start(k, k->whole_count, wide ? place_sum_kernel<unit16> : place_sum_kernel<float>);
+        start(k, k->whole_count, wide ? place_sum_kernel<ckpt_unit16> : place_sum_kernel<float>);
     else
         start(k, k->whole_count,
-              wide                 ? place_kernel<unit16>
+              wide                 ? place_kernel<ckpt_unit16>
               : k->unit_bytes == 8 ? place_kernel<uint64_t>
               : k->unit_bytes == 4 ? place_kernel<float>
               : k->unit_bytes == 2 ? place_kernel<uint16_t>
@@ -208,9 +186,9 @@ struct concat_node {
 template <typename T> __global__ static void concat_kernel(concat_node k) {
     const concat_input &in = k.input[blockIdx.y];
     const T *from = (const T *)in.from;
-    T *to = (T *)k.to + in.start, v[UNITS];
+    T *to = (T *)k.to + in.start, v[CKPT_UNITS];
     const int64_t count = k.outer * in.share;
-    EACH_UNIT(e, u, count, v[u] = from[e], {
+    CKPT_EACH_UNIT(e, u, count, v[u] = from[e], {
         int64_t o = e;
         const int64_t i = ckpt_split(&o, in.share);
         to[o * k.row + i] = v[u];
@@ -220,12 +198,12 @@ template <typename T> __global__ static void concat_kernel(concat_node k) {
 static void concat_run(const void *self, const ckpt_scalars *) {
     const concat_node *k = (const concat_node *)self;
     if (k->most == 0) return;
-    ckpt_cuda_start_flat(k->unit_bytes == 16  ? concat_kernel<unit16>
+    ckpt_cuda_start_flat(k->unit_bytes == 16  ? concat_kernel<ckpt_unit16>
                          : k->unit_bytes == 8 ? concat_kernel<uint64_t>
                          : k->unit_bytes == 4 ? concat_kernel<uint32_t>
                          : k->unit_bytes == 2 ? concat_kernel<uint16_t>
                                               : concat_kernel<uint8_t>,
-                         dim3(unit_blocks(k->most), (unsigned)k->count), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
+                         dim3(ckpt_unit_blocks(k->most), (unsigned)k->count), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
 }
 
 extern "C" ckpt_status ckpt_cuda_concat(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

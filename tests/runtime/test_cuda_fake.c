@@ -253,6 +253,7 @@ static void test_transposes(void **state) {
     const struct { int rank; int64_t dim[4]; int perm[4]; } shapes[] = {
         {2, {37, 70}, {1, 0}},          {3, {3, 33, 40}, {0, 2, 1}}, {3, {4, 5, 6}, {2, 1, 0}}, {3, {4, 5, 6}, {1, 0, 2}},
         {4, {2, 3, 34, 5}, {3, 1, 0, 2}}, {4, {2, 1, 34, 5}, {2, 1, 3, 0}}, {1, {9}, {0}},
+        {3, {4, 5, 64}, {1, 0, 2}},     {4, {2, 3, 5, 24}, {0, 2, 1, 3}},
     };
     const ckpt_dtype types[] = {CKPT_F32, CKPT_F64, CKPT_BOOL, CKPT_F16};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
