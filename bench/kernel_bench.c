@@ -36,6 +36,7 @@ static kernel_shape shape_of(const kernel_bench *s, char letter) {
     case 'C': return (kernel_shape){CKPT_F32, 1, {c}, false};
     case 'V': return (kernel_shape){CKPT_F32, 1, {c}, true}; /* variances */
     case 'I': return (kernel_shape){CKPT_I32, 1, {r}, true}; /* classes */
+    case 'L': return (kernel_shape){CKPT_F32, 1, {r}, false}; /* a row's loss */
     case 'R': return (kernel_shape){CKPT_F64, 1, {2}, true}; /* a loss' result */
     case 'B': return (kernel_shape){CKPT_BOOL, 2, {r, c}, true};
     default: return (kernel_shape){CKPT_BF16, 2, {r, c}, false};
@@ -158,6 +159,9 @@ static void group_attr(const kernel_bench *s, ckpt_attr *a) {
 static void loss_attr(const kernel_bench *s, ckpt_attr *a) {
     a->loss.kind = CKPT_LOSS_CE, a->loss.rows = s->rows, a->loss.cols = s->cols, a->loss.rows_per_sample = 1;
 }
+static void class_loss_attr(const kernel_bench *s, ckpt_attr *a) {
+    a->class_loss.outer = s->rows, a->class_loss.classes = s->cols, a->class_loss.inner = 1, a->class_loss.ignore = -1;
+}
 static void update_attr(const kernel_bench *s, ckpt_attr *a) {
     (void)s;
     a->update.beta1 = 0.9f, a->update.beta2 = 0.999f, a->update.epsilon = 1e-8f, a->update.momentum = 0.9f;
@@ -203,6 +207,8 @@ static const kernel_case cases[] = {
     {"log-softmax gradient", CKPT_OP_LOGSOFTMAX_GRAD, axis_attr, "MM", "M", NULL},
     {"cross-entropy", CKPT_OP_LOSS, loss_attr, "MI", "R", NULL},
     {"cross-entropy gradient", CKPT_OP_LOSS_GRAD, loss_attr, "MI", "M", ce_grad_want},
+    {"class loss", CKPT_OP_CLASS_LOSS, class_loss_attr, "MI", "LL", NULL},
+    {"class loss gradient", CKPT_OP_CLASS_LOSS_GRAD, class_loss_attr, "LI", "M", NULL},
     {"transpose", CKPT_OP_TRANSPOSE, turn_attr, "M", "M", transpose_want},
     {"concat", CKPT_OP_CONCAT, concat_attr, "MM", "D", NULL},
     {"slice", CKPT_OP_SLICE, slice_attr, "D", "M", NULL},
