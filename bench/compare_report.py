@@ -113,6 +113,8 @@ def tables(rows):
     """All of it as Markdown."""
     if not rows:
         return "Not measured."
+    order = {name: i for i, name in enumerate(("fp32", "tf32", "bf16"))}
+    rows = sorted(rows, key=lambda row: (row["shape"][1:], row["shape"][0], order[row["precision"]], row["optimizer"]))
     lines = [*time_table(rows), "", *memory_table(rows)]
     if any(row["device"] == "cuda" for row in rows):
         lines += ["", *target_table(rows)]

@@ -112,6 +112,8 @@ cudaError_t cudaGetDeviceCount(int *count) {
     return driver;
 }
 
+cudaError_t cudaDeviceGetAttribute(int *, cudaDeviceAttr, int) { return note(cudaErrorInvalidValue); }
+
 cudaError_t cudaSetDevice(int device) { return note(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 
 const char *cudaGetErrorString(cudaError_t error) {

@@ -62,7 +62,7 @@ int rig_add_out(rig_case *c, ckpt_dtype type, int rank, const int64_t *dims) {
 
 /* Runs the node; its tensors lie behind each other in one allocation, `shift` bytes off the alignment. */
 void rig_run_on(rig_case *c, const ckpt_backend *backend, uint64_t shift, bool poison) {
-    const ckpt_device_options options = {.poison = poison, .threads = 1};
+    const ckpt_device_options options = {.poison = poison, .threads = 1, .precision = c->precision};
     ckpt_error err = {.message = ""};
     ckpt_device *device;
     ckpt_launch launch;

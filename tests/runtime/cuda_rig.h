@@ -19,6 +19,7 @@ typedef struct rig_case {
     ckpt_graph graph;
     ckpt_node node;
     ckpt_scalars scalars;
+    ckpt_precision precision; /* of products */
     void *value[RIG_TENSORS];  /* what tensors hold before the run */
     void *result[RIG_TENSORS]; /* and after it, on the last backend */
     int over;                   /* output 0 lies over this input; -1: in memory of its own */

@@ -35,6 +35,11 @@ typedef struct CUgraphExec_st *cudaGraphExec_t;
 
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
+typedef enum cudaDeviceAttr {
+    cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37, cudaDevAttrL2CacheSize = 38
+} cudaDeviceAttr;
+/* Always cudaErrorInvalidValue: host memory has none of these, so that nothing is timed against them. */
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError(void);
 
