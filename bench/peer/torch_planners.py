@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What PyTorch's own planners make of a chain, beside ckptplan's plans in the same bytes.
+"""What PyTorch's own planners make of a chain, beside ckptplan's plans.
 
     torch_planners.py --ckptplan build-release/src/cli/ckptplan MODEL.onnx:BATCH...
 
@@ -9,7 +9,8 @@ torch.utils.checkpoint.checkpoint_sequential. A row each:
     peak       the most bytes of tensors that are there at once in a step (parameters, gradients, data and all)
     recompute  arithmetic of matrix products beyond that of a step without recomputation, as a share of that
     planning   seconds in the partitioner
-    ckptplan   its planned total (which is measured to the byte when it runs) and its recomputation under --budget PEAK
+    ckptplan   the smallest planned total (which is measured to the byte when it runs) with no more recomputation; planning
+               is the whole program, reading the model and reporting included
 
 Ends with whether larger budgets ever made the peak or the recomputation larger. SGD, fp32, the CPU. Both partitions of
 the compiled step run as they are, without code generation, so that bytes are those of the partitioner's graph.
@@ -106,16 +107,22 @@ def sequential(path, batch, segments):
     return trainer.peak_bytes(), flops(trainer) / flops(plain) - 1, 0.0
 
 
-def ckpt(program, path, batch, peak):
-    """Total bytes, recomputed share and planning time of `ckptplan --budget PEAK`; NaN where no plan fits."""
-    start = time.perf_counter()
-    done = subprocess.run([program, path, "--device", "cpu", "--cost", "flops", "--batch", str(batch), "--json", "--budget",
-                           str(peak)], capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        return math.nan, math.nan, seconds
-    plan = json.loads(done.stdout)
-    return plan["memory"]["total"], plan["compute"]["recompute_fraction"], seconds
+class Ckptplan:
+    """The frontier of a model's plans, and what the plan for a budget takes to make."""
+
+    def __init__(self, program, path, batch):
+        self.command = [program, path, "--device", "cpu", "--cost", "flops", "--batch", str(batch), "--json"]
+        self.points = self.ask("--frontier")["points"]
+
+    def ask(self, *options):
+        return json.loads(subprocess.run([*self.command, *options], capture_output=True, text=True, check=True).stdout)
+
+    def within(self, recompute):
+        """Smallest total with no more recomputation, that recomputation, and seconds of `ckptplan --budget TOTAL`."""
+        point = min((p for p in self.points if p["recompute_fraction"] <= recompute + 1e-9), key=lambda p: p["total"])
+        start = time.perf_counter()
+        plan = self.ask("--budget", str(point["total"]))
+        return plan["memory"]["total"], plan["compute"]["recompute_fraction"], time.perf_counter() - start
 
 
 def main():
@@ -132,16 +139,17 @@ def main():
         path, batch = item.rsplit(":", 1)
         name, batch = path.rsplit("/", 1)[-1].removesuffix(".onnx"), int(batch)
         blocks = len(torch_mlp.onnx_mlp(path))
+        own = Ckptplan(args.ckptplan, path, batch)
         settings = [(f"partitioner {b:g}", partitioned, b) for b in BUDGETS]
         settings += [(f"checkpoint_sequential {s}", sequential, s)
                      for s in sorted({2, 4, round(math.sqrt(blocks)), blocks // 2}) if 1 < s <= blocks]
         found = []
         for label, run, value in settings:
             peak, again, seconds = run(path, batch, value)
-            total, share, own = ckpt(args.ckptplan, path, batch, peak)
+            total, share, own_seconds = own.within(again)
             found.append((run, value, peak, again))
             print(f"| {name} | {label} | {peak / 2**20:.2f} | {100 * again:.1f} % | {seconds:.3f} | {total / 2**20:.2f} | "
-                  f"{100 * share:.1f} % | {own:.3f} |", flush=True)
+                  f"{100 * share:.1f} % | {own_seconds:.3f} |", flush=True)
         budgets = [row for row in found if row[0] is partitioned]
         larger = [(a[1], b[1], a[2] / b[2]) for a in budgets for b in budgets if a[1] < b[1] and a[2] > b[2]]
         more = [(a[1], b[1]) for a in budgets for b in budgets if a[1] < b[1] and b[3] > a[3] + 1e-9]

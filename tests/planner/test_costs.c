@@ -17,7 +17,7 @@ static ckpt_error err;
 
 static int set_up(void **state) {
     (void)state;
-    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_PRENORM, .layers = 8, .width = 40, .batch = 9}, &graph, NULL);
+    plan_graph_make(&(plan_graph_options){.kind = PLAN_GRAPH_PRENORM, .layers = 4, .width = 40, .batch = 9}, &graph, NULL);
     return 0;
 }
 
