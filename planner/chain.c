@@ -135,13 +135,25 @@ static uint64_t usual_size(const ckpt_chain *chain) {
     return 2 * votes >= chain->stage_count - 1 ? usual : 0;
 }
 
+/* Divides everything that is held while something else runs. */
+static uint64_t held_unit(const ckpt_chain *chain) {
+    uint64_t unit = 0;
+    for (int k = 1; k < chain->stage_count; k++)
+        for (int o = 0; o < chain->stage[k].option_count; o++)
+            unit = common_divisor(unit, chain->stage[k].out_bytes + chain->stage[k].option[o].kept_bytes);
+    return unit ? unit : 1;
+}
+
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
 static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
-    uint64_t most = larger(tables->cap_bytes, 1), unit = exact_unit(tables->chain);
+    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : slots + 1024;
+    uint64_t unit = exact_unit(tables->chain);
     tables->exact = most / unit <= slots;
+    tables->even = tables->exact;
     if (!tables->exact) {
-        uint64_t allowed = given ? slots : slots + 1024;
-        unit = usual_size(tables->chain);
+        unit = held_unit(tables->chain);
+        tables->even = most / unit <= allowed;
+        if (!tables->even) unit = usual_size(tables->chain);
         if (unit == 0 || most / unit > allowed)
             unit = most / slots + 1;
         else
@@ -250,7 +262,7 @@ ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_li
     ckpt_status status = CKPT_OK;
     if (whole)
         status = find_whole(*out, err);
-    else if (!(*out)->exact && cap > least)
+    else if (!(*out)->even && cap > least)
         status = build(chain, limits, *out, cap, &(*out)->fine, err);
     if (status != CKPT_OK) {
         ckpt_chain_tables_free(*out);

@@ -57,7 +57,8 @@ struct ckpt_chain_tables {
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
-    bool exact;
+    bool exact; /* every size is whole in slots */
+    bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t cap_bytes;             /* no budget above it is asked for */
     uint64_t work;                  /* splits of all distinct functions, about */
     ckpt_chain_split *split;        /* room for the ways of one function */
