@@ -32,6 +32,33 @@ ckpt_status ckpt_chain_bound_by_count(const ckpt_chain *chain, uint64_t budget_b
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
                                       uint64_t *all, ckpt_error *err);
 
+/* Splits of good programs: of stages s..t at checkpoint x_j. */
+typedef struct ckpt_chain_likely {
+    size_t side, words; /* of 64 bits, for each s and t */
+    uint64_t *bits;
+    uint64_t count;
+} ckpt_chain_likely;
+
+static inline size_t ckpt_chain_likely_word(const ckpt_chain_likely *likely, int s, int t, int j) {
+    return ((size_t)s * likely->side + (size_t)t) * likely->words + (size_t)j / 64;
+}
+
+bool ckpt_chain_likely_fits(const ckpt_chain *chain); /* short enough */
+
+static inline bool ckpt_chain_likely_has(const ckpt_chain_likely *likely, int s, int t, int j) {
+    return likely->bits[ckpt_chain_likely_word(likely, s, t, j)] >> j % 64 & 1;
+}
+
+static inline void ckpt_chain_likely_add(ckpt_chain_likely *likely, int s, int t, int j) {
+    likely->count += !ckpt_chain_likely_has(likely, s, t, j);
+    likely->bits[ckpt_chain_likely_word(likely, s, t, j)] |= (uint64_t)1 << j % 64;
+}
+
+/* The splits of trees that are nearly cheapest at the best prices of some budgets between least and most; for any of them
+ * those of its parts are among them too. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
+                                   ckpt_chain_likely **likely, ckpt_error *err);
+
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
  * of these two and a knapsack. */
 ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,

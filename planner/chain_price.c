@@ -7,6 +7,10 @@
 /* Steps of the search for prices, and work that is not begun: sums of three numbers. */
 enum { MOST_STEPS = 120, FEWEST_STEPS = 20, MOST_WORK = 300000000 };
 
+/* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
+enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
+static const double SLACK = 0.01;
+
 /* Costs are in shares of a forward pass, bytes in shares of the budget. Matrices are of count + 1 columns. */
 typedef struct prices {
     const ckpt_chain *chain;
@@ -23,6 +27,12 @@ typedef struct prices {
 
 static double smaller(double a, double b) {
     return a < b ? a : b;
+}
+
+static double forward_cost(const ckpt_chain *chain) {
+    double cost = 0;
+    for (int k = 1; k <= chain->stage_count; k++) cost += (double)chain->stage[k].forward_cost;
+    return cost;
 }
 
 static double *at(const prices *p, double *matrix, int row) {
@@ -60,16 +70,19 @@ static bool make_room(prices *p, ckpt_pool *pool) {
     return true;
 }
 
-static void start(prices *p, uint64_t budget_bytes) {
+static void start(prices *p) {
     const int count = p->count;
     for (int i = 1; i <= count; i++) {
         p->before[i] = p->before[i - 1] + (double)p->chain->stage[i].forward_cost / p->cost_unit;
         p->bytes[i] = (double)p->chain->stage[i].out_bytes / p->byte_unit;
         p->fixed += bare_backward(p, i);
-        p->room[i] = (double)ckpt_chain_room(p->chain, i, budget_bytes) / p->byte_unit;
-        if (p->room[i] > 0) p->price[i] = 0.1 / count / p->room[i];
     }
     p->fixed += (double)p->chain->stage[count].forward_cost / p->cost_unit;
+}
+
+/* To begin with: a tenth of a forward pass for all the room there is. */
+static void set_prices(prices *p) {
+    for (int q = 1; q <= p->count; q++) p->price[q] = p->room[q] > 0 ? 0.1 / p->count / p->room[q] : 0;
 }
 
 static void find_saved(prices *p) {
@@ -243,10 +256,76 @@ static double find_any_tree(const prices *p) {
     return least;
 }
 
+/* Marks the splits of trees that cost at most `slack` more than the cheapest at these prices. outside[i][q]: the rest of
+ * the cheapest tree that has one from x_i in phase q. */
+static void mark_splits(prices *p, double slack, double *outside, ckpt_chain_likely *likely) {
+    const int count = p->count;
+    const size_t side = (size_t)count + 1;
+    for (size_t i = 0; i < side * side; i++) outside[i] = HUGE_VAL;
+    outside[count] = 0;
+    const double limit = p->row[count] + slack;
+    for (int q = count; q >= 1; q--)
+        for (int i = 0; i < q - 1; i++) {
+            const double around = at(p, outside, i)[q];
+            if (!(around + at(p, p->row, i)[q] <= limit)) continue;
+            for (int j = i + 1; j < q; j++) {
+                const double left = at(p, p->row, i)[j], right = at(p, p->column, q)[j];
+                const double split = around + p->before[j] - p->before[i] + at(p, p->saved, q)[j] +
+                                     p->bytes[i] * (p->sum[q] - p->sum[j]);
+                if (split + left + right > limit) continue;
+                ckpt_chain_likely_add(likely, i + 1, q, j);
+                at(p, outside, i)[j] = smaller(at(p, outside, i)[j], split + right);
+                at(p, outside, j)[q] = smaller(at(p, outside, j)[q], split + left);
+            }
+        }
+}
+
 /* What is sure of a bound in spite of rounding. */
 static uint64_t whole_cost(const prices *p, double value) {
     const double sure = (value - 1e-9 * (1 + value + paid(p))) * p->cost_unit;
     return sure > 0 ? (uint64_t)ceil(sure) : 0;
+}
+
+/* Budgets in equal ratios from a little above the smallest to the largest. */
+static void mark_all(prices *p, uint64_t least_bytes, uint64_t most_bytes, double *scratch, double *outside,
+                     ckpt_chain_likely *likely) {
+    for (int b = 0; b < BUDGETS; b++) {
+        const double ratio = (double)most_bytes / (1.2 * (double)least_bytes);
+        const double budget = 1.2 * (double)least_bytes * pow(ratio > 1 ? ratio : 1, (b + 0.5) / BUDGETS);
+        for (int k = 1; k <= p->count; k++)
+            p->room[k] = (double)ckpt_chain_room(p->chain, k, (uint64_t)budget) / p->byte_unit;
+        if (b == 0) set_prices(p);
+        const double bound = improve(p, scratch, scratch + p->count + 1, b == 0 ? 2 * LIKELY_STEPS : LIKELY_STEPS);
+        find_trees(p);
+        mark_splits(p, (b == 0 ? 2 * SLACK : SLACK) * bound, outside, likely);
+    }
+}
+
+bool ckpt_chain_likely_fits(const ckpt_chain *chain) {
+    return chain->stage_count <= LIKELY_STAGES && forward_cost(chain) > 0;
+}
+
+ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
+                                   ckpt_chain_likely **out, ckpt_error *err) {
+    const int count = chain->stage_count;
+    const size_t side = (size_t)count + 1, words = (size_t)count / 64 + 1;
+    ckpt_pool scratch = {0};
+    prices p = {.chain = chain, .count = count, .byte_unit = (double)most_bytes};
+    *out = NULL;
+    p.cost_unit = forward_cost(chain);
+    ckpt_chain_likely *likely = ckpt_pool_array(pool, 1, ckpt_chain_likely);
+    double *line = ckpt_pool_array(&scratch, 2 * side, double), *outside = ckpt_pool_array(&scratch, side * side, double);
+    ckpt_status status = CKPT_OK;
+    if (likely) *likely = (ckpt_chain_likely){.side = side, .words = words, .bits = ckpt_pool_array(pool, side * side * words, uint64_t)};
+    if (likely && likely->bits && line && outside && make_room(&p, &scratch)) {
+        start(&p);
+        mark_all(&p, least_bytes, most_bytes, line, outside, likely);
+        *out = likely;
+    } else {
+        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", count);
+    }
+    ckpt_pool_free(&scratch);
+    return status;
 }
 
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
@@ -258,12 +337,14 @@ ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_b
     if (steps < FEWEST_STEPS || budget_bytes == 0) return CKPT_OK;
     ckpt_pool pool = {0};
     prices p = {.chain = chain, .count = count, .byte_unit = (double)budget_bytes};
-    for (int k = 1; k <= count; k++) p.cost_unit += (double)chain->stage[k].forward_cost;
+    p.cost_unit = forward_cost(chain);
     if (p.cost_unit <= 0) return CKPT_OK;
     double *scratch = ckpt_pool_array(&pool, 2 * (count + 1), double);
     ckpt_status status = CKPT_OK;
     if (scratch && make_room(&p, &pool)) {
-        start(&p, budget_bytes);
+        start(&p);
+        for (int k = 1; k <= count; k++) p.room[k] = (double)ckpt_chain_room(chain, k, budget_bytes) / p.byte_unit;
+        set_prices(&p);
         *persistent = whole_cost(&p, improve(&p, scratch, scratch + count + 1, steps));
         find_trees(&p);
         const double tree = cube * count / 4 <= 2.0 * MOST_WORK ? find_any_tree(&p) : 0;

@@ -34,7 +34,7 @@ static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool 
 
 /* Cost with `budget` bytes: known where nothing is lacking, by the slots elsewhere. */
 static double guess(const ckpt_chain_tables *tables, const ckpt_chain_fn *fn, uint64_t budget) {
-    if (budget >= fn->most_bytes) return (double)fn->floor_cost;
+    if (budget >= fn->most_bytes || !tables->unit_bytes) return (double)fn->floor_cost;
     return ckpt_chain_fn_guess(fn, (int64_t)(budget / tables->unit_bytes));
 }
 
@@ -117,9 +117,23 @@ static bool trace_program(const ckpt_chain_tables *tables, uint64_t budget, ckpt
     return program->needed_bytes != UINT64_MAX;
 }
 
+static void mark(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget, ckpt_chain_likely *likely) {
+    if (ref->type == CKPT_FN_NONE || ref->type == CKPT_FN_BACKWARD) return;
+    const ckpt_chain_split split = choose(tables, ref, budget);
+    if (split.run_to >= ref->s && split.run_to < ref->t) ckpt_chain_likely_add(likely, ref->s, ref->t, split.run_to);
+    mark(tables, &split.right, budget - split.shift_bytes, likely);
+    mark(tables, &split.left, budget, likely);
+}
+
+void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *likely) {
+    const ckpt_chain_ref all = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
+    mark(tables, &all, ckpt_chain_least_bytes(tables), likely);
+}
+
 /* How many budgets to try: fewer on long chains, where each takes longer. */
 static int try_count(const ckpt_chain_tables *tables) {
     int64_t each = 0;
+    if (tables->likely) return 512;
     for (int k = 1; k <= tables->count; k++) each += tables->count * tables->chain->stage[k].option_count;
     const int64_t most = 2000000 / (each + 1);
     return most > 1024 ? 1024 : most < 16 ? 16 : (int)most;
@@ -135,14 +149,14 @@ static int by_need(const void *a, const void *b) {
 /* Programs for budgets from cap_bytes down, each below the need of the one before. */
 static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_point *point) {
     uint64_t least = ckpt_chain_least_bytes(tables), budget = larger(tables->cap_bytes, least);
-    uint64_t stride = (budget - least) / (uint64_t)tries;
+    const double ratio = pow((double)larger(least, 1) / (double)larger(budget, 1), 1.0 / tries);
     int count = 0;
     for (;;) {
         ckpt_chain_program program;
         if (!trace_program(tables, budget, NULL, &program)) return -1;
         point[count++] = (struct ckpt_chain_point){budget, program.needed_bytes, program.cost, tables};
         if (program.needed_bytes <= least || budget == least) return count;
-        uint64_t below = program.needed_bytes - 1, next = budget > stride ? budget - stride : 0;
+        uint64_t below = program.needed_bytes - 1, next = (uint64_t)(ratio * (double)budget);
         if (next < below) below = next;
         budget = count >= tries + 1 || below < least ? least : below;
     }
@@ -150,11 +164,13 @@ static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_po
 
 /* The frontier does not depend on any budget asked for: answers from it are monotone in the budget. */
 static bool build_frontier(ckpt_chain_tables *tables) {
-    int tries = try_count(tables), count = 0;
-    struct ckpt_chain_point *point = ckpt_pool_array(&tables->pool, 2 * (tries + 3), struct ckpt_chain_point);
+    int room = 0, count = 0;
+    for (ckpt_chain_tables *from = tables; from; from = from->fine) room += try_count(from) + 3;
+    struct ckpt_chain_point *point = ckpt_pool_array(&tables->pool, room, struct ckpt_chain_point);
     if (!point) return false;
     for (ckpt_chain_tables *from = tables; from; from = from->fine) {
-        int added = add_points(from, tries, point + count);
+        if (!from->unit_bytes) continue;
+        int added = add_points(from, try_count(from), point + count);
         if (added < 0) return false;
         count += added;
     }
