@@ -107,9 +107,16 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
  * a budget_bytes that ckpt_chain_solve has been asked. */
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
-/* A cost that no schedule within `budget_bytes` beats, whatever it keeps, drops and makes again: the least there is
- * where the chain is short; CKPT_CHAIN_NEVER where a short chain has no schedule at all. */
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
+/* Costs that no schedule within budget_bytes beats: `all`, whatever it keeps, drops and makes again; `persistent`, of
+ * those that hold a checkpoint, once kept, until the backward that reads it ("memory persistent" of Beaumont et al.).
+ * A persistent bound is never below the other, and no certificate against schedules of another kind. */
+typedef struct ckpt_chain_bound {
+    uint64_t all, persistent;
+} ckpt_chain_bound;
+
+/* Of a short chain both are the least there is, or CKPT_CHAIN_NEVER where it has no schedule at all. Errors:
+ * CKPT_NOMEM. */
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,
                                    ckpt_error *err);
 
 #endif
