@@ -1,4 +1,4 @@
-/* c = a op b with broadcasting, for f32, f64, i32 and i64. Integers wrap; dividing one by zero gives 0, as on the
+/* c = a op b with broadcasting, for f32, f64, i32, i64 and bf16, which is computed in f32. Integers wrap; dividing one by zero gives 0, as on the
  * CPU. Floats over at most two axes, which is nearly all there is, go in quads; the rest one element a thread. */
 #include "cuda/cuda_device.cuh"
 
@@ -20,33 +20,39 @@ template <ckpt_binary KIND, typename T> __device__ static inline T apply(T x, T 
     if (KIND == CKPT_BINARY_MUL) return (T)((wide)x * (wide)y);
     return quotient<T>(x, y);
 }
+template <ckpt_binary KIND, typename T> __device__ static inline T combine(T x, T y) { return apply<KIND, T>(x, y); }
+template <ckpt_binary KIND> __device__ static inline ckpt_bf16 combine(ckpt_bf16 x, ckpt_bf16 y) {
+    ckpt_bf16 c;
+    ckpt_put(&c, apply<KIND, float>(ckpt_float_of(x), ckpt_float_of(y)));
+    return c;
+}
 
 /* Distances from one row and one column to the next; 0 where the operand is broadcast. A vector operand can be
  * read as whole quads. */
 struct operand {
-    const float *at;
+    const void *at;
     int64_t row, col;
     bool vector;
 };
 
-__device__ static inline void load_operand(float v[4], const operand &o, const ckpt_place &q) {
-    const float *x = o.at + q.row * o.row;
+template <typename T> __device__ static inline void load_operand(float v[4], const operand &o, const ckpt_place &q) {
+    const T *x = (const T *)o.at + q.row * o.row;
     if (o.col) {
         ckpt_load4(v, x + q.col, o.vector, q.n);
     } else {
-        const float one = *x;
+        const float one = ckpt_float_of(*x);
         v[0] = v[1] = v[2] = v[3] = one;
     }
 }
 
-template <ckpt_binary KIND>
-__global__ static void binary_plane_kernel(operand a, operand b, float *c, ckpt_plane plane) {
+template <ckpt_binary KIND, typename T>
+__global__ static void binary_plane_kernel(operand a, operand b, T *c, ckpt_plane plane) {
     float x[CKPT_PLANE_ROWS][4], y[CKPT_PLANE_ROWS][4];
     CKPT_PLANE_EACH(
         plane, q, u,
         {
-            load_operand(x[u], a, q);
-            load_operand(y[u], b, q);
+            load_operand<T>(x[u], a, q);
+            load_operand<T>(y[u], b, q);
         },
         {
 #pragma unroll
@@ -64,7 +70,7 @@ __global__ static void binary_element_kernel(ckpt_binary_attr g, const T *a, con
             at_a += index * g.stride_a[i];
             at_b += index * g.stride_b[i];
         }
-        c[e] = apply<KIND, T>(a[at_a], b[at_b]);
+        c[e] = combine<KIND>(a[at_a], b[at_b]);
     }
 }
 
@@ -78,12 +84,12 @@ struct binary_node {
     int64_t count;
 };
 
-template <ckpt_binary KIND> static void plane_run(const void *self, const ckpt_scalars *) {
+template <ckpt_binary KIND, typename T> static void plane_run(const void *self, const ckpt_scalars *) {
     const binary_node *k = (const binary_node *)self;
     dim3 grid, block;
     if (k->count == 0) return;
     ckpt_plane_grid(&k->plane, &grid, &block);
-    ckpt_cuda_start_flat(binary_plane_kernel<KIND>, grid, block, k->context->stream, k->x, k->y, (float *)k->c, k->plane);
+    ckpt_cuda_start_flat(binary_plane_kernel<KIND, T>, grid, block, k->context->stream, k->x, k->y, (T *)k->c, k->plane);
 }
 
 template <ckpt_binary KIND, typename T> static void element_run(const void *self, const ckpt_scalars *) {
@@ -99,9 +105,10 @@ typedef void (*run_function)(const void *self, const ckpt_scalars *scalars);
     {run<CKPT_BINARY_ADD __VA_ARGS__>, run<CKPT_BINARY_SUB __VA_ARGS__>, run<CKPT_BINARY_MUL __VA_ARGS__>,   \
      run<CKPT_BINARY_DIV __VA_ARGS__>}
 
-static const run_function plane_table[4] = KINDS(plane_run, );
-static const run_function element_table[4][4] = {
-    KINDS(element_run, , float), KINDS(element_run, , double), KINDS(element_run, , int32_t), KINDS(element_run, , int64_t)};
+static const run_function plane_table[2][4] = {KINDS(plane_run, , float), KINDS(plane_run, , ckpt_bf16)};
+static const run_function element_table[5][4] = {
+    KINDS(element_run, , float), KINDS(element_run, , ckpt_bf16), KINDS(element_run, , double), KINDS(element_run, , int32_t),
+    KINDS(element_run, , int64_t)};
 
 /* As rows and columns: false where there are more axes, or where an operand's columns are not next to each other. */
 static bool find_plane(binary_node *k) {
@@ -113,8 +120,8 @@ static bool find_plane(binary_node *k) {
     if (g->stride_a[last] > 1 || g->stride_b[last] > 1) return false;
     const bool dense = g->stride_a[last] == 1 && g->stride_b[last] == 1 && rows == 1;
     k->plane = dense ? ckpt_plane_run(cols, ckpt_aligned16(k->c)) : ckpt_plane_matrix(rows, cols, ckpt_aligned16(k->c));
-    const operand x = {(const float *)k->a, dense ? k->plane.cols : row_a, g->stride_a[last], false};
-    const operand y = {(const float *)k->b, dense ? k->plane.cols : row_b, g->stride_b[last], false};
+    const operand x = {k->a, dense ? k->plane.cols : row_a, g->stride_a[last], false};
+    const operand y = {k->b, dense ? k->plane.cols : row_b, g->stride_b[last], false};
     k->x = x;
     k->y = y;
     k->x.vector = k->plane.vector && ckpt_aligned16(k->a) && k->x.row % 4 == 0;
@@ -125,7 +132,7 @@ static bool find_plane(binary_node *k) {
 extern "C" ckpt_status ckpt_cuda_binary(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     CKPT_TRY(ckpt_cuda_require(bind, 2, 1, err));
     const ckpt_dtype type = bind->graph->tensor[bind->node->out[0]].dtype;
-    const int row = type == CKPT_F32 ? 0 : type == CKPT_F64 ? 1 : type == CKPT_I32 ? 2 : type == CKPT_I64 ? 3 : -1;
+    const int row = type == CKPT_F32 ? 0 : type == CKPT_BF16 ? 1 : type == CKPT_F64 ? 2 : type == CKPT_I32 ? 3 : type == CKPT_I64 ? 4 : -1;
     if (row < 0)
         return ckpt_fail(err, CKPT_MODEL, "node '%s': CUDA has no arithmetic on its type; a Cast to float helps",
                          ckpt_cuda_node_name(bind));
@@ -142,6 +149,6 @@ extern "C" ckpt_status ckpt_cuda_binary(const ckpt_bind *bind, ckpt_launch *laun
     k->c = bind->out[0];
     k->count = 1;
     for (int i = 0; i < k->geometry.rank; i++) k->count *= k->geometry.dim[i];
-    if (row == 0 && find_plane(k)) launch->run = plane_table[kind];
+    if (row < 2 && find_plane(k)) launch->run = plane_table[row][kind];
     return CKPT_OK;
 }

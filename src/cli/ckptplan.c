@@ -46,7 +46,7 @@ static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
         options.micro_batch = batches.micro_batch;
         report.batches = &batches;
     }
-    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, err));
+    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, report.traits, &job, err));
     report.job = &job;
     const ckpt_status status = options.compare ? compare_plans(&report, err) : options.frontier ? show_frontier(&report, err)
                                                                                                 : show_plan(&report, err);

@@ -23,7 +23,7 @@ static ckpt_status load(const search *s, int64_t size, ckpt_job *job, ckpt_error
     ckpt_cli_options options = *s->options;
     if (!s->answer->divisors) options.batch = size;
     else if (size != options.batch) options.micro_batch = size;
-    return ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, job, err);
+    return ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, s->traits, job, err);
 }
 
 /* The total of a plan at this size by a strategy without options. */
