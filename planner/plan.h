@@ -15,7 +15,8 @@
 #include "graph/graph.h"
 #include "planner/costs.h"
 
-/* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. */
+/* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. BF16: activations and
+ * their gradients are kept in bf16 (ckpt_rewrite_to_bf16), sums, parameters and their gradients in fp32. */
 typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
 
 /* What a device asks of every plan made for it. */
@@ -24,6 +25,7 @@ typedef struct ckpt_traits {
     uint64_t alignment_bytes;        /* of every buffer: a power of two */
     uint64_t matmul_workspace_bytes; /* one region, in every plan that holds a matrix product */
     int input_buffers;               /* copies of inputs and targets: 2 where the next batch is fetched meanwhile */
+    bool bf16_kernels;               /* nodes can work in bf16; else bf16 values are cast for each (ckpt_rewrite_add_casts) */
 } ckpt_traits;
 
 /* The order in which nodes run. A forward node that appears again recomputes; every read means the newest

@@ -61,6 +61,8 @@ static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index
     const ckpt_node *node = &bound->graph->node[step->node];
     ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
                       .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
+                      .scratch = exec->arena + exec->persistent_bytes + exec->workspace_bytes,
+                      .scratch_bytes = exec->training.plan->memory.arena,
                       .stream_salt = stream_salt(exec, step, index)};
     for (int i = 0; i < node->in_count; i++) {
         bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);

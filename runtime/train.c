@@ -291,6 +291,26 @@ static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *
                      isnan(result[0]) ? "NaN" : "infinite", (long long)f->step);
 }
 
+/* A NaN in a layer need not reach the loss: where a kernel's ReLU makes it 0, that layer's weights stay NaN unseen. So what
+ * is about to be saved or reported is looked at; a gradient that was not finite has made its weight so too. */
+static ckpt_status check_weights(const trainer *tr, const ckpt_train_report *report, ckpt_error *err) {
+    const ckpt_graph *g = tr->graph;
+    ckpt_pool scratch = {0};
+    ckpt_status status = CKPT_OK;
+    for (int n = g->forward_count; n < g->node_count && status == CKPT_OK; n++) {
+        const int t = g->node[n].out[0];
+        if (g->node[n].phase != CKPT_UPDATE || g->tensor[t].role != CKPT_ROLE_PARAM) continue;
+        float *values = ckpt_pool_alloc(&scratch, (size_t)ckpt_tensor_bytes(&g->tensor[t]), 1);
+        status = values ? ckpt_exec_get(tr->options->exec, t, values, err) : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+        for (int64_t i = 0; i < g->tensor[t].count && status == CKPT_OK; i++)
+            if (!isfinite(values[i]))
+                status = ckpt_fail(err, CKPT_DIVERGED, "a weight of '%s' is %s at step %lld; lower --lr or look for extreme values in "
+                                   "the data", g->tensor[t].name, isnan(values[i]) ? "NaN" : "infinite", (long long)report->steps);
+        ckpt_pool_free(&scratch);
+    }
+    return status;
+}
+
 /* The last step of an epoch or of the run: nothing is under way behind it. */
 static ckpt_status close_epoch(trainer *tr, const flight *f, bool stopped, ckpt_train_report *report, ckpt_train_event *event,
                                ckpt_error *err) {
@@ -341,6 +361,7 @@ static ckpt_status run_epoch(trainer *tr, int epoch, int64_t first, ckpt_train_r
             tr->marked = now_seconds();
         }
         if (save) {
+            CKPT_TRY(check_weights(tr, report, err));
             CKPT_TRY(o->save(o->save_context, report, err));
             tr->marked = now_seconds();
         }
@@ -365,6 +386,11 @@ ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report 
     while (status == CKPT_OK && !done && (!options->epochs || report->epochs < options->epochs))
         status = run_epoch(&tr, (int)(report->steps / in_epoch), report->steps % in_epoch * options->batch, report, &done, err);
     report->step_seconds = tr.step_seconds ? step_seconds(&tr) : 0;
+    if (status == CKPT_OK || status == CKPT_INTERRUPTED) {
+        ckpt_error diverged;
+        const ckpt_status checked = check_weights(&tr, report, &diverged);
+        if (checked != CKPT_OK) status = checked, *err = diverged;
+    }
     finish(&tr);
     return status;
 }

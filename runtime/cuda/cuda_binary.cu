@@ -1,4 +1,4 @@
-/* c = a op b with broadcasting, for f32, f64, i32 and i64. Integers wrap; dividing one by zero gives 0, as on the
+/* c = a op b with broadcasting, for f32, f64, i32, i64, and bf16, which is computed in f32. Integers wrap; dividing one by zero gives 0, as on the
  * CPU. */
 #include "cuda/cuda_broadcast.cuh"
 
@@ -25,23 +25,26 @@ template <ckpt_binary KIND, typename T> struct binary {
     }
 };
 
-#define KINDS(run, T)                                                                                        \
-    {run<binary<CKPT_BINARY_ADD, T>>, run<binary<CKPT_BINARY_SUB, T>>, run<binary<CKPT_BINARY_MUL, T>>,      \
-     run<binary<CKPT_BINARY_DIV, T>>}
+#define KINDS(run, T, ...)                                                                                   \
+    {run<binary<CKPT_BINARY_ADD, T> __VA_ARGS__>, run<binary<CKPT_BINARY_SUB, T> __VA_ARGS__>,               \
+     run<binary<CKPT_BINARY_MUL, T> __VA_ARGS__>, run<binary<CKPT_BINARY_DIV, T> __VA_ARGS__>}
 
-static const ckpt_run_function plane_table[4] = KINDS(ckpt_broadcast_plane_run, float);
-static const ckpt_run_function element_table[4][4] = {
-    KINDS(ckpt_broadcast_element_run, float), KINDS(ckpt_broadcast_element_run, double),
-    KINDS(ckpt_broadcast_element_run, int32_t), KINDS(ckpt_broadcast_element_run, int64_t)};
+static const ckpt_run_function plane_table[2][4] = {
+    KINDS(ckpt_broadcast_plane_run, float, ), KINDS(ckpt_broadcast_plane_run, float, , ckpt_bf16)};
+static const ckpt_run_function element_table[5][4] = {
+    KINDS(ckpt_broadcast_element_run, float, ), KINDS(ckpt_broadcast_element_run, double, ),
+    KINDS(ckpt_broadcast_element_run, int32_t, ), KINDS(ckpt_broadcast_element_run, int64_t, ),
+    KINDS(ckpt_broadcast_element_run, float, , ckpt_bf16)};
 
 extern "C" ckpt_status ckpt_cuda_binary(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     CKPT_TRY(ckpt_cuda_require(bind, 2, 1, err));
-    const int type = ckpt_arithmetic_type(bind, err);
+    const bool bf16 = bind->graph->tensor[bind->node->out[0]].dtype == CKPT_BF16;
+    const int type = bf16 ? 4 : ckpt_arithmetic_type(bind, err);
     if (type < 0) return CKPT_MODEL;
     const ckpt_binary kind = bind->node->attr.binary.kind;
     ckpt_broadcast *k = (ckpt_broadcast *)ckpt_cuda_launch(bind, sizeof *k, element_table[type][kind], launch, err);
     if (!k) return CKPT_NOMEM;
-    if (ckpt_broadcast_bind(k, &bind->node->attr.binary, bind->in[0], bind->in[1], NULL, bind->out[0]) && type == 0)
-        launch->run = plane_table[kind];
+    if (ckpt_broadcast_bind(k, &bind->node->attr.binary, bind->in[0], bind->in[1], NULL, bind->out[0]) && (type == 0 || bf16))
+        launch->run = plane_table[bf16][kind];
     return CKPT_OK;
 }

@@ -5,7 +5,8 @@
  *     launch->run = ckpt_broadcast_element_run<add<double>>;
  *     if (ckpt_broadcast_bind(k, geometry, a, b, c) && is_float) launch->run = ckpt_broadcast_plane_run<add<float>>;
  *
- * Floats over at most two axes, which is nearly all there is, go in quads; the rest one element a thread. With
+ * Floats over at most two axes, which is nearly all there is, go in quads; the rest one element a thread. A second
+ * type, ckpt_bf16, is what the elements of a float function are kept in. With
  * GRADIENT a third operand lies dense beside the output.
  */
 #ifndef CKPT_CUDA_BROADCAST_CUH
@@ -16,17 +17,17 @@
 /* Distances from one row and one column to the next; 0 where the operand is broadcast. A vector operand can be
  * read as whole quads. */
 struct ckpt_operand {
-    const float *at;
+    const void *at;
     int64_t row, col;
     bool vector;
 };
 
-__device__ static inline void ckpt_load_operand(float v[4], const ckpt_operand &o, const ckpt_place &q) {
-    const float *x = o.at + q.row * o.row;
+template <typename T = float> __device__ static inline void ckpt_load_operand(float v[4], const ckpt_operand &o, const ckpt_place &q) {
+    const T *x = (const T *)o.at + q.row * o.row;
     if (o.col) {
         ckpt_load4(v, x + q.col, o.vector, q.n);
     } else {
-        const float one = *x;
+        const float one = ckpt_float_of(*x);
         v[0] = v[1] = v[2] = v[3] = one;
     }
 }
@@ -41,14 +42,14 @@ struct ckpt_broadcast {
     int64_t count;
 };
 
-template <typename F>
-__global__ static void ckpt_broadcast_plane_kernel(ckpt_operand a, ckpt_operand b, const float *dc, float *c, ckpt_plane plane) {
+template <typename F, typename T>
+__global__ static void ckpt_broadcast_plane_kernel(ckpt_operand a, ckpt_operand b, const T *dc, T *c, ckpt_plane plane) {
     float x[CKPT_PLANE_ROWS][4], y[CKPT_PLANE_ROWS][4], d[CKPT_PLANE_ROWS][4];
     CKPT_PLANE_EACH(
         plane, q, u,
         {
-            ckpt_load_operand(x[u], a, q);
-            ckpt_load_operand(y[u], b, q);
+            ckpt_load_operand<T>(x[u], a, q);
+            ckpt_load_operand<T>(y[u], b, q);
             if (F::GRADIENT) ckpt_load4(d[u], dc + q.at, plane.vector, q.n);
         },
         {
@@ -57,6 +58,12 @@ __global__ static void ckpt_broadcast_plane_kernel(ckpt_operand a, ckpt_operand 
             ckpt_store4(c + q.at, x[u], plane.vector, q.n);
         })
 }
+
+/* An element as it is computed with, and back. */
+template <typename T> __device__ static inline T ckpt_value_of(T x) { return x; }
+__device__ static inline float ckpt_value_of(ckpt_bf16 x) { return ckpt_float_of(x); }
+template <typename T> __device__ static inline void ckpt_put_value(T *y, T v) { *y = v; }
+__device__ static inline void ckpt_put_value(ckpt_bf16 *y, float v) { ckpt_put(y, v); }
 
 template <typename F, typename T>
 __global__ static void ckpt_broadcast_element_kernel(ckpt_binary_attr g, const T *a, const T *b, const T *dc, T *c, int64_t count) {
@@ -67,21 +74,22 @@ __global__ static void ckpt_broadcast_element_kernel(ckpt_binary_attr g, const T
             at_a += index * g.stride_a[i];
             at_b += index * g.stride_b[i];
         }
-        c[e] = F::apply(a[at_a], b[at_b], F::GRADIENT ? dc[e] : (T)0);
+        ckpt_put_value(c + e, F::apply(ckpt_value_of(a[at_a]), ckpt_value_of(b[at_b]),
+                                       F::GRADIENT ? ckpt_value_of(dc[e]) : (typename F::type)0));
     }
 }
 
-template <typename F> static void ckpt_broadcast_plane_run(const void *self, const ckpt_scalars *) {
+template <typename F, typename T = float> static void ckpt_broadcast_plane_run(const void *self, const ckpt_scalars *) {
     const ckpt_broadcast *k = (const ckpt_broadcast *)self;
     dim3 grid, block;
     if (k->count == 0) return;
     ckpt_plane_grid(&k->plane, &grid, &block);
-    ckpt_cuda_start_flat(ckpt_broadcast_plane_kernel<F>, grid, block, k->context->stream, k->x, k->y, (const float *)k->dc,
-                         (float *)k->c, k->plane);
+    ckpt_cuda_start_flat(ckpt_broadcast_plane_kernel<F, T>, grid, block, k->context->stream, k->x, k->y, (const T *)k->dc,
+                         (T *)k->c, k->plane);
 }
 
-template <typename F> static void ckpt_broadcast_element_run(const void *self, const ckpt_scalars *) {
-    typedef typename F::type T;
+template <typename F, typename T = typename F::type>
+static void ckpt_broadcast_element_run(const void *self, const ckpt_scalars *) {
     const ckpt_broadcast *k = (const ckpt_broadcast *)self;
     if (k->count == 0) return;
     ckpt_cuda_start_flat(ckpt_broadcast_element_kernel<F, T>, dim3(ckpt_element_blocks(k->count)), dim3(CKPT_ELEMENT_THREADS),
@@ -101,8 +109,8 @@ static inline bool ckpt_broadcast_plane(ckpt_broadcast *k) {
     const bool dense = g->stride_a[last] == 1 && g->stride_b[last] == 1 && rows == 1;
     const bool aligned = ckpt_aligned16(k->c) && ckpt_aligned16(k->dc);
     k->plane = dense ? ckpt_plane_run(cols, aligned) : ckpt_plane_matrix(rows, cols, aligned);
-    const ckpt_operand x = {(const float *)k->a, dense ? k->plane.cols : row_a, g->stride_a[last], false};
-    const ckpt_operand y = {(const float *)k->b, dense ? k->plane.cols : row_b, g->stride_b[last], false};
+    const ckpt_operand x = {k->a, dense ? k->plane.cols : row_a, g->stride_a[last], false};
+    const ckpt_operand y = {k->b, dense ? k->plane.cols : row_b, g->stride_b[last], false};
     k->x = x;
     k->y = y;
     k->x.vector = k->plane.vector && ckpt_aligned16(k->a) && k->x.row % 4 == 0;

@@ -4,12 +4,14 @@
  *               those of several rows before it uses the first (CKPT_PLANE_EACH)
  *   lane groups 16 threads work on a row, lane l on elements l, l + 16, ...: the order of runtime/row_math.h
  *   draws       the random words of four neighbouring elements
+ *   ckpt_bf16   an element that is kept in half the bytes and computed with as a float
  */
 #ifndef CKPT_CUDA_DEVICE_CUH
 #define CKPT_CUDA_DEVICE_CUH
 
 #include "cuda/cuda_kernels.h"
 #include "cuda/cuda_launch.cuh"
+#include "runtime/convert_math.h"
 #include "runtime/row_math.h"
 
 /* Planes */
@@ -86,6 +88,39 @@ __device__ static inline void ckpt_store4(float *y, const float v[4], bool vecto
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (i < n) y[i] = v[i];
+    }
+}
+
+struct ckpt_bf16 {
+    uint16_t bits;
+};
+__device__ static inline float ckpt_float_of(float x) { return x; }
+__device__ static inline float ckpt_float_of(ckpt_bf16 x) { return ckpt_float_from_bfloat(x.bits); }
+__device__ static inline void ckpt_put(float *y, float v) { *y = v; }
+__device__ static inline void ckpt_put(ckpt_bf16 *y, float v) { y->bits = ckpt_bfloat_from_float(v); }
+
+/* Quads of these are 8 bytes: a plane that is aligned for floats is for them. */
+__device__ static inline void ckpt_load4(float v[4], const ckpt_bf16 *x, bool vector, int n) {
+    if (vector && n == 4) {
+        const uint64_t q = *(const uint64_t *)x;
+#pragma unroll
+        for (int i = 0; i < 4; i++) v[i] = ckpt_float_from_bfloat((uint16_t)(q >> (16 * i)));
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) v[i] = i < n ? ckpt_float_of(x[i]) : 0.0f;
+    }
+}
+
+__device__ static inline void ckpt_store4(ckpt_bf16 *y, const float v[4], bool vector, int n) {
+    if (vector && n == 4) {
+        uint64_t q = 0;
+#pragma unroll
+        for (int i = 0; i < 4; i++) q |= (uint64_t)ckpt_bfloat_from_float(v[i]) << (16 * i);
+        *(uint64_t *)y = q;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (i < n) ckpt_put(y + i, v[i]);
     }
 }
 

@@ -162,8 +162,9 @@ ckpt_status ckpt_cuda_fuse_describe(const ckpt_bind *bind, ckpt_launch *launch, 
         const ckpt_dtype type = node->in[i] < 0 ? CKPT_I64 : type_of(bind, node->in[i]);
         floats = node->op == CKPT_OP_CAST ? is_float(type) : type == CKPT_F32;
     }
-    if (!floats || !is_float(type_of(bind, node->out[0]))) return CKPT_OK;
-    p.output = (ckpt_fuse_memory){.at = bind->out[0], .shape = CKPT_FUSE_DENSE, .dtype = type_of(bind, node->out[0])};
+    const ckpt_dtype made = type_of(bind, node->out[0]);
+    if (!floats || !(node->op == CKPT_OP_CAST ? is_float(made) : made == CKPT_F32)) return CKPT_OK;
+    p.output = (ckpt_fuse_memory){.at = bind->out[0], .shape = CKPT_FUSE_DENSE, .dtype = made};
     if (!describe(&p, bind)) return CKPT_OK;
     pointwise *kept = ckpt_pool_alloc(bind->pool, 1, sizeof *kept);
     if (!kept) return ckpt_fail(err, CKPT_NOMEM, "no memory to bind node '%s'", ckpt_cuda_node_name(bind));

@@ -3,13 +3,14 @@
  *   columns  [kept] x summed x kept    64 rows at a time, four together; then the groups in order
  *   rows     kept x summed             lanes of row_math.h
  *   scalar   summed                    256 parts, each in blocks; then the parts in order
- *   general  any other mix             runs along the last summed axis, added in double */
+ *   general  any other mix             runs along the last summed axis, added in double
+ * The columns of a bias gradient may be bf16; their sums are not. */
 #include "cuda/cuda_broadcast.cuh"
 
 struct reduce_node {
     const ckpt_cuda_context *context;
     ckpt_reduce_attr geometry;
-    const float *x;
+    const float *x; /* of bf16: its address alone */
     float *y;
     int64_t outer, rows, cols; /* of the columns shape; rows shape: outer x rows */
     int64_t count;             /* elements of the larger side */
@@ -19,32 +20,32 @@ struct reduce_node {
 
 enum { GROUP = 64 };
 
-__device__ static inline float sum_group(const float *x, int64_t rows, int64_t step) {
+template <typename T> __device__ static inline float sum_group(const T *x, int64_t rows, int64_t step) {
     float part = 0;
     int64_t r = 0;
 #pragma unroll 4
     for (; r + 4 <= rows; r += 4) {
-        const float *x0 = x + r * step;
-        part += (x0[0] + x0[step]) + (x0[2 * step] + x0[3 * step]);
+        const T *x0 = x + r * step;
+        part += (ckpt_float_of(x0[0]) + ckpt_float_of(x0[step])) + (ckpt_float_of(x0[2 * step]) + ckpt_float_of(x0[3 * step]));
     }
-    for (; r < rows; r++) part += x[r * step];
+    for (; r < rows; r++) part += ckpt_float_of(x[r * step]);
     return part;
 }
 
 /* One group: nothing to share. */
-__global__ static void column_kernel(reduce_node k) {
+template <typename T> __global__ static void column_kernel(reduce_node k) {
     CKPT_EACH_ELEMENT(line, k.outer * k.cols) {
         int64_t o = line;
         const int64_t col = ckpt_split(&o, k.cols);
-        k.y[line] = k.geometry.alpha * (0.0f + sum_group(k.x + o * k.rows * k.cols + col, k.rows, k.cols));
+        k.y[line] = k.geometry.alpha * (0.0f + sum_group((const T *)k.x + o * k.rows * k.cols + col, k.rows, k.cols));
     }
 }
 
-__global__ static void columns_kernel(reduce_node k) {
+template <typename T> __global__ static void columns_kernel(reduce_node k) {
     __shared__ float part[CKPT_COLUMN_THREADS];
     const int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     for (int64_t o = blockIdx.y; o < k.outer; o += gridDim.y) {
-        const float *x = k.x + o * k.rows * k.cols + col;
+        const T *x = (const T *)k.x + o * k.rows * k.cols + col;
         float total = 0;
         for (int64_t base = 0; base < k.rows; base += (int64_t)blockDim.y * GROUP) {
             const int64_t first = base + (int64_t)threadIdx.y * GROUP, left = k.rows - first;
@@ -60,19 +61,18 @@ __global__ static void columns_kernel(reduce_node k) {
     }
 }
 
-static void columns_run(const void *self, const ckpt_scalars *scalars) {
-    (void)scalars;
+template <typename T> static void columns_run(const void *self, const ckpt_scalars *) {
     const reduce_node *k = (const reduce_node *)self;
     const int64_t groups = (k->rows + GROUP - 1) / GROUP;
     if (k->outer == 0 || k->cols == 0) return;
     if (groups <= 1) {
-        ckpt_cuda_start_flat(column_kernel, dim3(ckpt_element_blocks(k->outer * k->cols)), dim3(CKPT_ELEMENT_THREADS),
+        ckpt_cuda_start_flat(column_kernel<T>, dim3(ckpt_element_blocks(k->outer * k->cols)), dim3(CKPT_ELEMENT_THREADS),
                              k->context->stream, *k);
         return;
     }
     const dim3 block = ckpt_column_block(k->cols, groups);
     const dim3 grid((unsigned)((k->cols + block.x - 1) / block.x), (unsigned)(k->outer < 65535 ? k->outer : 65535));
-    ckpt_cuda_start(columns_kernel, grid, block, k->context->stream, *k);
+    ckpt_cuda_start(columns_kernel<T>, grid, block, k->context->stream, *k);
 }
 
 /* Rows */
@@ -174,7 +174,11 @@ extern "C" ckpt_status ckpt_cuda_reduce_sum(const ckpt_bind *bind, ckpt_launch *
     CKPT_TRY(ckpt_cuda_require(bind, 1, 1, err));
     reduce_node *k = (reduce_node *)ckpt_cuda_launch(bind, sizeof *k, general_run, launch, err);
     if (!k) return CKPT_NOMEM;
-    const ckpt_reduce_attr g = ckpt_cuda_merge_axes(&bind->node->attr.reduce);
+    ckpt_reduce_attr g = ckpt_cuda_merge_axes(&bind->node->attr.reduce);
+    const bool bf16 = bind->graph->tensor[bind->node->in[0]].dtype == CKPT_BF16;
+    if (bf16) g = bind->node->attr.reduce; /* rows and columns as they are, also of 1 */
+    if (bf16 && (g.rank != 2 || g.keep != 2))
+        return ckpt_fail(err, CKPT_MODEL, "node '%s': of bf16 CUDA sums columns only", ckpt_cuda_node_name(bind));
     k->geometry = g;
     k->x = (const float *)bind->in[0];
     k->y = (float *)bind->out[0];
@@ -183,7 +187,7 @@ extern "C" ckpt_status ckpt_cuda_reduce_sum(const ckpt_bind *bind, ckpt_launch *
     if (g.rank == 0 || (g.rank == 1 && g.keep == 0)) {
         launch->run = scalar_run;
     } else if (g.rank == 1 || (g.rank == 2 && g.keep == 2) || (g.rank == 3 && g.keep == 5)) {
-        launch->run = columns_run;
+        launch->run = bf16 ? columns_run<ckpt_bf16> : columns_run<float>;
         k->cols = g.dim[g.rank - 1];
         k->rows = g.rank > 1 ? g.dim[g.rank - 2] : 1;
         k->outer = g.rank > 2 ? g.dim[0] : 1;

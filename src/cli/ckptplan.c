@@ -50,7 +50,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
         options.micro_batch = batches.micro_batch;
         report.batches = &batches;
     }
-    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, err));
+    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, report.traits, &job, err));
     report.job = &job;
     ckpt_status status = ckpt_ask_ckpttrain(&options, &job, report.traits->device, argv, err);
     if (status == CKPT_OK) status = ckpt_job_cost(&job, &options, report.traits->device, err);

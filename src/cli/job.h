@@ -2,7 +2,7 @@
  *
  *     ckpt_job job;
  *     ckpt_plan *plan;
- *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, &err);
+ *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, traits, &job, &err);
  *     ckpt_job_plan(&job, &options, traits, &plan, &err);
  *     ...
  *     ckpt_plan_free(plan);
@@ -16,6 +16,7 @@
 #include "planner/step_time.h"
 
 typedef struct ckpt_job {
+    const ckpt_traits *traits; /* of the device that the graphs are for */
     ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
     bool forward_only;
     ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
@@ -26,9 +27,10 @@ typedef struct ckpt_job {
     ckpt_rates rates;      /* of the device; likewise */
 } ckpt_job;
 
-/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs. Errors
- * as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
-ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, ckpt_job *job, ckpt_error *err);
+/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs as the device
+ * of `traits` can run them. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
+ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, const ckpt_traits *traits,
+                          ckpt_job *job, ckpt_error *err);
 
 /* The plan that the options ask for: made, or read from --plan. The caller frees it. */
 ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *options, const ckpt_traits *traits,

@@ -150,7 +150,7 @@ ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *o, ckpt_error
     if (o->batch && o->micro_batch && o->batch % o->micro_batch)
         return ckpt_fail(err, CKPT_USAGE, "--micro-batch %lld does not divide --batch %lld", (long long)o->micro_batch,
                          (long long)o->batch);
-    if (o->precision != CKPT_PRECISION_FP32 && o->device == CKPT_DEVICE_CPU)
+    if (o->precision == CKPT_PRECISION_TF32 && o->device == CKPT_DEVICE_CPU)
         return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only; leave it out or use --device cuda",
                          ckpt_precision_choices[o->precision]);
     if (o->dropout_rng == CKPT_DROP_ONNX_REF && o->device == CKPT_DEVICE_CUDA)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/op.h"
+#include "graph/rewrite.h"
 
 static const struct {
     const char *name;
@@ -117,16 +118,14 @@ static bool differentiable(const ckpt_tensor *tensor) {
            tensor->dtype == CKPT_BF16;
 }
 
-/* Which tensors a gradient is wanted for: those on a differentiable way from a parameter. */
-static void find_wanted(ckpt_autodiff *ad) {
-    const ckpt_graph *g = ad->graph;
-    for (int t = 0; t < g->tensor_count; t++) ad->wanted[t] = g->tensor[t].role == CKPT_ROLE_PARAM;
+void ckpt_autodiff_find_wanted(const ckpt_graph *g, bool *wanted) {
+    for (int t = 0; t < g->tensor_count; t++) wanted[t] = g->tensor[t].role == CKPT_ROLE_PARAM;
     for (int n = 0; n < g->forward_count; n++) {
         const ckpt_node *node = &g->node[n];
         bool any = false;
-        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && ad->wanted[node->in[i]];
+        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && wanted[node->in[i]];
         if (any && ckpt_op_info(node->op)->gradient && differentiable(&g->tensor[node->out[0]]))
-            ad->wanted[node->out[0]] = true;
+            wanted[node->out[0]] = true;
     }
 }
 
@@ -253,7 +252,7 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     } else {
         memset(ad.gradient, -1, sizeof *ad.gradient * (size_t)graph->tensor_count);
-        find_wanted(&ad);
+        ckpt_autodiff_find_wanted(graph, ad.wanted);
         find_reached(&ad, graph->node[loss].in[0]);
         find_first_readers(&ad);
         if (!ad.wanted[graph->node[loss].in[0]])
@@ -302,4 +301,16 @@ ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evalu
     }
     ckpt_graph_compute_hash(evaluation);
     return CKPT_OK;
+}
+
+ckpt_status ckpt_training_graphs_make(ckpt_graph *graph, const ckpt_training_options *options, ckpt_graph *evaluation,
+                                      ckpt_error *err) {
+    if (options->bf16) CKPT_TRY(ckpt_rewrite_to_bf16(graph, err));
+    /* The copy is of the forward pass alone, so it comes first. */
+    CKPT_TRY(ckpt_graph_for_evaluation(graph, evaluation, err));
+    ckpt_status status = ckpt_autodiff_run(graph, options, err);
+    if (status == CKPT_OK && options->bf16) status = ckpt_rewrite_add_casts(evaluation, options->bf16_kernels, err);
+    if (status == CKPT_OK && options->bf16) status = ckpt_rewrite_add_casts(graph, options->bf16_kernels, err);
+    if (status != CKPT_OK) ckpt_graph_free(evaluation);
+    return status;
 }

@@ -46,9 +46,10 @@ static void set_up(setup *s, const char *name, int64_t batch) {
     const ckpt_model_options options = {.batch = batch, .loss_auto = true};
     snprintf(path, sizeof path, CKPT_SOURCE_DIR "/models/%s.onnx", name);
     MUST(ckpt_model_load(path, &options, &s->model, &err), &err);
-    MUST(ckpt_graph_for_evaluation(&s->model.graph, &s->evaluation, &err), &err);
+    training.bf16 = CKPT_TEST_BF16;
+    training.bf16_kernels = CKPT_TEST_BACKEND()->traits->bf16_kernels;
     ckpt_training_defaults(&training);
-    MUST(ckpt_autodiff_run(&s->model.graph, &training, &err), &err);
+    MUST(ckpt_training_graphs_make(&s->model.graph, &training, &s->evaluation, &err), &err);
     const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
     MUST(ckpt_plan_make(&s->evaluation, &none, CKPT_TEST_BACKEND()->traits, NULL, &s->evaluation_plan, &err), &err);
     ckpt_plan *plan = plan_for(s, strategies[0]);
