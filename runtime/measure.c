@@ -110,7 +110,9 @@ static ckpt_status measure(probe *p, ckpt_rates *rates, ckpt_error *err) {
 ckpt_status ckpt_measure_rates(const ckpt_backend *backend, const ckpt_device_options *options, ckpt_rates *rates,
                                ckpt_error *err) {
     probe p = {.backend = backend};
-    CKPT_TRY(backend->open(options, &p.device, err));
+    ckpt_device_options apart = *options;
+    apart.no_fusion = true; /* many runs of one node are to stay many */
+    CKPT_TRY(backend->open(&apart, &p.device, err));
     const ckpt_status status = measure(&p, rates, err);
     backend->close(p.device);
     ckpt_graph_free(&p.graph);
