@@ -130,19 +130,19 @@ static void norm_case(ckpt_op op, int64_t rows, int64_t cols, int vectors, bool 
     rig_case c;
     char what[128];
     const int64_t dims[2] = {rows, cols};
+    const bool forward = op == CKPT_OP_LAYERNORM || op == CKPT_OP_RMSNORM, dp = op == CKPT_OP_LAYERNORM_DP || op == CKPT_OP_RMSNORM_DP;
     rig_open(&c, op);
     c.node.attr.norm.rows = rows;
     c.node.attr.norm.cols = cols;
     c.node.attr.norm.epsilon = 1e-5f;
     rig_add_in(&c, CKPT_F32, 2, dims, 3);
-    if (op != CKPT_OP_LAYERNORM) rig_add_in(&c, CKPT_F32, 2, dims, 2);
-    for (int i = 0; i < vectors && op != CKPT_OP_LAYERNORM_DP; i++) rig_add_in(&c, CKPT_F32, 1, &cols, 1);
-    if (op == CKPT_OP_LAYERNORM_DP) {
-        for (int i = 0; i < vectors; i++) rig_add_out(&c, CKPT_F32, 1, &cols);
-    } else {
-        rig_add_out(&c, CKPT_F32, 2, dims);
+    if (!forward) rig_add_in(&c, CKPT_F32, 2, dims, 2);
+    for (int i = 0; i < vectors; i++) {
+        if (dp) rig_add_out(&c, CKPT_F32, 1, &cols);
+        else rig_add_in(&c, CKPT_F32, 1, &cols, 1);
     }
-    if (op == CKPT_OP_LAYERNORM && vectors == 2) rig_add_out(&c, CKPT_F32, 1, &rows), rig_add_out(&c, CKPT_F32, 1, &rows);
+    if (!dp) rig_add_out(&c, CKPT_F32, 2, dims);
+    if (forward && vectors == 2) rig_add_out(&c, CKPT_F32, 1, &rows), rig_add_out(&c, CKPT_F32, 1, &rows);
     if (over) c.over = 0;
     snprintf(what, sizeof what, "%s %d x %d with %d vectors", ckpt_op_info(op)->name, (int)rows, (int)cols, vectors);
     rig_compare(&c, what);
@@ -162,6 +162,18 @@ static void test_norms(void **state) {
         norm_case(CKPT_OP_LAYERNORM_DP, 300, 5, vectors, false);
         norm_case(CKPT_OP_LAYERNORM_DP, 4500, 3, vectors, false); /* more rows than a slot holds */
     }
+}
+
+static void test_rms(void **state) {
+    (void)state;
+    for (int over = 0; over < 2; over++) {
+        norm_case(CKPT_OP_RMSNORM, 21, 67, 1, over);
+        norm_case(CKPT_OP_RMSNORM, 3, 1024, 0, over);
+        norm_case(CKPT_OP_RMSNORM_DX, 21, 67, 1, over);
+    }
+    norm_case(CKPT_OP_RMSNORM_DP, 21, 67, 1, false);
+    norm_case(CKPT_OP_RMSNORM_DP, 4500, 3, 1, false);
+    norm_case(CKPT_OP_RMSNORM_DP, 70, 1100, 1, false);
 }
 
 static void reduce_case(ckpt_op op, int rank, const int64_t *dims, uint32_t keep) {
@@ -481,6 +493,7 @@ int main(void) {
         cmocka_unit_test(test_masks_are_curands),
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_rms),
         cmocka_unit_test(test_reductions),
         cmocka_unit_test(test_binary),
         cmocka_unit_test(test_casts),

@@ -25,36 +25,6 @@ static void test_no_operator_is_the_cpus_alone(void **state) {
     assert_true(empty > 0); /* the columns do say what is missing */
 }
 
-static void rms_case(ckpt_op op, int64_t rows, int64_t cols, bool over) {
-    rig_case c;
-    char what[64];
-    const int64_t dims[2] = {rows, cols};
-    rig_open(&c, op);
-    c.node.attr.norm.rows = rows;
-    c.node.attr.norm.cols = cols;
-    c.node.attr.norm.epsilon = 1e-5f;
-    rig_add_in(&c, CKPT_F32, 2, dims, 3);
-    if (op != CKPT_OP_RMSNORM) rig_add_in(&c, CKPT_F32, 2, dims, 2);
-    if (op != CKPT_OP_RMSNORM_DP) rig_add_in(&c, CKPT_F32, 1, &cols, 1);
-    rig_add_out(&c, CKPT_F32, op == CKPT_OP_RMSNORM_DP ? 1 : 2, op == CKPT_OP_RMSNORM_DP ? &cols : dims);
-    if (over) c.over = 0;
-    snprintf(what, sizeof what, "%s %d x %d", ckpt_op_info(op)->name, (int)rows, (int)cols);
-    rig_compare(&c, what);
-    rig_close(&c);
-}
-
-static void test_rms(void **state) {
-    (void)state;
-    for (int over = 0; over < 2; over++) {
-        rms_case(CKPT_OP_RMSNORM, 21, 67, over);
-        rms_case(CKPT_OP_RMSNORM, 3, 1024, over);
-        rms_case(CKPT_OP_RMSNORM_DX, 21, 67, over);
-    }
-    rms_case(CKPT_OP_RMSNORM_DP, 21, 67, false);
-    rms_case(CKPT_OP_RMSNORM_DP, 4500, 3, false);
-    rms_case(CKPT_OP_RMSNORM_DP, 70, 1100, false);
-}
-
 /* A batch of `rows` of which `valid` count. */
 static void batch_case(ckpt_op op, int64_t rows, int64_t channels, int64_t inner, int64_t valid, bool over) {
     rig_case c;
@@ -269,9 +239,10 @@ static void test_class_losses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_operator_is_the_cpus_alone), cmocka_unit_test(test_rms),   cmocka_unit_test(test_batch_normalization),
-        cmocka_unit_test(test_group_normalization),           cmocka_unit_test(test_pairs), cmocka_unit_test(test_slices),
-        cmocka_unit_test(test_concats),                       cmocka_unit_test(test_class_losses),
+        cmocka_unit_test(test_no_operator_is_the_cpus_alone), cmocka_unit_test(test_batch_normalization),
+        cmocka_unit_test(test_group_normalization),           cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_slices),                        cmocka_unit_test(test_concats),
+        cmocka_unit_test(test_class_losses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
