@@ -154,18 +154,24 @@ static bool describe(pointwise *p, const ckpt_bind *bind) {
     }
 }
 
+/* The types that the operator's own kernel takes: a CAST any floats, others floats, or bf16 alone where they are kept in that. */
+static bool takes(ckpt_op op, ckpt_dtype in, ckpt_dtype out) {
+    if (op == CKPT_OP_CAST) return is_float(in) && is_float(out);
+    const bool kept = op == CKPT_OP_ACT || op == CKPT_OP_ACT_GRAD || op == CKPT_OP_BINARY;
+    return in == out && (in == CKPT_F32 || (kept && in == CKPT_BF16));
+}
+
 ckpt_status ckpt_cuda_fuse_describe(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     const ckpt_node *node = bind->node;
     pointwise p = {.context = ckpt_cuda_context_of(bind), .alone = *launch, .count = ckpt_cuda_out_count(bind, 0)};
-    bool floats = p.count > 0 && node->out_count == 1;
-    for (int i = 0; floats && i < node->in_count; i++) {
-        const ckpt_dtype type = node->in[i] < 0 ? CKPT_I64 : type_of(bind, node->in[i]);
-        floats = node->op == CKPT_OP_CAST ? is_float(type) : type == CKPT_F32;
-    }
-    const ckpt_dtype made = type_of(bind, node->out[0]);
-    if (!floats || !(node->op == CKPT_OP_CAST ? is_float(made) : made == CKPT_F32)) return CKPT_OK;
+    bool fits = p.count > 0 && node->out_count == 1;
+    const ckpt_dtype made = fits ? type_of(bind, node->out[0]) : CKPT_F32;
+    for (int i = 0; fits && i < node->in_count; i++) fits = node->in[i] >= 0 && takes(node->op, type_of(bind, node->in[i]), made);
+    if (!fits) return CKPT_OK;
     p.output = (ckpt_fuse_memory){.at = bind->out[0], .shape = CKPT_FUSE_DENSE, .dtype = made};
     if (!describe(&p, bind)) return CKPT_OK;
+    if (p.output.dtype != CKPT_F32 && node->op != CKPT_OP_CAST) /* what a later node reads is what would be in memory */
+        add_step(&p, CKPT_FUSE_ROUND, p.output.dtype, last_result(&p), CKPT_FUSE_NOWHERE);
     pointwise *kept = ckpt_pool_alloc(bind->pool, 1, sizeof *kept);
     if (!kept) return ckpt_fail(err, CKPT_NOMEM, "no memory to bind node '%s'", ckpt_cuda_node_name(bind));
     *kept = p;

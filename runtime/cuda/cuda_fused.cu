@@ -26,7 +26,7 @@ __device__ static inline quad load_quad(const ckpt_fuse_memory &m, const ckpt_pl
     const int64_t at = m.shape == CKPT_FUSE_DENSE ? q.at : m.shape == CKPT_FUSE_BY_COLUMN ? q.col : m.shape == CKPT_FUSE_BY_ROW ? q.row : 0;
     quad x;
     if (m.shape == CKPT_FUSE_BY_ROW || m.shape == CKPT_FUSE_SCALAR) {
-        const float one = ((const float *)m.at)[at];
+        const float one = m.dtype == CKPT_F32 ? ((const float *)m.at)[at] : widened(((const uint16_t *)m.at)[at], m.dtype);
         x.v[0] = x.v[1] = x.v[2] = x.v[3] = one;
     } else if (m.dtype == CKPT_F32) {
         ckpt_load4(x.v, (const float *)m.at + at, m.vector, q.n);
