@@ -363,19 +363,26 @@ typedef struct trained {
     uint64_t planned, measured;
 } trained;
 
-static void train(const char *name, ckpt_strategy strategy, bool no_graph, bool no_fusion, trained *t) {
+typedef struct manner {
+    bool no_graph, no_fusion, bf16;
+} manner;
+
+static void train(const char *name, ckpt_strategy strategy, manner how, trained *t) {
     char path[512];
     ckpt_error err;
     ckpt_model model;
     const ckpt_model_options options = {.batch = 9, .loss_auto = true};
-    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAMW};
+    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_ADAMW, .bf16 = how.bf16, .bf16_kernels = true};
     const ckpt_plan_options plan = {.strategy = strategy};
-    const ckpt_exec_options exec = {.backend = ckpt_backend_cuda(), .preserve_rng = true, 
-                                    .device = {.poison = true, .no_graph = no_graph, .no_fusion = no_fusion}};
+    const ckpt_exec_options exec = {.backend = ckpt_backend_cuda(), .preserve_rng = true,
+                                    .device = {.poison = true, .no_graph = how.no_graph, .no_fusion = how.no_fusion,
+                                               .precision = how.bf16 ? CKPT_PRECISION_BF16 : CKPT_PRECISION_FP32}};
     snprintf(path, sizeof path, CKPT_SOURCE_DIR "/%s.onnx", name);
     MUST(ckpt_model_load(path, &options, &model, &err), &err);
     ckpt_training_defaults(&training);
-    MUST(ckpt_autodiff_run(&model.graph, &training, &err), &err);
+    ckpt_graph evaluation;
+    MUST(ckpt_training_graphs_make(&model.graph, &training, &evaluation, &err), &err);
+    ckpt_graph_free(&evaluation);
     step_runner runner = {.graph = &model.graph};
     MUST(ckpt_plan_make(&model.graph, &plan, exec.backend->traits, NULL, &runner.plan, &err), &err);
     fake_cuda_count(&t->before);
@@ -412,39 +419,42 @@ static void test_replayed_steps_train_the_same_weights(void **state) {
     const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_MIN};
     for (int m = 0; m < 2; m++) {
         trained first;
-        train(models[m], CKPT_STRATEGY_NONE, true, true, &first);
+        train(models[m], CKPT_STRATEGY_NONE, (manner){.no_graph = true, .no_fusion = true}, &first);
         assert_int_equal(first.after.graph_launches, first.before.graph_launches);
         for (int s = 0; s < 3; s++) {
             trained t;
-            train(models[m], strategies[s], false, false, &t);
+            train(models[m], strategies[s], (manner){0}, &t);
             assert_int_equal(t.after.graph_launches, t.before.graph_launches + 5); /* the first step ran directly */
             assert_string_equal(t.hash, first.hash);
         }
     }
 }
 
-/* The plan's word on what dies reaches the kernels: BatchNormalization and ReLU are one launch, and train the same weights. */
+/* The plan's word on what dies reaches the kernels: BatchNormalization and ReLU, or casts and what stands between them, are
+ * one launch, and train the same weights. */
 static void test_joined_steps_train_the_same_weights(void **state) {
     (void)state;
+    const char *const models[] = {"tests/golden/training/batchnorm_sgd/model", "models/mlp_prenorm_gelu"};
     const ckpt_strategy strategies[] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_SQRT, CKPT_STRATEGY_MIN};
-    for (int s = 0; s < 3; s++)
-        for (int no_graph = 0; no_graph < 2; no_graph++) {
-            trained alone, joined;
-            train("tests/golden/training/batchnorm_sgd/model", strategies[s], no_graph, true, &alone);
-            train("tests/golden/training/batchnorm_sgd/model", strategies[s], no_graph, false, &joined);
-            assert_string_equal(joined.hash, alone.hash);
-            assert_int_equal(joined.measured, joined.planned);
-            const int apart = alone.after.launches - alone.before.launches, together = joined.after.launches - joined.before.launches;
-            print_message("strategy %d: %d launches instead of %d\n", (int)strategies[s], together, apart);
-            assert_true(together < apart);
-        }
+    for (int m = 0; m < 2; m++)
+        for (int s = 0; s < 3; s++)
+            for (int no_graph = 0; no_graph < 2; no_graph++) {
+                trained alone, joined;
+                train(models[m], strategies[s], (manner){.no_graph = no_graph, .no_fusion = true, .bf16 = m > 0}, &alone);
+                train(models[m], strategies[s], (manner){.no_graph = no_graph, .bf16 = m > 0}, &joined);
+                assert_string_equal(joined.hash, alone.hash);
+                assert_int_equal(joined.measured, joined.planned);
+                const int apart = alone.after.launches - alone.before.launches, together = joined.after.launches - joined.before.launches;
+                print_message("%s, strategy %d: %d launches instead of %d\n", models[m], (int)strategies[s], together, apart);
+                assert_true(together < apart);
+            }
 }
 
 static void test_the_driver_is_asked_for_what_is_planned(void **state) {
     (void)state;
     trained t;
     fake_cuda_counts after;
-    train("models/mlp_hourglass", CKPT_STRATEGY_SQRT, false, false, &t);
+    train("models/mlp_hourglass", CKPT_STRATEGY_SQRT, (manner){0}, &t);
     assert_int_equal(t.before.requested_bytes, 0);
     assert_int_equal(t.after.requested_bytes, t.planned);
     assert_int_equal(t.after.allocations, t.before.allocations + 1);
