@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SIDE = 512, LONG = 4 << 20, TINY = 8, LAUNCHES = 512, REPEATS = 15, MOST_REPEATS = 200, LEAST_ROUNDS = 5, MOST_ROUNDS = 400 };
+enum { SIDE = 512, LONG = 4 << 20, TINY = 8, LAUNCHES = 512, REPEATS = 15, MOST_REPEATS = 200 };
+enum { LEAST_ROUNDS = 5, MOST_ROUNDS = 400 };
 #define ENOUGH_SECONDS 2.0
 #define PROBE_SECONDS 0.2
 
@@ -176,7 +177,8 @@ ckpt_status ckpt_measure_nodes(const ckpt_train_options *training, const ckpt_pl
                 .whole = ckpt_pool_array(&pool, MOST_ROUNDS, double),
                 .once = ckpt_pool_array(&pool, plan->step_count, double)};
     int *runs = ckpt_pool_array(&pool, training->graph->node_count, int);
-    ckpt_status status = r.time && r.whole && r.once && runs ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
+    ckpt_status status = CKPT_OK;
+    if (!r.time || !r.whole || !r.once || !runs) status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     if (status == CKPT_OK) status = ckpt_train_run(&warm, &report, err);
     if (status == CKPT_OK) status = run_rounds(&r, err);
     if (status == CKPT_OK) {
