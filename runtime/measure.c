@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { SIDE = 768, LONG = 8 << 20, TINY = 8, LAUNCHES = 512, REPEATS = 9, LEAST_ROUNDS = 5, MOST_ROUNDS = 400 };
+enum { SIDE = 512, LONG = 4 << 20, TINY = 8, LAUNCHES = 512, REPEATS = 15, MOST_REPEATS = 200 };
+enum { LEAST_ROUNDS = 5, MOST_ROUNDS = 400 };
 #define ENOUGH_SECONDS 2.0
+#define PROBE_SECONDS 0.2
 
 static double now_seconds(void) {
     struct timespec t;
@@ -46,10 +48,9 @@ static ckpt_status make_tensor(probe *p, int rank, const int64_t *dims, int *ten
     return status;
 }
 
-/* Seconds of one of `launches` runs of the node in a row: the median of several such rows. */
+/* Seconds of one of `launches` runs of the node in a row: the best of several such rows. */
 static ckpt_status time_node(probe *p, int node, const ckpt_bind *bind, int launches, double *seconds, ckpt_error *err) {
     ckpt_launch *launch = ckpt_pool_array(&p->pool, launches, ckpt_launch);
-    double times[REPEATS];
     char back[4];
     if (!launch) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     ckpt_bind own = *bind;
@@ -57,14 +58,15 @@ static ckpt_status time_node(probe *p, int node, const ckpt_bind *bind, int laun
     const ckpt_scalars scalars = {.valid_samples = 1, .total_samples = 1};
     CKPT_TRY(p->backend->bind(p->device, &own, &launch[0], err));
     for (int i = 1; i < launches; i++) launch[i] = launch[0];
-    for (int r = -2; r < REPEATS; r++) {
+    const double begin = now_seconds();
+    for (int r = 0; r < REPEATS || (r < MOST_REPEATS && now_seconds() - begin < PROBE_SECONDS); r++) {
         const double start = now_seconds();
         CKPT_TRY(p->backend->run(p->device, launch, launches, &scalars, err));
         /* A device that works on its own has finished when something comes back. */
         if (p->backend->overlap) CKPT_TRY(p->backend->download(p->device, back, bind->out[0], sizeof back, err));
-        if (r >= 0) times[r] = (now_seconds() - start) / launches;
+        const double each = (now_seconds() - start) / launches;
+        if (r == 0 || each < *seconds) *seconds = each;
     }
-    *seconds = median(times, REPEATS);
     return CKPT_OK;
 }
 
@@ -78,7 +80,7 @@ static ckpt_status time_product(probe *p, double *seconds, ckpt_error *err) {
     const int node = ckpt_graph_add_node(&p->graph, CKPT_OP_LINEAR, CKPT_FORWARD, "product", 2, in, 1, &out, err);
     if (node < 0) return CKPT_NOMEM;
     p->graph.node[node].attr.linear = (ckpt_linear_attr){SIDE, SIDE, SIDE, true, 1, 1, {.act = CKPT_ACT_IDENTITY}};
-    return time_node(p, node, &bind, 4, seconds, err);
+    return time_node(p, node, &bind, 1, seconds, err);
 }
 
 static ckpt_status time_sum(probe *p, int64_t count, int launches, double *seconds, ckpt_error *err) {
@@ -177,7 +179,8 @@ ckpt_status ckpt_measure_nodes(const ckpt_train_options *training, const ckpt_pl
                 .whole = ckpt_pool_array(&pool, MOST_ROUNDS, double),
                 .once = ckpt_pool_array(&pool, plan->step_count, double)};
     int *runs = ckpt_pool_array(&pool, training->graph->node_count, int);
-    ckpt_status status = r.time && r.whole && r.once && runs ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
+    ckpt_status status = CKPT_OK;
+    if (!r.time || !r.whole || !r.once || !runs) status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     if (status == CKPT_OK) status = ckpt_train_run(&warm, &report, err);
     if (status == CKPT_OK) status = run_rounds(&r, err);
     if (status == CKPT_OK) {

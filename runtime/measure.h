@@ -4,7 +4,8 @@
  *     ckpt_measure_rates(backend, &device_options, &rates, &err);
  *     ckpt_measure_nodes(&training, plan, seconds, &err);            // seconds[node_count]
  *
- * Times are medians of many runs, so that a machine with other work on it is not taken for a slow one.
+ * A device's figures are the best of many short runs, a node's time is the median of many steps: a machine with other work
+ * on it is not taken for a slow one.
  */
 #ifndef CKPT_MEASURE_H
 #define CKPT_MEASURE_H
@@ -12,7 +13,7 @@
 #include "planner/step_time.h"
 #include "runtime/train.h"
 
-/* A product of 768 x 768 matrices, a sum of two arrays of 32 MiB, and the smallest of nodes. Some tenths of a second. */
+/* A product of 512 x 512 matrices, a sum of two arrays of 16 MiB, and the smallest of nodes. Some tenths of a second. */
 ckpt_status ckpt_measure_rates(const ckpt_backend *backend, const ckpt_device_options *options, ckpt_rates *rates,
                                ckpt_error *err);
 

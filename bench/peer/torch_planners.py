@@ -82,9 +82,11 @@ def partitioned(path, batch, budget):
         return forward, backward
 
     def as_it_is(module, _):
-        from functorch.compile import make_boxed_func
+        def call(arguments):  # boxed: what the backward pass has used is given up, as compiled code does
+            return torch.fx.Interpreter(module).boxed_run(arguments)
 
-        return make_boxed_func(module.forward)
+        call._boxed_call = True
+        return call
 
     torch._dynamo.reset()
     with functorch_config.patch(activation_memory_budget=budget):
@@ -141,6 +143,7 @@ def main():
         blocks = len(torch_mlp.onnx_mlp(path))
         own = Ckptplan(args.ckptplan, path, batch)
         settings = [(f"partitioner {b:g}", partitioned, b) for b in BUDGETS]
+        settings += [("eager, no planner", sequential, 0)]
         settings += [(f"checkpoint_sequential {s}", sequential, s)
                      for s in sorted({2, 4, round(math.sqrt(blocks)), blocks // 2}) if 1 < s <= blocks]
         found = []

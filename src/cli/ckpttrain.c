@@ -60,6 +60,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     ckpt_job job;
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
+    if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
     CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);

@@ -21,8 +21,10 @@ ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *o, const char *
     double *seconds;
     if (o->cost == CKPT_CLI_COST_NOMINAL || !ckpt_cost_cache_rates(device, &job->rates)) job->rates = *ckpt_rates_nominal(device);
     if (o->profile) {
-        if (!find_profile(job, o, device, &job->cost_pool, &seconds))
-            return ckpt_fail(err, CKPT_FAILED, "--profile: nothing was measured of this model on the %s", device);
+        if (job->profile) seconds = job->profile;
+        else if (!find_profile(job, o, device, &job->cost_pool, &seconds))
+            return ckpt_fail(err, CKPT_FAILED, "--profile: nothing is kept of what was measured of this model on the %s; set "
+                             "XDG_CACHE_HOME to a folder that can be written", device);
         return ckpt_costs_measured(graph, seconds, "profile: each node measured on this machine", &job->cost_pool, &job->costs,
                                    err);
     }

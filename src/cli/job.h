@@ -25,6 +25,7 @@ typedef struct ckpt_job {
     ckpt_pool cost_pool;
     ckpt_costs costs;      /* what plans minimize: FLOPs until ckpt_job_cost (cost_model.h) */
     ckpt_rates rates;      /* of the device; likewise */
+    double *profile;       /* seconds by node, where this run measured them itself; else NULL */
 } ckpt_job;
 
 /* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs as the device

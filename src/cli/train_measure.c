@@ -1,7 +1,5 @@
 #include "cli/train_measure.h"
 
-#include <stdlib.h>
-
 #include "cli/cost_cache.h"
 #include "cli/cost_model.h"
 #include "cli/train_session.h"
@@ -54,19 +52,20 @@ static ckpt_status measure_nodes(const ckpt_cli_options *o, const ckpt_backend *
     return status;
 }
 
-static ckpt_status profile(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
+static ckpt_status profile(const ckpt_cli_options *o, const ckpt_backend *backend, ckpt_job *job,
                            const ckpt_train_data *data, ckpt_error *err) {
     const ckpt_profile_key key = {.device = backend->name, .graph_hash = job->model.graph.hash, .threads = o->threads,
                                   .node_count = job->model.graph.node_count};
-    double *seconds = calloc((size_t)key.node_count + 1, sizeof *seconds);
+    double *seconds = ckpt_pool_array(&job->cost_pool, key.node_count, double);
+    ckpt_error own; /* what cannot be kept serves this run all the same */
     if (!seconds) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
-    ckpt_status status = measure_nodes(o, backend, job, data, seconds, err);
-    if (status == CKPT_OK) status = ckpt_cost_cache_put_profile(&key, seconds, err);
-    free(seconds);
-    return status == CKPT_OK ? status : ckpt_fail_in(err, "--profile");
+    if (measure_nodes(o, backend, job, data, seconds, err) != CKPT_OK) return ckpt_fail_in(err, "--profile");
+    job->profile = seconds;
+    (void)ckpt_cost_cache_put_profile(&key, seconds, &own);
+    return CKPT_OK;
 }
 
-ckpt_status ckpt_train_measure(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
+ckpt_status ckpt_train_measure(const ckpt_cli_options *o, const ckpt_backend *backend, ckpt_job *job,
                                const ckpt_train_data *data, ckpt_error *err) {
     ckpt_status status = CKPT_OK;
     if (o->plan || !ckpt_cost_needs_measuring(job, o, backend->name)) return CKPT_OK;

@@ -11,9 +11,10 @@
 #include "runtime/backend.h"
 
 /* What the device does in a second: where that cannot be kept it is not measured, as the next plan would be another. With
- * --profile every node of the training graph, under a plan that keeps everything, or the smallest where that does not fit
- * --budget or the device. Errors: of the device, and those of writing a profile. */
-ckpt_status ckpt_train_measure(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
+ * --profile, which alone needs the job and its data, every node of the training graph, under a plan that keeps everything,
+ * or the smallest where that does not fit --budget or the device; job->profile gets it, whether or not it can be kept. Errors: of
+ * the device. */
+ckpt_status ckpt_train_measure(const ckpt_cli_options *options, const ckpt_backend *backend, ckpt_job *job,
                                const ckpt_train_data *data, ckpt_error *err);
 
 #endif

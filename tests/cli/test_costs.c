@@ -111,8 +111,11 @@ static void what_cannot_be_kept_is_not_measured(void **state) {
     expect_source("", "roofline, nominal");
     program_run run = run_program("plan", "@/models/mlp_prenorm_gelu.onnx --device cpu --profile");
     assert_int_equal(run.status, 1);
-    assert_non_null(strstr(run.err, "--profile"));
+    assert_non_null(strstr(run.err, "XDG_CACHE_HOME"));
     program_free(&run);
+    json_t *own = document_of("train", "--profile --steps 4"); /* it measures, and needs no place for that */
+    assert_int_equal(strncmp(json_string_value(at(own, "step_seconds", "cost_model")), "profile", 7), 0);
+    json_decref(own);
     setenv("XDG_CACHE_HOME", cache, 1);
 }
 
