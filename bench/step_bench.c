@@ -21,6 +21,7 @@
 #include "base/units.h"
 #include "graph/autodiff.h"
 #include "graph/build.h"
+#include "graph/rewrite.h"
 #include "planner/plan.h"
 #include "runtime/exec.h"
 #include "runtime/train.h"
@@ -97,7 +98,10 @@ static void build(const options *o, ckpt_graph *g) {
         exit(2);
     }
     ckpt_training_defaults(&training);
+    const bool bf16 = o->precision == CKPT_PRECISION_BF16;
+    if (bf16) must(ckpt_rewrite_to_bf16(g, &err), &err);
     must(ckpt_autodiff_run(g, &training, &err), &err);
+    if (bf16) must(ckpt_rewrite_add_casts(g, o->backend->traits->bf16_kernels, &err), &err);
 }
 
 /* Tensor k of the parameters in the order of the layers (weight, bias, weight, ...) draws from seed k + 1, the input from

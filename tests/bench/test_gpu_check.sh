@@ -33,13 +33,14 @@ program bin/nvidia-smi 'exit 9'
 check 77 'no usable NVIDIA driver'
 program bin/nvidia-smi 'echo "Stand-in GPU, 1.0, 9.0, 1 MiB"'
 check 77 'no CUDA toolkit'
-program bin/nvcc 'echo "Cuda compilation tools, release 0.0, V0.0.1"'
+program bin/nvcc '[ "$1" != -o ] || exec cp "$CUDA_PATH/probe" "$2"; echo "Cuda compilation tools, release 0.0, V0.0.1"'
 program bin/cmake 'exit 0'
 program bin/ctest 'echo "1/1 Test #1: cuda_device ... Passed"; echo "100% tests passed"'
-program build-cuda/tests/runtime/test_cuda_device 'exit 77'
-check 77 'no CUDA program finds a device'
+program probe 'exit 1'
+check 77 'a CUDA program finds no device'
 reports 0
-program build-cuda/tests/runtime/test_cuda_device 'exit 0'
+[ ! -e "$dir/build-cuda/gpu-check" ] || { echo 'something was kept of a refused run' >&2; failed=1; }
+program probe 'exit 0'
 check 2 "no part 'speed'" --only speed
 
 program build-cuda/bench/cuda_kernels 'echo "stand-in row"'
