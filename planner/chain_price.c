@@ -213,6 +213,7 @@ static double improve(prices *p, double *best_price, double *step, int steps) {
             memcpy(p->price, best_price, bytes);
             memset(step, 0, bytes);
         }
+        if (reach < 0.002) break;
         double square = 0;
         for (int q = 1; q <= count; q++) {
             double over = p->held[q] - p->room[q];

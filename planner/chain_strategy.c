@@ -175,7 +175,20 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignmen
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_flops == recompute_flops;
+    bound->staged_bound_flops = bound->lower_bound_flops;
     return status;
+}
+
+ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+                                             uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err) {
+    bound->staged_bound_flops = bound->lower_bound_flops;
+    if (chain->exact || bound->lower_bound_flops >= recompute_flops) return CKPT_OK;
+    const uint64_t first = chain->stages.forward_flops;
+    ckpt_chain_bound of_chain;
+    CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_flops, &of_chain, err));
+    if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_flops)
+        bound->staged_bound_flops = of_chain.all - first;
+    return CKPT_OK;
 }
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {

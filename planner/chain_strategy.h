@@ -42,6 +42,10 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
 ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
                                       uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err);
 
+/* Sets bound->staged_bound_flops, for a schedule that recomputes recompute_flops in step_bytes. */
+ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+                                             uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err);
+
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);
 
 #endif

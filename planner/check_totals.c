@@ -231,6 +231,10 @@ static ckpt_status check_compute(const ckpt_graph *g, const ckpt_plan *p, ckpt_e
         return ckpt_fail(err, CKPT_FAILED,
                          "the plan recomputes %" PRIu64 " FLOP, less than its lower bound of %" PRIu64, again,
                          p->bound.lower_bound_flops);
+    if (p->bound.staged_bound_flops < p->bound.lower_bound_flops)
+        return ckpt_fail(err, CKPT_FAILED,
+                         "the plan's bound for staged schedules, %" PRIu64 " FLOP, is below that for all, %" PRIu64,
+                         p->bound.staged_bound_flops, p->bound.lower_bound_flops);
     return check_layers(g, p, err);
 }
 

@@ -64,10 +64,13 @@ typedef struct ckpt_plan_compute {
     int recomputed_nodes;
 } ckpt_plan_compute;
 
-/* No schedule under the same budget recomputes less than lower_bound_flops. */
+/* No schedule under the same budget recomputes less than lower_bound_flops, whatever it does. None that runs the stages
+ * of the chain as a whole, each in one of the ways that the tables know (stages.h), recomputes less than
+ * staged_bound_flops, whatever it keeps, drops and makes again; others may. Never below lower_bound_flops; equal to it
+ * where nothing more is known. */
 typedef struct ckpt_plan_bound {
     bool proved;
-    uint64_t lower_bound_flops;
+    uint64_t lower_bound_flops, staged_bound_flops;
 } ckpt_plan_bound;
 
 typedef struct ckpt_plan {

@@ -166,7 +166,7 @@ static void flip_layer(ckpt_plan *p) {
 }
 
 static void change_head(ckpt_plan *p) {
-    switch (pick(5)) {
+    switch (pick(6)) {
     case 0:
         p->graph_hash[pick(64)] ^= 1;
         break;
@@ -179,8 +179,11 @@ static void change_head(ckpt_plan *p) {
     case 3:
         p->layer_count--;
         break;
+    case 4:
+        p->bound.lower_bound_flops = p->bound.staged_bound_flops + 1;
+        break;
     default:
-        p->bound.lower_bound_flops = p->compute.recompute_flops + 1;
+        p->bound.lower_bound_flops = p->bound.staged_bound_flops = p->compute.recompute_flops + 1;
         break;
     }
 }
