@@ -110,7 +110,7 @@ static void time_chain(const char *name, bool verbose) {
         must(ckpt_chain_solve(tables, budget, &pool, &program, &err), &err);
         if (i == 0) first = milliseconds() - built;
         const double solved = milliseconds();
-        must(ckpt_chain_lower_bound(chain, budget, &bound, &err), &err);
+        must(ckpt_chain_lower_bound(chain, budget, program.cost, &bound, &err), &err);
         if (milliseconds() - solved > bounding) bounding = milliseconds() - solved;
         const double cost = (double)program.cost;
         worst = larger(worst, (cost - (double)bound.all) / cost);

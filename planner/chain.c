@@ -6,8 +6,9 @@
 #include "planner/chain_exact.h"
 #include "planner/chain_table.h"
 
-/* Budgets of tables of all splits, in smallest ones; from one table of likely splits to the next. */
-enum { SMALL = 3, FINER = 4, MOST_WORK = 1000000 };
+/* Where few stages are equal: budgets of tables of all splits, in smallest ones, and work for which they are left out. From
+ * the budgets of one table to those of the next with smaller slots. */
+enum { SMALL = 3, MOST_WORK = 1000000, FINER = 4 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -74,6 +75,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
         uint64_t ways = 0; /* to keep something of stages s..t */
         for (int t = s; t <= count && ok; t++) {
             ways += (uint64_t)stage[t].option_count;
+            tables->unshared_work += ways * (uint64_t)stage[t].option_count;
             if (t < s + covered) continue;
             *pair_at(tables, s, t) = &pair[t - s - covered];
             tables->work += ways * (uint64_t)stage[t].option_count;
@@ -205,8 +207,8 @@ static void limit_to_small(ckpt_chain_tables *tables, uint64_t slots) {
 
 /* So many that filling all functions stays a matter of milliseconds. */
 static uint64_t default_slots(const ckpt_chain_tables *tables) {
-    const uint64_t slots = (tables->likely ? 100000000 : 20000000) / (tables->work + 1);
-    return slots < 160 ? 160 : slots > 4096 ? 4096 : slots;
+    const uint64_t slots = (tables->likely ? 10000000 : 20000000) / (tables->work + 1), fewest = tables->likely ? 1024 : 160;
+    return slots < fewest ? fewest : slots > 2048 ? 2048 : slots;
 }
 
 static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
@@ -234,7 +236,7 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     return CKPT_OK;
 }
 
-/* `likely`: NULL, or the only splits, for budgets up to cap_bytes. */
+/* For budgets up to cap_bytes, if that is not 0. `likely`: NULL, or the only splits. */
 static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
                          uint64_t cap_bytes, ckpt_chain_likely *likely, ckpt_chain_tables **out,
                          ckpt_error *err) {
@@ -252,7 +254,12 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
             uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
             tables->cap_bytes = likely ? cap_bytes : tables->g[0][1].most_bytes;
             choose_unit(tables, slots, limits->slots > 0);
-            if (!tables->even && !likely && limits->slots == 0) limit_to_small(tables, slots);
+            if (cap_bytes && !likely) {
+                tables->cap_bytes = cap_bytes;
+                choose_unit(tables, slots, false);
+            } else if (!tables->even && !likely && limits->slots == 0 && 4 * tables->work > tables->unshared_work) {
+                limit_to_small(tables, slots);
+            }
             ok = !tables->unit_bytes || fill_all(tables);
         }
         if (!ok)
@@ -301,6 +308,8 @@ ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_li
         status = find_whole(*out, err);
     else if ((*out)->cap_bytes < ckpt_chain_most_bytes(*out))
         status = add_likely(*out, err);
+    else if (!(*out)->even && limits->slots == 0 && (*out)->cap_bytes / FINER > ckpt_chain_least_bytes(*out))
+        status = build(chain, limits, (*out)->cap_bytes / FINER, NULL, &(*out)->fine, err);
     if (status != CKPT_OK) {
         ckpt_chain_tables_free(*out);
         *out = NULL;

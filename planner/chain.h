@@ -114,9 +114,10 @@ typedef struct ckpt_chain_bound {
     uint64_t all, persistent;
 } ckpt_chain_bound;
 
-/* Of a short chain both are the least there is, or CKPT_CHAIN_NEVER where it has no schedule at all. Errors:
+/* Of a short chain both are the least there is, or CKPT_CHAIN_NEVER where it has no schedule at all. `cost`: of a
+ * program within budget_bytes, or CKPT_CHAIN_NEVER: no better bounds are sought where it is proved the least. Errors:
  * CKPT_NOMEM. */
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,
-                                   ckpt_error *err);
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                   ckpt_chain_bound *bound, ckpt_error *err);
 
 #endif

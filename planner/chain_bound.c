@@ -132,21 +132,23 @@ static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_by
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,
-                                  ckpt_error *err) {
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                  ckpt_chain_bound *bound, ckpt_error *err) {
     uint64_t first = 0, knapsack, counted, persistent, all;
     for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
     CKPT_TRY(bound_by_knapsack(chain, budget_bytes, &knapsack, err));
     CKPT_TRY(ckpt_chain_bound_by_count(chain, budget_bytes, &counted, err));
+    bound->all = bound->persistent = first + larger(knapsack, counted);
+    if (bound->all == cost) return CKPT_OK;
     CKPT_TRY(ckpt_chain_bound_by_price(chain, budget_bytes, &persistent, &all, err));
-    bound->all = larger(all, first + larger(knapsack, counted));
+    bound->all = larger(all, bound->all);
     bound->persistent = larger(persistent, bound->all);
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,
-                                   ckpt_error *err) {
-    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, bound, err);
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                   ckpt_chain_bound *bound, ckpt_error *err) {
+    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, bound, err);
     CKPT_TRY(least_of_all(chain, budget_bytes, &bound->all, err));
     bound->persistent = bound->all;
     return CKPT_OK;

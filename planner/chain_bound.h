@@ -61,7 +61,7 @@ ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes
 
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
  * of these two and a knapsack. */
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_bound *bound,
-                                  ckpt_error *err);
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                  ckpt_chain_bound *bound, ckpt_error *err);
 
 #endif

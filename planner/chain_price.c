@@ -22,6 +22,8 @@ typedef struct prices {
     double *base;           /* of one column: what does not depend on where a tree begins */
     double *row, *column;   /* cheapest tree from x_i in phase q to the backwards i + 1..q: [i][q] and [q][i] */
     double *saved;          /* [q][i]: at most 0: by internals of stage i, held from a run in phase q */
+    int *option;            /* of stage i: where its options begin in the next two */
+    double *option_cost, *option_bytes, *bare; /* of the backward with an option; of internals; without any of them */
     double fixed;           /* of the backwards, without internals; and of stage count */
 } prices;
 
@@ -61,8 +63,19 @@ static double bare_backward(const prices *p, int i) {
 
 static bool make_room(prices *p, ckpt_pool *pool) {
     const size_t side = (size_t)p->count + 1;
-    double **const line[] = {&p->price, &p->sum, &p->room, &p->held, &p->bytes, &p->before, &p->base};
+    double **const line[] = {&p->price, &p->sum, &p->room, &p->held, &p->bytes, &p->before, &p->base,
+                              &p->bare};
     double **const matrix[] = {&p->row, &p->column, &p->saved};
+    int options = 0;
+    p->option = ckpt_pool_array(pool, side, int);
+    if (!p->option) return false;
+    for (int i = 1; i <= p->count; i++) {
+        p->option[i] = options;
+        options += p->chain->stage[i].option_count;
+    }
+    p->option_cost = ckpt_pool_array(pool, options, double);
+    p->option_bytes = ckpt_pool_array(pool, options, double);
+    if (!p->option_cost || !p->option_bytes) return false;
     for (size_t i = 0; i < sizeof line / sizeof *line; i++)
         if (!(*line[i] = ckpt_pool_array(pool, side, double))) return false;
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++)
@@ -75,7 +88,12 @@ static void start(prices *p) {
     for (int i = 1; i <= count; i++) {
         p->before[i] = p->before[i - 1] + (double)p->chain->stage[i].forward_cost / p->cost_unit;
         p->bytes[i] = (double)p->chain->stage[i].out_bytes / p->byte_unit;
-        p->fixed += bare_backward(p, i);
+        p->bare[i] = bare_backward(p, i);
+        p->fixed += p->bare[i];
+        for (int o = 0; o < p->chain->stage[i].option_count; o++) {
+            p->option_cost[p->option[i] + o] = recompute_cost(p, &p->chain->stage[i].option[o]);
+            p->option_bytes[p->option[i] + o] = (double)p->chain->stage[i].option[o].kept_bytes / p->byte_unit;
+        }
     }
     p->fixed += (double)p->chain->stage[count].forward_cost / p->cost_unit;
 }
@@ -85,19 +103,20 @@ static void set_prices(prices *p) {
     for (int q = 1; q <= p->count; q++) p->price[q] = p->room[q] > 0 ? 0.1 / p->count / p->room[q] : 0;
 }
 
+/* What an option of stage i saves in its backward, and the price of its internals from phase q on. */
+static double saved_by(const prices *p, int i, int option, int q) {
+    const double cost = p->option_cost[p->option[i] + option] - p->bare[i];
+    return cost + p->option_bytes[p->option[i] + option] * (p->sum[q] - p->sum[i]);
+}
+
 static void find_saved(prices *p) {
-    for (int i = 1; i < p->count; i++) {
-        const ckpt_chain_stage *stage = &p->chain->stage[i];
-        const double bare = bare_backward(p, i);
-        for (int q = i + 1; q <= p->count && stage->option_count > 1; q++) {
-            double least = 0;
-            for (int o = 0; o < stage->option_count; o++)
-                least = smaller(least, recompute_cost(p, &stage->option[o]) - bare +
-                                           (double)stage->option[o].kept_bytes / p->byte_unit *
-                                               (p->sum[q] - p->sum[i]));
-            at(p, p->saved, q)[i] = least;
-        }
-    }
+    for (int i = 1; i < p->count; i++)
+        for (int o = 0; o < p->chain->stage[i].option_count && p->chain->stage[i].option_count > 1; o++)
+            for (int q = i + 1; q <= p->count; q++) {
+                double *least = &at(p, p->saved, q)[i];
+                const double saved = saved_by(p, i, o, q);
+                if (o == 0 || saved < *least) *least = smaller(saved, 0);
+            }
 }
 
 /* min of a[j] + b[j] - factor * c[j]; by lanes, so that it vectorises. */
@@ -150,12 +169,11 @@ static void add_held(prices *p, int i, int q) {
         int kept = 0;
         double most = 0;
         for (int o = 0; o < stage->option_count; o++) {
-            const double v = recompute_cost(p, &stage->option[o]) - bare_backward(p, best) +
-                             (double)stage->option[o].kept_bytes / p->byte_unit * (p->sum[q] - p->sum[best]);
+            const double v = saved_by(p, best, o, q);
             if (v < most) most = v, kept = o;
         }
         for (int r = best + 1; r <= q && most < 0; r++)
-            p->held[r] += (double)stage->option[kept].kept_bytes / p->byte_unit;
+            p->held[r] += p->option_bytes[p->option[best] + kept];
         add_held(p, best, q);
         q = best;
     }
@@ -195,6 +213,7 @@ static double improve(prices *p, double *best_price, double *step, int steps) {
             memcpy(p->price, best_price, bytes);
             memset(step, 0, bytes);
         }
+        if (reach < 0.002) break;
         double square = 0;
         for (int q = 1; q <= count; q++) {
             double over = p->held[q] - p->room[q];

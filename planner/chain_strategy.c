@@ -178,7 +178,20 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
+    bound->staged_bound_cost = bound->lower_bound_cost;
     return status;
+}
+
+ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+                                             uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
+    bound->staged_bound_cost = bound->lower_bound_cost;
+    if (chain->exact || bound->lower_bound_cost >= recompute_cost) return CKPT_OK;
+    const uint64_t first = chain->stages.forward_cost;
+    ckpt_chain_bound of_chain;
+    CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_cost, &of_chain, err));
+    if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_cost)
+        bound->staged_bound_cost = of_chain.all - first;
+    return CKPT_OK;
 }
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {

@@ -60,7 +60,7 @@ struct ckpt_chain_tables {
     bool exact; /* every size is whole in slots */
     bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t cap_bytes;             /* no budget above it is asked for */
-    uint64_t work;                  /* splits of all distinct functions, about */
+    uint64_t work, unshared_work;   /* splits of all distinct functions, about; of all functions */
     ckpt_chain_split *split;        /* room for the ways of one function */
     struct ckpt_chain_term *term;   /* the same, in slots */
     bool whole;                     /* a short chain: answers come from chain_exact.h */

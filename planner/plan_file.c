@@ -113,6 +113,7 @@ static bool fill_document(const ckpt_plan *p, json_t *root) {
     ok = ok && put(compute, "recomputed_nodes", json_integer(p->compute.recomputed_nodes)) &&
          put(bound, "proved", json_boolean(p->bound.proved)) &&
          put(bound, "lower_bound_cost", number(p->bound.lower_bound_cost)) &&
+         put(bound, "staged_bound_cost", number(p->bound.staged_bound_cost)) &&
          put(bound, "lower_bound_flops", number(p->bound.lower_bound_flops)) && put(root, "costs", costs_object(&p->costs)) &&
          fill_arrays(p, steps, instances, offsets, layers);
     ok &= put(root, "memory", memory);
@@ -318,7 +319,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     const json_t *memory, *compute, *bound;
     CKPT_TRY(get_object(r, root, "memory", MEMORY_FIELD_COUNT, &memory));
     CKPT_TRY(get_object(r, root, "compute", COMPUTE_FIELD_COUNT, &compute));
-    CKPT_TRY(get_object(r, root, "bound", 3, &bound));
+    CKPT_TRY(get_object(r, root, "bound", 4, &bound));
 #define X(name) CKPT_TRY(read_bytes(r, json_object_get(root, #name), #name, &p->name));
     HEAD_FIELDS(X)
 #undef X
@@ -333,6 +334,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     CKPT_TRY(read_int(r, json_object_get(root, "input_buffers"), "input_buffers", 1, &p->input_buffers));
     CKPT_TRY(read_bool(r, json_object_get(bound, "proved"), "bound.proved", &p->bound.proved));
     CKPT_TRY(read_bytes(r, json_object_get(bound, "lower_bound_cost"), "bound.lower_bound_cost", &p->bound.lower_bound_cost));
+    CKPT_TRY(read_bytes(r, json_object_get(bound, "staged_bound_cost"), "bound.staged_bound_cost", &p->bound.staged_bound_cost));
     return read_bytes(r, json_object_get(bound, "lower_bound_flops"), "bound.lower_bound_flops",
                       &p->bound.lower_bound_flops);
 }

@@ -145,6 +145,14 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
         result->bound.proved = false;
     }
     result->bounded = true;
+    if (c.region <= allowance && budget >= fixed) {
+        const ckpt_status bounded = ckpt_chain_strategy_staged_bound(
+            t->chain, allowance, c.solution.recompute_cost, &result->bound, err);
+        if (bounded != CKPT_OK) {
+            ckpt_pool_free(&c.pool);
+            return bounded;
+        }
+    }
     const ckpt_status status = c.region > allowance || budget < fixed
                                    ? infeasible(t->input, c.region, result, err)
                                    : take(&c, pool, result, err);

@@ -48,7 +48,7 @@ static void compare(uint64_t less, agreement *sum) {
         const uint64_t budget = m > less ? m - less : 1;
         ckpt_chain_bound bound;
         uint64_t counted, persistent, all;
-        assert_int_equal(ckpt_chain_bound_long(chain, budget, &bound, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_bound_long(chain, budget, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
         assert_int_equal(ckpt_chain_bound_by_count(chain, budget, &counted, &err), CKPT_OK);
         assert_int_equal(ckpt_chain_bound_by_price(chain, budget, &persistent, &all, &err), CKPT_OK);
         assert_true(bound.all >= all && bound.all >= first + counted && bound.persistent >= bound.all);

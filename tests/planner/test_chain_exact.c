@@ -59,7 +59,7 @@ static void check_answer(const ckpt_chain *chain, ckpt_chain_tables *whole, uint
     ckpt_error err;
     ckpt_chain_bound bound = {0};
     assert_int_equal(tables_cost(whole, budget), truth);
-    assert_int_equal(ckpt_chain_lower_bound(chain, budget, &bound, &err), CKPT_OK);
+    assert_int_equal(ckpt_chain_lower_bound(chain, budget, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
     assert_true(bound.all == truth && bound.persistent == truth);
 }
 

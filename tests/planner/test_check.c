@@ -167,7 +167,7 @@ static void flip_layer(ckpt_plan *p) {
 }
 
 static void change_head(ckpt_plan *p) {
-    switch (pick(5)) {
+    switch (pick(6)) {
     case 0:
         p->graph_hash[pick(64)] ^= 1;
         break;
@@ -180,7 +180,11 @@ static void change_head(ckpt_plan *p) {
     case 3:
         p->layer_count--;
         break;
+    case 4:
+        p->bound.lower_bound_cost = p->bound.staged_bound_cost + 1;
+        break;
     default:
+        p->bound.staged_bound_cost = UINT64_MAX;
         *(pick(2) ? &p->bound.lower_bound_flops : &p->bound.lower_bound_cost) = p->compute.recompute_cost + 1;
         break;
     }
