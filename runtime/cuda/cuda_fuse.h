@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 enum {
-    CKPT_FUSE_VALUES = 8, /* in a thread at once, and what a chain loads */
+    CKPT_FUSE_VALUES = 7, /* in a thread at once, and what a chain loads: one more would not stay in registers (cuda_fused.cu) */
     CKPT_FUSE_STEPS = 16,
     CKPT_FUSE_NOWHERE = 255
 };
