@@ -207,7 +207,8 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
         return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet", graph->path,
                          node->name, name, device);
     }
-    for (int n = 0; n < graph->node_count; n++)
+    const bool saved = model->prediction != NULL; /* not a model as written, whose outputs the moved statistics are */
+    for (int n = 0; n < graph->node_count && saved; n++)
         for (int i = 1; i < 3 && graph->node[n].op == CKPT_OP_STATS_UPDATE; i++) {
             const ckpt_tensor *t = &graph->tensor[graph->node[n].in[i]];
             if (t->role != CKPT_ROLE_STATISTIC)
