@@ -22,6 +22,10 @@
  * where a checkpoint has to move to a later stage on the way. The tables' costs are exact in this sense where
  * the bytes fall on few slots (ckpt_chain_is_exact), nearly so elsewhere; the smallest budget never depends on
  * slots, and what a program is said to need and to cost is always exact.
+ *
+ * Repeated blocks share functions. Where few stages are equal, tables of all splits are for small budgets only (of
+ * several hundred stages for none), and tables with more slots hold the splits of schedules that are nearly cheapest when
+ * memory has a price (chain_bound.h): one in a hundred. Lower bounds need no tables.
  */
 #ifndef CKPT_CHAIN_H
 #define CKPT_CHAIN_H

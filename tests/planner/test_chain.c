@@ -199,7 +199,8 @@ static double seconds_since(const struct timespec *start) {
     return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
 }
 
-static void time_chain(const char *what) {
+/* `most_gap`: to the bound for all schedules, from twice the smallest budget up. */
+static void time_chain(const char *what, double most_gap) {
     struct timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
     ckpt_chain_tables *tables = build(&g_random.chain, (ckpt_chain_limits){0});
@@ -223,13 +224,14 @@ static void time_chain(const char *what) {
         if (i % 20 == 0) {
             assert_int_equal(ckpt_chain_lower_bound(&g_random.chain, budget, program.cost, &bound, &err), CKPT_OK);
             double gap = (double)(program.cost - bound.all) / (double)program.cost;
-            if (gap > worst_gap) worst_gap = gap;
+            if (budget >= 2 * least && gap > worst_gap) worst_gap = gap;
         }
         ckpt_pool_free(&pool);
     }
     printf("%s: tables %.1f ms, first answer %.1f ms, least/most %.3f, cost at least/floor %s, gap <= %.3f\n",
            what, 1e3 * built, 1e3 * first, (double)least / (double)most,
            ckpt_chain_is_exact(tables) ? "exact" : "slots", worst_gap);
+    assert_true(worst_gap <= most_gap);
     assert_true(cost == floor_cost || !ckpt_chain_is_exact(tables));
     ckpt_chain_tables_free(tables);
 }
@@ -244,14 +246,14 @@ static void test_monotone_and_timed(void **state) {
         ckpt_chain_make_plain(&g_random, uniform[i], bytes, cost);
         char text[32];
         snprintf(text, sizeof text, "%d equal stages", uniform[i]);
-        time_chain(text);
+        time_chain(text, 0);
     }
     g_random.state = 5;
     for (int i = 0; i < 2; i++) {
         ckpt_chain_make_plain_random(&g_random, arbitrary[i], 1000000);
         char text[32];
         snprintf(text, sizeof text, "%d arbitrary stages", arbitrary[i]);
-        time_chain(text);
+        time_chain(text, 0.015);
     }
 }
 
