@@ -40,6 +40,23 @@ static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, ckpt_error 
     return status;
 }
 
+/* Schedules by prices, with the output of every `every`-th stage kept in any case (0: of none). */
+static ckpt_status add_priced(ckpt_chain_strategy *chain, int every, ckpt_error *err) {
+    const ckpt_graph *g = chain->graph;
+    ckpt_pool scratch = {0};
+    bool *forced = ckpt_pool_array(&scratch, g->tensor_count, bool);
+    ckpt_status status = CKPT_NOMEM;
+    if (forced) {
+        for (int k = every; every > 0 && k < chain->stages.chain.stage_count; k += every)
+            if (chain->stages.nodes[k].out >= 0) forced[chain->stages.nodes[k].out] = true;
+        status = ckpt_graph_curve_price(&chain->curve, forced, err);
+    } else {
+        ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
+    }
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 /* Schedules of the tables over the whole range, so that they are improved too. */
 static ckpt_status add_from_tables(ckpt_chain_strategy *chain, ckpt_error *err) {
     const uint64_t least = ckpt_chain_least_bytes(chain->tables), most = ckpt_chain_most_bytes(chain->tables);
@@ -74,6 +91,7 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     if (chain->stages.thinned) {
         CKPT_TRY(ckpt_graph_curve_descend(&chain->curve, err));
         CKPT_TRY(add_from_tables(chain, err));
+        for (int i = 0; i < 9; i++) CKPT_TRY(add_priced(chain, (const int[]){0, 1, 2, 3, 4, 6, 8, 12, 16}[i], err));
         CKPT_TRY(ckpt_graph_curve_improve(&chain->curve, err));
     }
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;

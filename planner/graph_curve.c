@@ -5,7 +5,6 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/liveness.h"
 
 /* Work is in steps of schedules replayed, a few tens of nanoseconds each. */
 enum { MOST_WORK = 60000000, MOST_POINTS = 256, IMPROVED = 48 };
@@ -67,11 +66,16 @@ static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint6
     return CKPT_OK;
 }
 
+ckpt_status ckpt_graph_curve_try(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_pool *pool,
+                                 ckpt_liveness *live, ckpt_error *err) {
+    CKPT_TRY(measure(c, schedule, pool, live, err));
+    return add(c, schedule, live->peak_bytes, recomputed_flops(c->graph, live), err);
+}
+
 ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_liveness live;
-    ckpt_status status = measure(c, schedule, &scratch, &live, err);
-    if (status == CKPT_OK) status = add(c, schedule, live.peak_bytes, recomputed_flops(c->graph, &live), err);
+    const ckpt_status status = ckpt_graph_curve_try(c, schedule, &scratch, &live, err);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -14,6 +14,7 @@
 #ifndef CKPT_GRAPH_CURVE_H
 #define CKPT_GRAPH_CURVE_H
 
+#include "planner/liveness.h"
 #include "planner/schedule.h"
 
 typedef struct ckpt_graph_point {
@@ -33,6 +34,13 @@ typedef struct ckpt_graph_curve {
  * Errors: CKPT_NOMEM. */
 ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *curve, const ckpt_schedule *schedule, ckpt_error *err);
 ckpt_status ckpt_graph_curve_add_kept(ckpt_graph_curve *curve, const bool *kept, ckpt_error *err);
+
+/* The same, with the schedule's lifetimes in `pool` for the caller to look at. */
+ckpt_status ckpt_graph_curve_try(ckpt_graph_curve *curve, const ckpt_schedule *schedule, ckpt_pool *pool,
+                                 ckpt_liveness *live, ckpt_error *err);
+
+/* Schedules that always keep `forced` (by tensor) and choose the rest by prices, for targets over the curve's whole range. */
+ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *curve, const bool *forced, ckpt_error *err);
 
 /* From keeping all that the backward pass reads, drops the tensor at the peak that saves most bytes for the flops of
  * making it again, until none is left there; every schedule on the way is added. */
