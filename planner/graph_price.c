@@ -16,11 +16,12 @@ typedef struct prices {
     ckpt_graph_curve *curve;
     const ckpt_graph *graph;
     ckpt_graph_cut *cut;
-    const bool *forced; /* by tensor: always kept */
+    const ckpt_graph_habit *habit;
     bool *needed, *kept;
     uint64_t *bytes;   /* by tensor, aligned */
     int *last;         /* by tensor: the last backward node that reads it, counted from the first; -1 */
-    int *again;        /* by forward node: the backward node before which it runs again or would */
+    int *again;        /* by forward node: the backward node before which it runs again (last), or would */
+    int *runs;         /* by forward node: how often it ran again */
     double *price;     /* by backward node */
     double *sum;       /* by backward node: of the prices before it */
     uint64_t *live;    /* by backward node: most at once in the steps up to it */
@@ -51,13 +52,14 @@ static void find_uses(prices *p) {
 static void look(prices *p, const ckpt_liveness *live) {
     const ckpt_graph *g = p->graph;
     int at = 0;
+    memset(p->runs, 0, sizeof *p->runs * (size_t)g->forward_count);
     memset(p->live, 0, sizeof *p->live * (size_t)p->count);
     for (int s = 0; s < live->step_count; s++) {
         const int n = live->step[s].node;
         if (n >= g->forward_count) at = n - g->forward_count;
         if (live->live_bytes[s] > p->live[at]) p->live[at] = live->live_bytes[s];
         if (n >= g->forward_count && at + 1 < p->count) at++;
-        if (live->step[s].recompute) p->again[n] = at;
+        if (live->step[s].recompute) p->again[n] = at, p->runs[n]++;
     }
 }
 
@@ -65,7 +67,7 @@ static ckpt_status try(prices *p, ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_schedule schedule;
     ckpt_liveness live;
-    ckpt_status status = ckpt_schedule_from_kept(p->graph, p->kept, &scratch, &schedule, err);
+    ckpt_status status = ckpt_schedule_from_choice(p->graph, p->kept, p->habit->stays, p->habit->part, &scratch, &schedule, err);
     if (status == CKPT_OK) status = ckpt_graph_curve_try(p->curve, &schedule, &scratch, &live, err);
     if (status == CKPT_OK) look(p, &live);
     ckpt_pool_free(&scratch);
@@ -78,13 +80,13 @@ static void choose(prices *p) {
     p->sum[0] = 0;
     for (int k = 0; k < p->count; k++) p->sum[k + 1] = p->sum[k] + p->price[k];
     for (int n = 0; n < g->forward_count; n++) {
-        double run = (double)ckpt_node_cost(g, n).flops;
+        double run = (double)ckpt_node_cost(g, n).flops * (p->runs[n] > 1 ? p->runs[n] : 1);
         for (int i = 0; i < g->node[n].out_count; i++) {
             const int t = g->node[n].out[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
             const int last = p->last[t] > p->again[n] ? p->last[t] : p->again[n];
             const double hold = (double)p->bytes[t] * p->sum[last + 1];
-            p->hold[t] = p->forced[t] ? 0 : (int64_t)(scale * (hold < p->all_flops ? hold : p->all_flops));
+            p->hold[t] = p->habit->forced[t] ? 0 : (int64_t)(scale * (hold < p->all_flops ? hold : p->all_flops));
             run += (double)p->bytes[t] * (p->sum[last + 1] - p->sum[p->again[n]]);
         }
         if (run > 2 * p->all_flops) run = 2 * p->all_flops;
@@ -92,13 +94,13 @@ static void choose(prices *p) {
         p->run[n] = once ? CKPT_GRAPH_CUT_NEVER : (int64_t)(scale * run);
     }
     ckpt_graph_cut_solve(p->cut, p->needed, p->hold, p->run, p->kept);
-    for (int t = 0; t < g->tensor_count; t++) p->kept[t] |= p->forced[t];
+    for (int t = 0; t < g->tensor_count; t++) p->kept[t] |= p->habit->forced[t];
 }
 
 static ckpt_status descend(prices *p, ckpt_error *err) {
     const ckpt_graph *g = p->graph;
     const double unit = p->all_flops / (p->all_bytes + 1);
-    memcpy(p->kept, p->forced, sizeof *p->kept * (size_t)g->tensor_count);
+    memcpy(p->kept, p->habit->forced, sizeof *p->kept * (size_t)g->tensor_count);
     /* first readers, then what the bare checkpoints do */
     for (int n = g->forward_count - 1; n >= 0; n--) p->again[n] = 0;
     CKPT_TRY(try(p, err));
@@ -119,26 +121,27 @@ static ckpt_status descend(prices *p, ckpt_error *err) {
     return CKPT_OK;
 }
 
-ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *c, const bool *forced, ckpt_error *err) {
+ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *c, const ckpt_graph_habit *habit, ckpt_error *err) {
     const ckpt_graph *g = c->graph;
     ckpt_pool scratch = {0};
     const int count = g->node_count - g->forward_count;
     prices p = {.curve = c,
                 .graph = g,
-                .forced = forced,
+                .habit = habit,
                 .count = count,
                 .needed = ckpt_pool_array(&scratch, g->tensor_count, bool),
                 .kept = ckpt_pool_array(&scratch, g->tensor_count, bool),
                 .bytes = ckpt_pool_array(&scratch, g->tensor_count, uint64_t),
                 .last = ckpt_pool_array(&scratch, g->tensor_count, int),
                 .again = ckpt_pool_array(&scratch, g->forward_count, int),
+                .runs = ckpt_pool_array(&scratch, g->forward_count, int),
                 .price = ckpt_pool_array(&scratch, count + 1, double),
                 .sum = ckpt_pool_array(&scratch, count + 1, double),
                 .live = ckpt_pool_array(&scratch, count + 1, uint64_t),
                 .hold = ckpt_pool_array(&scratch, g->tensor_count, int64_t),
                 .run = ckpt_pool_array(&scratch, g->forward_count, int64_t)};
     ckpt_status status = CKPT_OK;
-    if (!p.needed || !p.kept || !p.bytes || !p.last || !p.again || !p.price || !p.sum || !p.live || !p.hold || !p.run)
+    if (!p.needed || !p.kept || !p.bytes || !p.last || !p.again || !p.runs || !p.price || !p.sum || !p.live || !p.hold || !p.run)
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while pricing a schedule");
     if (status == CKPT_OK) status = ckpt_graph_cut_open(g, &p.cut, err);
     if (status == CKPT_OK && count > 0) {

@@ -35,7 +35,6 @@ typedef struct ckpt_stages {
     uint64_t alignment_bytes;
     ckpt_chain chain;
     ckpt_stage_nodes *nodes; /* [1, stage_count] */
-    bool thinned; /* some stage is too deep for all sets of its internals to be looked at: tables may miss much */
     uint64_t forward_flops;  /* of one forward pass, without what runs once only */
 } ckpt_stages;
 

@@ -16,8 +16,8 @@
 enum { MEMO_SIZE = 64 };
 
 /* Packing takes time that grows with the square of the schedule, up to a length where it is done more coarsely (pack.c); of
- * long ones only so many candidates are packed that planning takes seconds: 2,000 of 1,000 steps, 20 of 10,000. */
-#define MOST_PACKING_WORK UINT64_C(2000000000)
+ * long ones only so many candidates are packed that planning takes seconds: 600 of 1,000 steps, 6 of 10,000. */
+#define MOST_PACKING_WORK UINT64_C(600000000)
 enum { LONG_SCHEDULE = 1 << 14 };
 typedef struct tables {
     const ckpt_strategy_input *input;

@@ -123,7 +123,8 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
     return status;
 }
 
-static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
+/* Exhaustive: against all schedules of the stages, which a graph with branches may beat. */
+static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreement *sum) {
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
     if (ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
@@ -141,7 +142,9 @@ static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
         uint64_t peak = 0, truth = exhaustive ? ckpt_chain_oracle(&stages.chain, m) : 0;
         ckpt_status status = answer(g, chain, m, &solution, &peak);
         assert_int_equal(status == CKPT_OK, m >= least);
-        if (exhaustive) sum->wrong += (truth != CKPT_CHAIN_NEVER) != (status == CKPT_OK);
+        if (exhaustive)
+            sum->wrong += branches ? truth != CKPT_CHAIN_NEVER && status != CKPT_OK
+                                   : (truth != CKPT_CHAIN_NEVER) != (status == CKPT_OK);
         if (status != CKPT_OK) continue;
         assert_true(solution.recompute_flops <= before && solution.needed_bytes >= need_before);
         before = solution.recompute_flops;
@@ -150,10 +153,11 @@ static void compare(const ckpt_graph *g, bool exhaustive, agreement *sum) {
         sum->exact_need += peak == solution.needed_bytes;
         if (!exhaustive) continue;
         uint64_t ours = solution.recompute_flops + stages.forward_flops;
-        assert_true(ours >= truth);
+        if (branches && truth == CKPT_CHAIN_NEVER) continue;
+        if (!branches) assert_true(ours >= truth);
         assert_true(solution.bound.lower_bound_flops + stages.forward_flops <= truth);
         sum->feasible++;
-        sum->equal += ours == truth;
+        sum->equal += ours <= truth;
     }
     assert_int_equal(before, 0);
     ckpt_stages_free(&stages);
@@ -195,7 +199,7 @@ static void test_random_mlps(void **state) {
     for (int i = 0; i < 60; i++) {
         ckpt_graph g;
         random_mlp(i, &g);
-        compare(&g, true, &sum);
+        compare(&g, true, false, &sum);
         ckpt_graph_free(&g);
     }
     print_agreement("random MLPs", &sum);
@@ -211,7 +215,7 @@ static void test_random_residual_mlps(void **state) {
     for (int i = 0; i < 20; i++) {
         ckpt_graph g;
         random_residual_mlp(between(1, 2), &g);
-        compare(&g, true, &sum);
+        compare(&g, true, true, &sum);
         ckpt_graph_free(&g);
     }
     print_agreement("random residual MLPs", &sum);
@@ -298,7 +302,7 @@ static void test_small_graphs_are_proved(void **state) {
         compare_whole(&g, &budgets, &below_stages);
         ckpt_graph_free(&g);
     }
-    printf("small graphs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
+    printf("small graphs: optimal at all %d budgets, tables and curve cost more at %d\n", budgets, below_stages);
     assert_true(below_stages > 0); /* the oracle tells them apart */
 }
 
@@ -313,8 +317,9 @@ static void test_series_parallel(void **state) {
         if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) compare_whole(&g, &budgets, &below_stages);
         ckpt_graph_free(&g);
     }
-    printf("series-parallel graphs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
+    printf("series-parallel graphs: optimal at all %d budgets, the curve's cost is more at %d\n", budgets, below_stages);
     assert_true(budgets > 500);
+    assert_true(below_stages <= 0.1 * budgets);
 }
 
 /* One weight read by several stages: its gradient is summed across them. */
@@ -336,7 +341,7 @@ static void test_shared_weight(void **state) {
     }
     linear(&g, CKPT_ACT_IDENTITY, 3, &x);
     finish(&g, &x, CKPT_OPTIMIZER_ADAM, false);
-    compare(&g, false, &sum);
+    compare(&g, false, true, &sum);
     ckpt_stages stages;
     assert_int_equal(ckpt_stages_find(&g, ALIGNMENT, &stages, &g_err), CKPT_OK);
     assert_true(stages.chain.stage_count > 8);
@@ -357,7 +362,7 @@ static void test_long_skip(void **state) {
     assert_int_equal(ckpt_build_binary(&g, "skip", CKPT_BINARY_ADD, &first, &x, &y, &g_err), CKPT_OK);
     linear(&g, CKPT_ACT_IDENTITY, 3, &y);
     finish(&g, &y, CKPT_OPTIMIZER_SGD, true);
-    compare(&g, false, &sum);
+    compare(&g, false, true, &sum);
     ckpt_graph_free(&g);
     print_agreement("long skip", &sum);
 }
@@ -386,7 +391,7 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
            (double)solution.bound.lower_bound_flops);
     ckpt_pool_free(&pool);
     ckpt_chain_strategy_close(chain);
-    compare(g, false, &sum);
+    compare(g, false, true, &sum);
     print_agreement(what, &sum);
     ckpt_graph_free(g);
 }
