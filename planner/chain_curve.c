@@ -2,7 +2,10 @@
 
 #include "planner/strategy.h"
 
-enum { MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256, MOST_MOVES = 100000000 };
+enum { MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
+
+/* Work, in steps of schedules replayed: some ten nanoseconds each (graph_curve.h). */
+enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 100000000 };
 
 /* The schedules of the other strategies: no budget must recompute more than they do in the same bytes, and none takes less than
  * the smallest. Of the layers that a user may list, all and none. */
@@ -10,7 +13,7 @@ static ckpt_status add_strategies(const ckpt_stages *stages, ckpt_graph_curve *c
     const int layers = stages->graph->layer_count;
     for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
         if (s == CKPT_STRATEGY_BUDGET || s == CKPT_STRATEGY_MIN || (s == CKPT_STRATEGY_LAYERS && layers == 0)) continue;
-        for (int every = 1; every == 1 || (s == CKPT_STRATEGY_EVERY && every <= layers);
+        for (int every = 1; every == 1 || (s == CKPT_STRATEGY_EVERY && every <= layers && curve->work < MOST_SIMPLE);
              every += every < MOST_EVERY ? 1 : every / MOST_EVERY) {
             ckpt_pool scratch = {0};
             const ckpt_plan_options options = {.strategy = (ckpt_strategy)s, .every = every, .layers = "*"};
@@ -46,7 +49,8 @@ static uint64_t stage_bytes(const ckpt_stages *stages, int k, between what, cons
 
 /* Schedules by prices. Checkpoints are `parts` apart: stages, or parts of all bytes. With `twice` what is made again on the way
  * to something else, other than the outputs of stages, is made once more when its own time comes. */
-static ckpt_status add_priced(const ckpt_stages *stages, ckpt_graph_curve *curve, between what, int parts, bool twice, ckpt_error *err) {
+static ckpt_status add_priced(const ckpt_stages *stages, ckpt_graph_curve *curve, between what, int parts, bool twice,
+                              uint64_t most_work, ckpt_error *err) {
     const ckpt_graph *g = stages->graph;
     const int count = stages->chain.stage_count;
     ckpt_pool scratch = {0};
@@ -73,7 +77,7 @@ static ckpt_status add_priced(const ckpt_stages *stages, ckpt_graph_curve *curve
             since = 0;
         }
         const ckpt_graph_habit habit = {.forced = forced, .stays = twice ? stays : NULL, .part = part};
-        status = ckpt_graph_curve_price(curve, &habit, err);
+        status = ckpt_graph_curve_price(curve, &habit, most_work, err);
     } else {
         ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
     }
@@ -129,13 +133,14 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
     if (!branches) return CKPT_OK;
     CKPT_TRY(ckpt_graph_curve_descend(curve, err));
     CKPT_TRY(add_from_tables(stages, tables, curve, err));
+    const uint64_t most_work = curve->work + MOST_PRICED;
     for (int twice = 0; twice < 2; twice++) {
-        CKPT_TRY(add_priced(stages, curve, NO_CHECKPOINTS, 1, twice, err));
+        CKPT_TRY(add_priced(stages, curve, NO_CHECKPOINTS, 1, twice, most_work, err));
         for (int apart = 1; apart <= count && apart <= MOST_APART; apart += 1 + apart / 3)
-            CKPT_TRY(add_priced(stages, curve, STAGE_COUNT, apart, twice, err));
+            CKPT_TRY(add_priced(stages, curve, STAGE_COUNT, apart, twice, most_work, err));
         for (int parts = 2; parts <= 2 * count && parts < MOST_PARTS; parts *= 2) {
-            CKPT_TRY(add_priced(stages, curve, STAGE_OUTPUTS, parts, twice, err));
-            CKPT_TRY(add_priced(stages, curve, ALL_READ, parts, twice, err));
+            CKPT_TRY(add_priced(stages, curve, STAGE_OUTPUTS, parts, twice, most_work, err));
+            CKPT_TRY(add_priced(stages, curve, ALL_READ, parts, twice, most_work, err));
         }
     }
     return ckpt_graph_curve_move(curve, curve->work + MOST_MOVES, err);

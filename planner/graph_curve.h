@@ -3,7 +3,7 @@
  *     ckpt_graph_curve curve = {.graph = &graph, .alignment_bytes = 256};
  *     ckpt_graph_curve_add_kept(&curve, kept, &err);             // by tensor id
  *     ckpt_graph_curve_descend(&curve, &err);                    // drops one tensor after the other
- *     ckpt_graph_curve_price(&curve, &habit, &err);              // chooses what is kept by prices
+ *     ckpt_graph_curve_price(&curve, &habit, most_work, &err);   // chooses what is kept by prices
  *     ckpt_graph_curve_move(&curve, most_work, &err);            // small changes to single schedules
  *     const ckpt_graph_point *p = ckpt_graph_curve_find(&curve, bytes);
  *     ckpt_graph_curve_free(&curve);
@@ -48,8 +48,10 @@ typedef struct ckpt_graph_habit {
     const int *part;            /* by node */
 } ckpt_graph_habit;
 
-/* Schedules that choose what they keep by prices, for targets over the curve's whole range. */
-ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *curve, const ckpt_graph_habit *habit, ckpt_error *err);
+/* Schedules that choose what they keep by prices, for targets over the curve's whole range. Ends when `work` has reached
+ * most_work. */
+ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *curve, const ckpt_graph_habit *habit, uint64_t most_work,
+                                   ckpt_error *err);
 
 /* From keeping all that the backward pass reads, drops the tensor at the peak that saves most bytes for the flops of
  * making it again, until none is left there; every schedule on the way is added. */

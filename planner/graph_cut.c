@@ -12,6 +12,7 @@ typedef struct arc {
 struct ckpt_graph_cut {
     ckpt_pool pool;
     const ckpt_graph *graph;
+    uint64_t work;
     int vertex_count, source, sink, arc_count;
     arc *arc;
     int *first; /* by vertex: its first arc, or -1 */
@@ -97,6 +98,7 @@ static void set_rooms(ckpt_graph_cut *c, const bool *needed, const int64_t *hold
 /* Distances from the source by arcs with room; whether the sink is in reach. */
 static bool find_levels(ckpt_graph_cut *c) {
     int count = 0;
+    c->work += (uint64_t)c->arc_count;
     for (int v = 0; v < c->vertex_count; v++) c->level[v] = -1;
     c->level[c->source] = 0;
     c->queue[count++] = c->source;
@@ -152,6 +154,10 @@ int64_t ckpt_graph_cut_solve(ckpt_graph_cut *c, const bool *needed, const int64_
     for (int t = 0; t < g->tensor_count && held; t++)
         held[t] = c->hold[t] >= 0 && c->level[t] >= 0 && c->level[c->arc[c->hold[t]].to] < 0;
     return sum;
+}
+
+uint64_t ckpt_graph_cut_work(const ckpt_graph_cut *c) {
+    return c->work;
 }
 
 void ckpt_graph_cut_close(ckpt_graph_cut *c) {

@@ -26,6 +26,9 @@ ckpt_status ckpt_graph_cut_open(const ckpt_graph *graph, ckpt_graph_cut **cut, c
  * later in the forward pass. Returns the least sum. */
 int64_t ckpt_graph_cut_solve(ckpt_graph_cut *cut, const bool *needed, const int64_t *hold, const int64_t *run, bool *held);
 
+/* Arcs looked at so far, about: what it costs, for those who count work. */
+uint64_t ckpt_graph_cut_work(const ckpt_graph_cut *cut);
+
 void ckpt_graph_cut_close(ckpt_graph_cut *cut);
 
 #endif

@@ -7,7 +7,7 @@
 #include "graph/op.h"
 #include "planner/graph_curve.h"
 
-enum { TARGETS = 40, MOST_TRIES = 8, MOST_CLOSURE = 96, MOST_DROPS = 400 };
+enum { TARGETS = 40, ROUNDS = 4, MOST_TRIES = 8, MOST_CLOSURE = 96, MOST_DROPS = 400 };
 
 /* One production of a tensor. */
 typedef struct made {
@@ -303,7 +303,7 @@ static ckpt_status move(moves *m, const ckpt_graph_point *from, uint64_t limit, 
 }
 
 static ckpt_status move_all(moves *m, ckpt_error *err) {
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         const uint64_t least = m->curve->point[0].bytes, most = m->curve->point[m->curve->count - 1].bytes;
         for (int i = TARGETS - 1; i >= 0 && m->curve->work < m->most_work; i--) {
             /* denser where there are few bytes */

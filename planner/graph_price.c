@@ -11,12 +11,14 @@
 #include "planner/liveness.h"
 
 enum { TARGETS = 24, ROUNDS = 8 };
+enum { ARCS_A_STEP = 8 }; /* of a cut, for a step of a schedule: in time */
 
 typedef struct prices {
     ckpt_graph_curve *curve;
     const ckpt_graph *graph;
     ckpt_graph_cut *cut;
     const ckpt_graph_habit *habit;
+    uint64_t most_work;
     bool *needed, *kept;
     uint64_t *bytes;   /* by tensor, aligned */
     int *last;         /* by tensor: the last backward node that reads it, counted from the first; -1 */
@@ -108,8 +110,10 @@ static ckpt_status descend(prices *p, ckpt_error *err) {
     const double most = (double)p->curve->point[p->curve->count - 1].bytes, least = (double)p->curve->point[0].bytes;
     for (int i = 1; i <= TARGETS; i++) {
         const double target = most + (least * 0.9 - most) * i / TARGETS;
-        for (int r = 0; r < ROUNDS; r++) {
+        for (int r = 0; r < ROUNDS && p->curve->work < p->most_work; r++) {
+            const uint64_t before = ckpt_graph_cut_work(p->cut);
             choose(p);
+            p->curve->work += (ckpt_graph_cut_work(p->cut) - before) / ARCS_A_STEP;
             CKPT_TRY(try(p, err));
             const double step = 1.0 / (1 + r);
             for (int k = 0; k < p->count; k++) {
@@ -121,13 +125,15 @@ static ckpt_status descend(prices *p, ckpt_error *err) {
     return CKPT_OK;
 }
 
-ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *c, const ckpt_graph_habit *habit, ckpt_error *err) {
+ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *c, const ckpt_graph_habit *habit, uint64_t most_work,
+                                   ckpt_error *err) {
     const ckpt_graph *g = c->graph;
     ckpt_pool scratch = {0};
     const int count = g->node_count - g->forward_count;
     prices p = {.curve = c,
                 .graph = g,
                 .habit = habit,
+                .most_work = most_work,
                 .count = count,
                 .needed = ckpt_pool_array(&scratch, g->tensor_count, bool),
                 .kept = ckpt_pool_array(&scratch, g->tensor_count, bool),

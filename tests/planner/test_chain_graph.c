@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -16,6 +17,7 @@
 #include "graph/op.h"
 #include "planner/chain_graph_bound.h"
 #include "planner/chain_strategy.h"
+#include "planner/graph_cut.h"
 #include "planner/liveness.h"
 #include "planner/stages.h"
 
@@ -252,6 +254,9 @@ static void random_series_parallel(ckpt_graph *g) {
     finish(g, &x, CKPT_OPTIMIZER_SGD, false);
 }
 
+/* Budgets at which the bound is the optimum, and at which a bound that took an eighth of the bytes away would be above it. */
+static int g_tight, g_overstated;
+
 /* Small graphs, whole: the same cost as the oracle's at every budget, proved; and what the bound for large graphs
  * says of them is never more. */
 static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) {
@@ -275,6 +280,9 @@ static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) 
         if (truth < before) assert_int_equal(peak, m);
         assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m, &bound, &g_err), CKPT_OK);
         assert_true(bound <= truth);
+        g_tight += bound == truth && truth > 0;
+        assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m - m / 8, &bound, &g_err), CKPT_OK);
+        g_overstated += bound > truth;
         if (truth < before && before != UINT64_MAX)
             assert_int_equal(ckpt_chain_strategy_next(chain, m - ALIGNMENT), m);
         before = truth;
@@ -319,7 +327,71 @@ static void test_series_parallel(void **state) {
     }
     printf("series-parallel graphs: optimal at all %d budgets, the curve's cost is more at %d\n", budgets, below_stages);
     assert_true(budgets > 500);
+    printf("the bound for large graphs is the optimum at %d budgets; of an eighth less it is too high at %d\n", g_tight,
+           g_overstated);
+    assert_true(g_tight > 0 && g_overstated > 0); /* the optimum tells a bound that claims too much */
     assert_true(below_stages <= 0.1 * budgets);
+}
+
+/* What holding `held` takes when all that is needed and not held is made again; NEVER where that cannot be. */
+static int64_t price_of(const ckpt_graph *g, const bool *needed, const int64_t *hold, const int64_t *run, const bool *held) {
+    bool wanted[256], runs[64] = {false};
+    int64_t sum = 0;
+    memcpy(wanted, needed, sizeof wanted);
+    for (int n = g->forward_count - 1; n >= 0; n--) {
+        for (int i = 0; i < g->node[n].out_count; i++) {
+            const int t = g->node[n].out[i];
+            if (t < 0 || !ckpt_tensor_is_step(g, t) || !wanted[t]) continue;
+            if (held[t]) sum += hold[t];
+            runs[n] |= !held[t];
+        }
+        if (!runs[n]) continue;
+        sum += run[n];
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (g->node[n].in[i] >= 0) wanted[g->node[n].in[i]] = true;
+    }
+    return sum;
+}
+
+/* Minimum cuts against all choices of what is held. */
+static void test_cuts(void **state) {
+    (void)state;
+    int choices = 0;
+    g_random.state = 16;
+    for (int i = 0; i < 60; i++) {
+        ckpt_graph g;
+        ckpt_graph_cut *cut;
+        bool needed[256] = {false}, held[256], set[256] = {false};
+        int64_t hold[256] = {0}, run[64] = {0}, least = INT64_MAX;
+        int tensor[16], count = 0;
+        random_series_parallel(&g);
+        assert_true(g.tensor_count <= 256 && g.forward_count <= 64);
+        for (int n = 0; n < g.forward_count; n++) {
+            run[n] = between(0, 50);
+            for (int o = 0; o < g.node[n].out_count; o++) {
+                const int t = g.node[n].out[o];
+                if (t < 0 || !ckpt_tensor_is_step(&g, t)) continue;
+                assert_true(count < 16);
+                tensor[count++] = t;
+                needed[t] = between(0, 1);
+                hold[t] = between(0, 60);
+            }
+        }
+        for (int k = 0; k < 1 << count; k++) {
+            for (int b = 0; b < count; b++) set[tensor[b]] = k >> b & 1;
+            const int64_t price = price_of(&g, needed, hold, run, set);
+            if (price < least) least = price;
+        }
+        assert_int_equal(ckpt_graph_cut_open(&g, &cut, &g_err), CKPT_OK);
+        for (int again = 0; again < 2; again++) {
+            assert_int_equal(ckpt_graph_cut_solve(cut, needed, hold, run, held), least);
+            assert_int_equal(price_of(&g, needed, hold, run, held), least);
+        }
+        for (int b = 0; b < count; b++) choices += held[tensor[b]];
+        ckpt_graph_cut_close(cut);
+        ckpt_graph_free(&g);
+    }
+    assert_true(choices > 60);
 }
 
 /* One weight read by several stages: its gradient is summed across them. */
@@ -419,6 +491,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
         cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
+        cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
         cmocka_unit_test(test_deep_models),
     };
