@@ -33,7 +33,7 @@ typedef struct remake {
     const bool *stays; /* tensor -> held once made again; NULL: all are */
     const int *part;   /* node -> backward nodes that belong together */
     int *next;         /* tensor -> the next backward node that reads it, or -1; with `stays` only */
-    int *later;        /* [node_count][CKPT_MAX_IN]: the same behind a backward node, of its inputs */
+    int *later, width; /* [node_count][width]: the same behind a backward node, of its inputs */
 } remake;
 
 /* Marks as at hand whatever is kept or cannot be made again at the time of its last use. One walk from the
@@ -115,14 +115,16 @@ static ckpt_status schedule_inputs(remake *r, int n, ckpt_pool *pool, ckpt_sched
 /* Who reads what next in the backward pass. */
 static bool find_next(remake *r, ckpt_pool *scratch) {
     const ckpt_graph *g = r->graph;
+    for (int n = 0; n < g->node_count; n++)
+        if (g->node[n].in_count > r->width) r->width = g->node[n].in_count;
     r->next = ckpt_pool_array(scratch, g->tensor_count, int);
-    r->later = ckpt_pool_array(scratch, (size_t)g->node_count * CKPT_MAX_IN, int);
+    r->later = ckpt_pool_array(scratch, (size_t)g->node_count * (size_t)r->width, int);
     if (!r->next || !r->later) return false;
     for (int t = 0; t < g->tensor_count; t++) r->next[t] = -1;
     for (int n = g->node_count - 1; n >= 0 && g->node[n].phase != CKPT_FORWARD; n--) {
         const ckpt_node *node = &g->node[n];
         for (int i = 0; i < node->in_count; i++)
-            r->later[(size_t)n * CKPT_MAX_IN + (size_t)i] = node->in[i] >= 0 ? r->next[node->in[i]] : -1;
+            r->later[(size_t)n * (size_t)r->width + (size_t)i] = node->in[i] >= 0 ? r->next[node->in[i]] : -1;
         for (int i = 0; i < node->in_count; i++)
             if (node->in[i] >= 0) r->next[node->in[i]] = n;
     }
@@ -135,7 +137,7 @@ static ckpt_status schedule_all(remake *r, ckpt_pool *pool, ckpt_schedule *sched
         CKPT_TRY(ckpt_schedule_append(pool, schedule, n, err));
         const ckpt_node *node = &r->graph->node[n];
         for (int i = 0; i < node->in_count && r->stays && node->phase != CKPT_FORWARD; i++)
-            if (node->in[i] >= 0) r->next[node->in[i]] = r->later[(size_t)n * CKPT_MAX_IN + (size_t)i];
+            if (node->in[i] >= 0) r->next[node->in[i]] = r->later[(size_t)n * (size_t)r->width + (size_t)i];
     }
     return CKPT_OK;
 }
