@@ -1,15 +1,21 @@
 /* While a backward node runs, the gradients that live across it and what it reads itself are there; every
  * other forward tensor that a later backward node reads is held beside them, or its producer runs again
- * afterwards. What is best held is a knapsack; its fractional relaxation (Dantzig 1957) bounds what can be
- * saved. The node for which the most is left counts. */
+ * afterwards, and whatever that reads is held or made again too. With a price for a byte held instead of the limit,
+ * the best choice is a minimum cut (graph_cut.h); less the price of the bytes there are, it bounds every choice that
+ * fits (Lagrange's relaxation). The node and the price that say most count.
+ *
+ * Where tensors do not depend on each other that is a knapsack, whose fractional relaxation (Dantzig 1957) is found
+ * without cuts: it says which nodes are worth a look. */
 #include "planner/chain_graph_bound.h"
 
 #include <stdlib.h>
 
 #include "base/units.h"
 #include "graph/op.h"
+#include "planner/graph_cut.h"
 
-enum { MOST_WORK = 50000000 }; /* backward nodes times items */
+enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128 }; /* backward nodes times items */
+#define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
 typedef struct item {
@@ -26,6 +32,12 @@ typedef struct bound {
     int *item_of;  /* by forward node: its item, or -1 */
     item *item;
     int count;
+    ckpt_graph_cut *cut;
+    uint64_t all_cost;   /* of all forward nodes that may run again */
+    uint64_t *held_bytes; /* by tensor: what holding it takes */
+    bool *needed, *held;
+    int64_t *hold, *run; /* prices (graph_cut.h) */
+    bool *once;          /* by forward node: must not run again */
 } bound;
 
 static uint64_t bytes_of(const bound *b, int tensor) {
@@ -130,19 +142,26 @@ static uint64_t left_over(const bound *b, int n, uint64_t room) {
     return cost;
 }
 
-/* The most over the backward nodes. In large graphs only some of them are looked at, which bounds no better but just as
- * truly. */
-static uint64_t largest(const bound *b, uint64_t step_bytes) {
+/* Looked at beside the greedy bound: a backward node's time. */
+typedef struct moment {
+    int node;
+    uint64_t room;  /* bytes for what n does not read itself */
+    uint64_t cost;  /* that the knapsack has to run again afterwards */
+} moment;
+
+/* All backward nodes with what the knapsack says of them; in large graphs only some, which bounds no better but just as truly.
+ * Returns how many. */
+static int list_moments(const bound *b, uint64_t step_bytes, moment *list) {
     const ckpt_graph *g = b->graph;
     const uint64_t all = (uint64_t)(g->node_count - g->forward_count) * (uint64_t)b->count;
     const int apart = 1 + (int)(all / MOST_WORK);
-    uint64_t live = 0, most = 0;
+    uint64_t live = 0;
+    int count = 0;
     for (int n = g->forward_count; n < g->node_count; n++) {
         const ckpt_node *node = &g->node[n];
         if ((n - g->forward_count) % apart == 0) {
-            const uint64_t taken = bytes_at(b, n, live);
-            const uint64_t cost = left_over(b, n, step_bytes > taken ? step_bytes - taken : 0);
-            if (cost > most) most = cost;
+            const uint64_t taken = bytes_at(b, n, live), room = step_bytes > taken ? step_bytes - taken : 0;
+            list[count++] = (moment){n, room, left_over(b, n, room)};
         }
         for (int i = 0; i < node->out_count; i++)
             if (ckpt_tensor_is_step(g, node->out[i]) && b->last[node->out[i]] > n)
@@ -156,28 +175,130 @@ static uint64_t largest(const bound *b, uint64_t step_bytes) {
                 live -= bytes_of(b, t);
         }
     }
+    return count;
+}
+
+/* Holding some tensors and running nodes for the rest: `bytes` and `cost`. */
+typedef struct choice {
+    uint64_t bytes, cost;
+} choice;
+
+/* The best choice where a byte costs `rate`; returns what it says of every choice of at most `room` bytes: the sum less
+ * the price of the room, rounded up. */
+static uint64_t choose(bound *b, double rate, uint64_t room, choice *best) {
+    const ckpt_graph *g = b->graph;
+    int shift = 0;
+    while (shift < 20 && b->all_cost << (shift + 1) < MOST_PRICE) shift++;
+    const double scaled = rate * (double)((uint64_t)1 << shift);
+    const int64_t price = scaled < 1e15 ? (int64_t)scaled : (int64_t)1e15, most = (int64_t)(b->all_cost << shift) + 1;
+    for (int t = 0; t < g->tensor_count; t++) {
+        const unsigned __int128 hold = (unsigned __int128)b->held_bytes[t] * (uint64_t)price;
+        b->hold[t] = hold > (uint64_t)most ? most : (int64_t)hold;
+    }
+    for (int n = 0; n < g->forward_count; n++)
+        b->run[n] = b->once[n] ? CKPT_GRAPH_CUT_NEVER : (int64_t)(b->costs->node[n] << shift);
+    const int64_t sum = ckpt_graph_cut_solve(b->cut, b->needed, b->hold, b->run, b->held);
+    uint64_t held = 0;
+    *best = (choice){0};
+    for (int t = 0; t < g->tensor_count; t++)
+        if (b->held[t]) best->bytes += b->held_bytes[t], held += (uint64_t)b->hold[t];
+    best->cost = ((uint64_t)sum - held) >> shift;
+    const unsigned __int128 paid = (unsigned __int128)room * (uint64_t)price;
+    if (paid >= (uint64_t)sum) return 0;
+    return (((uint64_t)sum - (uint64_t)paid) + ((uint64_t)1 << shift) - 1) >> shift;
+}
+
+/* What is needed after backward node n, and what holding it takes beside what n reads itself. */
+static uint64_t set_moment(bound *b, int n) {
+    const ckpt_graph *g = b->graph;
+    uint64_t bytes = 0;
+    for (int t = 0; t < g->tensor_count; t++) {
+        const bool forward = ckpt_tensor_is_step(g, t) && g->tensor[t].producer < g->forward_count;
+        b->needed[t] = forward && b->last[t] > n;
+        b->held_bytes[t] = forward ? bytes_of(b, t) : 0;
+    }
+    for (int i = 0; i < g->node[n].in_count; i++)
+        if (ckpt_tensor_is_step(g, g->node[n].in[i])) b->held_bytes[g->node[n].in[i]] = 0;
+    for (int t = 0; t < g->tensor_count; t++)
+        if (b->needed[t]) bytes += b->held_bytes[t];
+    return bytes;
+}
+
+/* What is needed after the moment and not held is made again, with all that this takes: the largest bound over the prices of a
+ * byte. As a function of the price it is concave and made of straight pieces, of which the next price is where the two meet
+ * that are known on either side of its top. */
+static uint64_t left_over_with_inputs(bound *b, const moment *m) {
+    choice more = {.bytes = set_moment(b, m->node)}, less = {.cost = b->all_cost}, middle;
+    uint64_t most = 0;
+    for (int i = 0; i < MOST_PRICES && more.bytes > m->room && more.bytes > less.bytes && less.cost > more.cost; i++) {
+        const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
+        const uint64_t cost = choose(b, rate, m->room, &middle);
+        if (cost > most) most = cost;
+        choice *side = middle.bytes > m->room ? &more : &less;
+        if (middle.bytes == side->bytes || middle.bytes == m->room) break;
+        *side = middle;
+    }
     return most;
+}
+
+/* The best of all moments by the knapsack; by cuts, of some at equal distances, and of those around the best of these. */
+static uint64_t largest(bound *b, uint64_t step_bytes, moment *list) {
+    const int count = list_moments(b, step_bytes, list);
+    const int apart = 1 + count / LOOKED_AT;
+    uint64_t most = 0, most_with_inputs = 0;
+    int best = 0;
+    for (int i = 0; i < count; i++) {
+        if (list[i].cost > list[best].cost) best = i;
+        if (list[i].cost > most) most = list[i].cost;
+    }
+    const int greedy = best;
+    for (int i = -1; i < count; i += apart) {
+        const int at = i < 0 ? greedy : i;
+        const uint64_t cost = count > 0 ? left_over_with_inputs(b, &list[at]) : 0;
+        if (cost > most_with_inputs) best = at, most_with_inputs = cost;
+        if (i < 0) i = -apart;
+    }
+    for (int i = best < apart ? 0 : best - apart; i <= best + apart && i < count; i++) {
+        const uint64_t cost = left_over_with_inputs(b, &list[i]);
+        if (cost > most_with_inputs) most_with_inputs = cost;
+    }
+    return most > most_with_inputs ? most : most_with_inputs;
+}
+
+static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes, uint64_t *cost, ckpt_error *err) {
+    const ckpt_graph *g = b->graph;
+    b->last = ckpt_pool_array(scratch, g->tensor_count, int);
+    b->consumer = ckpt_pool_array(scratch, g->tensor_count, int);
+    b->item_of = ckpt_pool_array(scratch, g->forward_count, int);
+    b->item = ckpt_pool_array(scratch, g->forward_count, item);
+    b->needed = ckpt_pool_array(scratch, g->tensor_count, bool);
+    b->held = ckpt_pool_array(scratch, g->tensor_count, bool);
+    b->held_bytes = ckpt_pool_array(scratch, g->tensor_count, uint64_t);
+    b->hold = ckpt_pool_array(scratch, g->tensor_count, int64_t);
+    b->run = ckpt_pool_array(scratch, g->forward_count, int64_t);
+    b->once = ckpt_pool_array(scratch, g->forward_count, bool);
+    moment *list = ckpt_pool_array(scratch, g->node_count, moment);
+    if (!b->last || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->held_bytes || !b->hold ||
+        !b->run || !b->once || !list)
+        return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
+    for (int n = 0; n < g->forward_count; n++) {
+        b->once[n] = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
+        if (!b->once[n]) b->all_cost += b->costs->node[n];
+    }
+    find_reads(b);
+    find_items(b);
+    qsort(b->item, (size_t)b->count, sizeof *b->item, by_rate);
+    CKPT_TRY(ckpt_graph_cut_open(g, &b->cut, err));
+    *cost = largest(b, step_bytes, list);
+    ckpt_graph_cut_close(b->cut);
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
                              uint64_t *recompute_cost, ckpt_error *err) {
     ckpt_pool scratch = {0};
-    bound b = {.graph = graph,
-               .costs = costs,
-               .alignment_bytes = alignment_bytes,
-               .last = ckpt_pool_array(&scratch, graph->tensor_count, int),
-               .consumer = ckpt_pool_array(&scratch, graph->tensor_count, int),
-               .item_of = ckpt_pool_array(&scratch, graph->forward_count, int),
-               .item = ckpt_pool_array(&scratch, graph->forward_count, item)};
-    ckpt_status status = CKPT_OK;
-    if (!b.last || !b.consumer || !b.item_of || !b.item) {
-        status = ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
-    } else {
-        find_reads(&b);
-        find_items(&b);
-        qsort(b.item, (size_t)b.count, sizeof *b.item, by_rate);
-        *recompute_cost = largest(&b, step_bytes);
-    }
+    bound b = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
+    const ckpt_status status = find_bound(&b, &scratch, step_bytes, recompute_cost, err);
     ckpt_pool_free(&scratch);
     return status;
 }

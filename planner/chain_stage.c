@@ -294,7 +294,6 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
         kept[count] = candidate(stages, nodes, count);
         measure_option(r, k, kept[count], stage->needs_output, there, stay, &option[count]);
     }
-    stages->thinned |= nodes->forward_end - nodes->forward > EXHAUSTIVE;
     count = thin_options(option, kept, count, MOST_OPTIONS);
     ckpt_chain_option *final = ckpt_pool_array(&stages->pool, count, ckpt_chain_option);
     nodes->kept = ckpt_pool_array(&stages->pool, count, uint64_t);

@@ -2,11 +2,10 @@
 
 #include <stdlib.h>
 
-#include "graph/op.h"
 #include "planner/chain.h"
+#include "planner/chain_curve.h"
 #include "planner/chain_graph_bound.h"
 #include "planner/chain_graph_exact.h"
-#include "planner/graph_curve.h"
 #include "planner/stages.h"
 
 struct ckpt_chain_strategy {
@@ -21,43 +20,6 @@ struct ckpt_chain_strategy {
     ckpt_graph_curve curve; /* schedules made without the tables, beside which theirs must stand */
 };
 
-enum { SIMPLE = 8, TABLE_POINTS = 24 };
-
-/* Keeps the output of every `every`-th stage (1: everything). */
-static ckpt_status add_simple(ckpt_chain_strategy *chain, int every, ckpt_error *err) {
-    const ckpt_graph *g = chain->graph;
-    ckpt_pool scratch = {0};
-    bool *kept = ckpt_pool_array(&scratch, g->tensor_count, bool);
-    ckpt_status status = CKPT_NOMEM;
-    if (kept) {
-        for (int t = 0; t < g->tensor_count && every == 1; t++) kept[t] = true;
-        for (int k = every; k < chain->stages.chain.stage_count; k += every)
-            if (chain->stages.nodes[k].out >= 0) kept[chain->stages.nodes[k].out] = true;
-        status = ckpt_graph_curve_add_kept(&chain->curve, kept, err);
-    } else {
-        ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
-    }
-    ckpt_pool_free(&scratch);
-    return status;
-}
-
-/* Schedules of the tables over the whole range, so that they are improved too. */
-static ckpt_status add_from_tables(ckpt_chain_strategy *chain, ckpt_error *err) {
-    const uint64_t least = ckpt_chain_least_bytes(chain->tables), most = ckpt_chain_most_bytes(chain->tables);
-    for (uint64_t i = 0; i < TABLE_POINTS; i++) {
-        ckpt_pool scratch = {0};
-        ckpt_chain_program program;
-        ckpt_schedule schedule = {0};
-        ckpt_status status = ckpt_chain_solve(chain->tables, least + (most - least) / (TABLE_POINTS - 1) * i, &scratch,
-                                              &program, err);
-        if (status == CKPT_OK) status = ckpt_stages_emit(&chain->stages, &program, &scratch, &schedule, err);
-        if (status == CKPT_OK) status = ckpt_graph_curve_add(&chain->curve, &schedule, err);
-        ckpt_pool_free(&scratch);
-        CKPT_TRY(status);
-    }
-    return CKPT_OK;
-}
-
 static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
     if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, chain->costs, alignment, &chain->exact, err));
     if (chain->exact) {
@@ -67,16 +29,8 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     CKPT_TRY(ckpt_stages_find(chain->graph, chain->costs, alignment, &chain->stages, err));
     CKPT_TRY(ckpt_chain_tables_build(&chain->stages.chain, &(ckpt_chain_limits){0}, &chain->tables, err));
     chain->minimum = ckpt_chain_least_bytes(chain->tables);
-    int stages = chain->stages.chain.stage_count;
     chain->curve = (ckpt_graph_curve){.graph = chain->graph, .costs = chain->costs, .alignment_bytes = alignment};
-    CKPT_TRY(add_simple(chain, 1, err));
-    for (int every = 2, simple = 1; every <= stages && simple < SIMPLE; every += every < 4 ? 1 : every / 2, simple++)
-        CKPT_TRY(add_simple(chain, every, err));
-    if (chain->stages.thinned) {
-        CKPT_TRY(ckpt_graph_curve_descend(&chain->curve, err));
-        CKPT_TRY(add_from_tables(chain, err));
-        CKPT_TRY(ckpt_graph_curve_improve(&chain->curve, err));
-    }
+    CKPT_TRY(ckpt_chain_curve_build(&chain->stages, chain->tables, &chain->curve, err));
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     return CKPT_OK;
 }

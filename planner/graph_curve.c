@@ -5,10 +5,9 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/liveness.h"
 
 /* Work is in steps of schedules replayed, a few tens of nanoseconds each. */
-enum { MOST_WORK = 60000000, MOST_POINTS = 256, IMPROVED = 48 };
+enum { MOST_DESCENT = 15000000, MOST_POINTS = 512 };
 
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning a graph with branches");
@@ -35,14 +34,15 @@ static void remove_points(ckpt_graph_curve *c, int from, int end) {
 
 /* Of a full curve the point goes whose loss leaves the smallest step: what was cheaper with it is nearly so without. */
 static void thin(ckpt_graph_curve *c) {
-    int least = 1;
+    int least = -1;
     double smallest = -1;
     for (int i = 1; i + 1 < c->count; i++) {
+        if (c->point[i].pinned) continue;
         const double area = (double)(c->point[i + 1].bytes - c->point[i].bytes) *
                             (double)(c->point[i - 1].cost - c->point[i].cost);
         if (smallest < 0 || area < smallest) least = i, smallest = area;
     }
-    remove_points(c, least, least + 1);
+    if (least >= 0) remove_points(c, least, least + 1);
 }
 
 static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint64_t bytes, uint64_t cost,
@@ -52,7 +52,7 @@ static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint6
     if (at > 0 && c->point[at - 1].cost <= cost) return CKPT_OK;
     if (at < c->count && c->point[at].bytes == bytes && c->point[at].cost <= cost) return CKPT_OK;
     int *node = malloc(sizeof *node * (size_t)schedule->count);
-    if (!c->point) c->point = calloc(MOST_POINTS + 1, sizeof *c->point);
+    if (!c->point) c->point = calloc(2 * MOST_POINTS, sizeof *c->point); /* half of them may be pinned */
     if (!node || !c->point) {
         free(node);
         return out_of_memory(err);
@@ -62,16 +62,22 @@ static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint6
     remove_points(c, at, end);
     memmove(&c->point[at + 1], &c->point[at], sizeof *c->point * (size_t)(c->count - at));
     c->point[at] = (ckpt_graph_point){
-        .bytes = bytes, .cost = cost, .schedule = {.count = schedule->count, .capacity = schedule->count, .node = node}};
+        .bytes = bytes, .cost = cost, .pinned = c->pinned,
+        .schedule = {.count = schedule->count, .capacity = schedule->count, .node = node}};
     if (++c->count > MOST_POINTS) thin(c);
     return CKPT_OK;
+}
+
+ckpt_status ckpt_graph_curve_try(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_pool *pool,
+                                 ckpt_liveness *live, ckpt_error *err) {
+    CKPT_TRY(measure(c, schedule, pool, live, err));
+    return add(c, schedule, live->peak_bytes, recomputed_cost(c->costs, live), err);
 }
 
 ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_liveness live;
-    ckpt_status status = measure(c, schedule, &scratch, &live, err);
-    if (status == CKPT_OK) status = add(c, schedule, live.peak_bytes, recomputed_cost(c->costs, &live), err);
+    const ckpt_status status = ckpt_graph_curve_try(c, schedule, &scratch, &live, err);
     ckpt_pool_free(&scratch);
     return status;
 }
@@ -215,84 +221,10 @@ ckpt_status ckpt_graph_curve_descend(ckpt_graph_curve *c, ckpt_error *err) {
     for (int power = 1; power <= 2 && status == CKPT_OK; power++) {
         bool ended = false;
         keep_what_is_read(g, d.kept);
-        while (!ended && status == CKPT_OK && c->work < MOST_WORK / 4) status = drop_one(c, &d, power, &ended, err);
+        while (!ended && status == CKPT_OK && c->work < MOST_DESCENT) status = drop_one(c, &d, power, &ended, err);
     }
     ckpt_pool_free(&scratch);
     return status;
-}
-
-/* A step that runs again, and what leaving it out is worth. */
-typedef struct again {
-    int step;
-    double rate;
-} again;
-
-static int by_rate(const void *a, const void *b) {
-    const again *x = a, *y = b;
-    if (x->rate != y->rate) return x->rate > y->rate ? -1 : 1;
-    return y->step - x->step;
-}
-
-static int list_again(const ckpt_graph_curve *c, const ckpt_liveness *live, again *list) {
-    const ckpt_graph *g = c->graph;
-    int count = 0;
-    for (int s = 0; s < live->step_count; s++) {
-        const ckpt_node *node = &g->node[live->step[s].node];
-        uint64_t bytes = 1;
-        if (!live->step[s].recompute) continue;
-        for (int i = 0; i < node->out_count; i++)
-            if (ckpt_tensor_is_step(g, node->out[i])) bytes += ckpt_tensor_bytes(&g->tensor[node->out[i]]);
-        list[count++] = (again){s, (double)c->costs->node[live->step[s].node] / (double)bytes};
-    }
-    qsort(list, (size_t)count, sizeof *list, by_rate);
-    return count;
-}
-
-/* Steps are left out of `node` by -1, one after the other; what only they read is left out when its turn comes. */
-static ckpt_status leave_out(ckpt_graph_curve *c, int *node, int count, uint64_t bytes, ckpt_pool *pool, ckpt_error *err) {
-    ckpt_schedule trial = {.count = count, .node = ckpt_pool_array(pool, count, int)};
-    again *list = ckpt_pool_array(pool, count, again);
-    if (!trial.node || !list) return out_of_memory(err);
-    memcpy(trial.node, node, sizeof *node * (size_t)count);
-    ckpt_liveness live;
-    CKPT_TRY(measure(c, &trial, pool, &live, err));
-    const int tries = list_again(c, &live, list);
-    for (int i = 0; i < tries && c->work < MOST_WORK; i++) {
-        const int left_out = node[list[i].step];
-        ckpt_pool scratch = {0};
-        node[list[i].step] = -1;
-        trial.count = 0;
-        for (int s = 0; s < count; s++)
-            if (node[s] >= 0) trial.node[trial.count++] = node[s];
-        const ckpt_status status = measure(c, &trial, &scratch, &live, err);
-        if (status == CKPT_OK && live.peak_bytes > bytes) node[list[i].step] = left_out;
-        ckpt_pool_free(&scratch);
-        CKPT_TRY(status);
-    }
-    trial.count = 0;
-    for (int s = 0; s < count; s++)
-        if (node[s] >= 0) trial.node[trial.count++] = node[s];
-    return ckpt_graph_curve_add(c, &trial, err);
-}
-
-ckpt_status ckpt_graph_curve_improve(ckpt_graph_curve *c, ckpt_error *err) {
-    uint64_t bytes[IMPROVED];
-    int count = 0;
-    for (int i = 0; i < IMPROVED && c->count > 0; i++) {
-        const int at = c->count <= IMPROVED ? i : (int)((int64_t)i * (c->count - 1) / (IMPROVED - 1));
-        if (at < c->count) bytes[count++] = c->point[at].bytes;
-    }
-    for (int i = 0; i < count && c->work < MOST_WORK; i++) {
-        const ckpt_graph_point *p = ckpt_graph_curve_find(c, bytes[i]);
-        ckpt_pool scratch = {0};
-        int *node = ckpt_pool_array(&scratch, p->schedule.count, int);
-        if (node) memcpy(node, p->schedule.node, sizeof *node * (size_t)p->schedule.count);
-        const ckpt_status status =
-            node ? leave_out(c, node, p->schedule.count, bytes[i], &scratch, err) : out_of_memory(err);
-        ckpt_pool_free(&scratch);
-        CKPT_TRY(status);
-    }
-    return CKPT_OK;
 }
 
 const ckpt_graph_point *ckpt_graph_curve_find(const ckpt_graph_curve *c, uint64_t bytes) {

@@ -30,6 +30,10 @@ typedef struct remake {
     bool *awaited; /* forward node -> on the list of nodes to run again */
     int *list;     /* those nodes; also the stack of the search for them */
     int list_count;
+    const bool *stays; /* tensor -> held once made again; NULL: all are */
+    const int *part;   /* node -> backward nodes that belong together */
+    int *next;         /* tensor -> the next backward node that reads it, or -1; with `stays` only */
+    int *later, width; /* [node_count][width]: the same behind a backward node, of its inputs */
 } remake;
 
 /* Marks as at hand whatever is kept or cannot be made again at the time of its last use. One walk from the
@@ -97,27 +101,65 @@ static ckpt_status schedule_inputs(remake *r, int n, ckpt_pool *pool, ckpt_sched
         for (int i = 0; i < again->out_count; i++)
             if (again->out[i] >= 0) r->at_hand[again->out[i]] = true;
     }
+    for (int k = 0; k < r->list_count; k++) {
+        const ckpt_node *again = &r->graph->node[r->list[k]];
+        r->awaited[r->list[k]] = false;
+        for (int i = 0; i < again->out_count && r->stays; i++) {
+            const int t = again->out[i];
+            if (t >= 0 && !r->stays[t] && (r->next[t] < 0 || r->part[r->next[t]] != r->part[n])) r->at_hand[t] = false;
+        }
+    }
     return CKPT_OK;
+}
+
+/* Who reads what next in the backward pass. */
+static bool find_next(remake *r, ckpt_pool *scratch) {
+    const ckpt_graph *g = r->graph;
+    for (int n = 0; n < g->node_count; n++)
+        if (g->node[n].in_count > r->width) r->width = g->node[n].in_count;
+    r->next = ckpt_pool_array(scratch, g->tensor_count, int);
+    r->later = ckpt_pool_array(scratch, (size_t)g->node_count * (size_t)r->width, int);
+    if (!r->next || !r->later) return false;
+    for (int t = 0; t < g->tensor_count; t++) r->next[t] = -1;
+    for (int n = g->node_count - 1; n >= 0 && g->node[n].phase != CKPT_FORWARD; n--) {
+        const ckpt_node *node = &g->node[n];
+        for (int i = 0; i < node->in_count; i++)
+            r->later[(size_t)n * (size_t)r->width + (size_t)i] = node->in[i] >= 0 ? r->next[node->in[i]] : -1;
+        for (int i = 0; i < node->in_count; i++)
+            if (node->in[i] >= 0) r->next[node->in[i]] = n;
+    }
+    return true;
 }
 
 static ckpt_status schedule_all(remake *r, ckpt_pool *pool, ckpt_schedule *schedule, ckpt_error *err) {
     for (int n = 0; n < r->graph->node_count; n++) {
         if (r->graph->node[n].phase != CKPT_FORWARD) CKPT_TRY(schedule_inputs(r, n, pool, schedule, err));
         CKPT_TRY(ckpt_schedule_append(pool, schedule, n, err));
+        const ckpt_node *node = &r->graph->node[n];
+        for (int i = 0; i < node->in_count && r->stays && node->phase != CKPT_FORWARD; i++)
+            if (node->in[i] >= 0) r->next[node->in[i]] = r->later[(size_t)n * (size_t)r->width + (size_t)i];
     }
     return CKPT_OK;
 }
 
 ckpt_status ckpt_schedule_from_kept(const ckpt_graph *graph, const bool *kept, ckpt_pool *pool,
                                     ckpt_schedule *schedule, ckpt_error *err) {
+    return ckpt_schedule_from_choice(graph, kept, NULL, NULL, pool, schedule, err);
+}
+
+ckpt_status ckpt_schedule_from_choice(const ckpt_graph *graph, const bool *kept, const bool *stays, const int *part,
+                                      ckpt_pool *pool, ckpt_schedule *schedule, ckpt_error *err) {
     ckpt_pool scratch = {0};
     remake r = {.graph = graph,
+                .stays = stays,
+                .part = part,
                 .at_hand = ckpt_pool_array(&scratch, graph->tensor_count, bool),
                 .awaited = ckpt_pool_array(&scratch, graph->node_count, bool),
                 .list = ckpt_pool_array(&scratch, graph->node_count, int)};
     *schedule = (ckpt_schedule){0};
     ckpt_status status;
-    if (!r.at_hand || !r.awaited || !r.list || !find_at_hand(graph, kept, r.at_hand, &scratch))
+    if (!r.at_hand || !r.awaited || !r.list || !find_at_hand(graph, kept, r.at_hand, &scratch) ||
+        (stays && !find_next(&r, &scratch)))
         status = out_of_memory(err);
     else
         status = schedule_all(&r, pool, schedule, err);

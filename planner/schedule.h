@@ -22,6 +22,12 @@
 ckpt_status ckpt_schedule_from_kept(const ckpt_graph *graph, const bool *kept, ckpt_pool *pool,
                                     ckpt_schedule *schedule, ckpt_error *err);
 
+/* The same, but of what is made again only tensors in `stays` (by tensor) and those that the backward nodes of the asking one's
+ * own part read next are held; the others are dropped at once, and made once more when their time comes. part: by node; equal
+ * for backward nodes that belong together. A forward node may so run more than twice. */
+ckpt_status ckpt_schedule_from_choice(const ckpt_graph *graph, const bool *kept, const bool *stays, const int *part,
+                                      ckpt_pool *pool, ckpt_schedule *schedule, ckpt_error *err);
+
 /* Appends one node. */
 ckpt_status ckpt_schedule_append(ckpt_pool *pool, ckpt_schedule *schedule, int node, ckpt_error *err);
 

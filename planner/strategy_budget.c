@@ -16,9 +16,13 @@
 enum { MEMO_SIZE = 64 };
 
 /* Packing takes time that grows with the square of the schedule, up to a length where it is done more coarsely (pack.c); of
- * long ones only so many candidates are packed that planning takes seconds: 2,000 of 1,000 steps, 20 of 10,000. */
-#define MOST_PACKING_WORK UINT64_C(2000000000)
+ * long ones only so many candidates are packed that planning takes seconds: 600 of 1,000 steps, 6 of 10,000. */
+#define MOST_PACKING_WORK UINT64_C(600000000)
 enum { LONG_SCHEDULE = 1 << 14 };
+
+/* Where packing does not reach the live peak it has searched as long as it may: so often for the smallest plan. */
+enum { MOST_HARD_PACKINGS = 6 };
+
 typedef struct tables {
     const ckpt_strategy_input *input;
     ckpt_chain_strategy *chain;
@@ -96,7 +100,9 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
     ckpt_plan_bound bound;
     CKPT_TRY(find_least_recompute(t, t->input->eval_bytes, best, &bound, err));
     if (best->region <= t->input->eval_bytes) return CKPT_OK;
-    for (uint64_t bytes = t->minimum; bytes <= best->region && (best->region == UINT64_MAX || t->work <= MOST_PACKING_WORK);
+    int hard = 0;
+    for (uint64_t bytes = t->minimum; bytes <= best->region && hard < MOST_HARD_PACKINGS &&
+                                      (best->region == UINT64_MAX || t->work <= MOST_PACKING_WORK);
          bytes = ckpt_chain_strategy_next(t->chain, bytes)) {
         candidate next;
         const ckpt_status status = solve(t, bytes, &next, err);
@@ -104,6 +110,7 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
             ckpt_pool_free(&best->pool);
             return status;
         }
+        hard += next.region > next.solution.needed_bytes && next.region > t->input->eval_bytes;
         const bool better =
             next.region < best->region ||
             (next.region == best->region && next.solution.recompute_cost < best->solution.recompute_cost);

@@ -12,7 +12,7 @@
 #include "import/model.h"
 #include "plan_graphs.h"
 
-enum { BUDGETS = 200, BRANCHING_BUDGETS = 20 };
+enum { BUDGETS = 200, BRANCHING_BUDGETS = 10 };
 
 static ckpt_plan *plan_of(const ckpt_graph *g, ckpt_strategy strategy, uint64_t budget) {
     const ckpt_plan_options options = {.strategy = strategy, .budget_bytes = budget, .every = 3, .layers = "1"};
@@ -34,6 +34,20 @@ static void check_bounds(const ckpt_graph *g) {
             if (plan[b]->memory.total <= plan[a]->memory.total)
                 assert_true(plan[b]->compute.recompute_flops >= plan[a]->bound.lower_bound_flops);
     for (int a = 0; a < CKPT_STRATEGY_BUDGET; a++) ckpt_plan_free(plan[a]);
+}
+
+/* The smallest plan takes no more than any other strategy's, and none that fits recomputes less than `budget` does. */
+static void check_strategies(const ckpt_graph *g) {
+    ckpt_plan *min = plan_of(g, CKPT_STRATEGY_MIN, 0);
+    for (int a = 0; a < CKPT_STRATEGY_BUDGET; a++) {
+        ckpt_plan *other = plan_of(g, (ckpt_strategy)a, 0);
+        assert_true(min->memory.total <= other->memory.total);
+        ckpt_plan *plan = plan_of(g, CKPT_STRATEGY_BUDGET, other->memory.total);
+        assert_true(plan->compute.recompute_flops <= other->compute.recompute_flops);
+        ckpt_plan_free(plan);
+        ckpt_plan_free(other);
+    }
+    ckpt_plan_free(min);
 }
 
 static void check_range(const char *name, const ckpt_graph *g, int budgets) {
@@ -77,7 +91,8 @@ static void check_file(const char *name, const char *path, const ckpt_model_opti
     ckpt_training_defaults(&training);
     assert_int_equal(ckpt_autodiff_run(&model.graph, &training, &err), CKPT_OK);
     check_bounds(&model.graph);
-    check_range(name, &model.graph, budgets);
+    check_strategies(&model.graph);
+    if (budgets > 0) check_range(name, &model.graph, budgets);
     ckpt_model_free(&model);
 }
 
@@ -89,25 +104,35 @@ static void test_bundled_model(void **state) {
     check_file(name, path, &options, BUDGETS);
 }
 
-static void test_network(void **state) {
-    const char *name = *state;
+static void check_network(const char *name, int budgets) {
     char path[512];
     const ckpt_dim_binding seq = {"seq", 128};
     const ckpt_model_options options = {.batch = 4, .loss_auto = true, .dim = &seq, .dim_count = 1};
     snprintf(path, sizeof path, CKPT_SOURCE_DIR "/tests/golden/networks/%s.onnx", name);
-    check_file(name, path, &options, BRANCHING_BUDGETS);
+    check_file(name, path, &options, budgets);
+}
+
+static void test_network(void **state) {
+    check_network(*state, BRANCHING_BUDGETS);
+}
+
+static void test_deep_network(void **state) {
+    check_network(*state, 0);
 }
 
 #define MODEL(name)                                                                                          \
     { #name, test_bundled_model, NULL, NULL, #name }
 #define NETWORK(name)                                                                                        \
     { #name, test_network, NULL, NULL, #name }
+#define DEEP_NETWORK(name)                                                                                   \
+    { #name, test_deep_network, NULL, NULL, #name }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         MODEL(digits),       MODEL(mlp_checkpointed), MODEL(mlp_hourglass),
         MODEL(mlp_residual), MODEL(mlp_prenorm_gelu), MODEL(mlp_uniform64),
         NETWORK(unet),        NETWORK(attention4),       NETWORK(encoder8),
+        DEEP_NETWORK(densenet121),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
