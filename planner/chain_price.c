@@ -4,8 +4,8 @@
 
 #include "planner/chain_bound.h"
 
-/* Steps of the search for prices, and work that is not begun: sums of three numbers. */
-enum { MOST_STEPS = 120, FEWEST_STEPS = 20, MOST_WORK = 300000000 };
+/* Steps of the search for prices; work, in sums of three numbers, for which they are fewer, and that is not begun. */
+enum { MOST_STEPS = 120, FEWEST_STEPS = 40, FAIR_WORK = 20000000, MOST_WORK = 300000000 };
 
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
@@ -351,9 +351,9 @@ ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_b
                                       uint64_t *all, ckpt_error *err) {
     const int count = chain->stage_count;
     const double cube = (double)count * count * count / 6;
-    const int steps = (int)smaller(MOST_STEPS, MOST_WORK / (cube + 1));
+    const int fair = (int)smaller(MOST_STEPS, FAIR_WORK / (cube + 1)), steps = fair < FEWEST_STEPS ? FEWEST_STEPS : fair;
     *persistent = *all = 0;
-    if (steps < FEWEST_STEPS || budget_bytes == 0) return CKPT_OK;
+    if (steps * cube > MOST_WORK || budget_bytes == 0) return CKPT_OK;
     ckpt_pool pool = {0};
     prices p = {.chain = chain, .count = count, .byte_unit = (double)budget_bytes};
     p.cost_unit = forward_cost(chain);
