@@ -1,13 +1,16 @@
-/* Times training steps of a uniform MLP, Linear-ReLU-Dropout a layer, under plans.
+/* Times training steps of a uniform MLP, Linear-ReLU-Dropout a layer, under plans, on either backend.
  *
  *   step_bench table [OPTIONS]   one row a plan: bytes, recomputation, step time as the median of ratios to `none`,
- *                                measured step by step in turn, and the bits of the weights compared
+ *                                measured in turn, block by block, and the bits of the weights compared
  *   step_bench kept  [OPTIONS]   bytes kept from the forward to the backward pass without recomputation
  *   step_bench serve [OPTIONS]   the protocol of bench/peer/torch_mlp.py on stdin and stdout
  *   step_bench plan  [OPTIONS]   milliseconds that each strategy takes to plan
  *
- *   --layers 16 --width 1024 --batch 512 --classes 10 --dropout 0.1 --optimizer sgd --threads 0 --rounds 9
- *   --strategy none --budget BYTES
+ *   --layers 16 --width 1024 --batch 512 --classes 10 --dropout 0.1 --optimizer sgd --lr 0.001 --threads 0 --rounds 9
+ *   --steps 1 (in a block of `table`) --device cpu --precision fp32 --strategy none --budget BYTES
+ *
+ * Weights and data are a rule's numbers (fill), which the peers in bench/peer follow too: both sides train the same
+ * network on the same batch. A block ends when its loss has been read, so that all of its work has been done.
  */
 #include <math.h>
 #include <stdio.h>
@@ -18,14 +21,17 @@
 #include "base/units.h"
 #include "graph/autodiff.h"
 #include "graph/build.h"
+#include "graph/rewrite.h"
 #include "planner/plan.h"
 #include "runtime/exec.h"
 #include "runtime/train.h"
 
 typedef struct options {
-    int64_t layers, width, batch, classes, rounds, threads;
-    double dropout;
+    int64_t layers, width, batch, classes, rounds, threads, steps;
+    double dropout, lr;
     const char *optimizer;
+    const ckpt_backend *backend;
+    ckpt_precision precision;
     ckpt_plan_options plan;
 } options;
 
@@ -92,27 +98,38 @@ static void build(const options *o, ckpt_graph *g) {
         exit(2);
     }
     ckpt_training_defaults(&training);
+    const bool bf16 = o->precision == CKPT_PRECISION_BF16;
+    if (bf16) must(ckpt_rewrite_to_bf16(g, &err), &err);
     must(ckpt_autodiff_run(g, &training, &err), &err);
+    if (bf16) must(ckpt_rewrite_add_casts(g, o->backend->traits->bf16_kernels, &err), &err);
 }
 
-static void fill(ckpt_exec *exec, const ckpt_graph *g) {
+/* Tensor k of the parameters in the order of the layers (weight, bias, weight, ...) draws from seed k + 1, the input from
+ * seed 2^20, the classes from 2^20 + 1, each spread by Knuth's multiplier. */
+static void fill_tensor(ckpt_exec *exec, const ckpt_graph *g, int t, uint32_t seed, float scale, int64_t classes) {
     ckpt_error err;
+    const ckpt_tensor *tensor = &g->tensor[t];
+    uint32_t state = seed * 2654435761u;
+    float *values = malloc((size_t)ckpt_tensor_bytes(tensor));
+    if (!values) exit(5);
+    for (int64_t i = 0; i < tensor->count; i++) {
+        const float v = number(&state);
+        if (tensor->dtype == CKPT_I32) ((int32_t *)values)[i] = (int32_t)((v + 1) * 0.499f * (float)classes);
+        else values[i] = scale * v;
+    }
+    must(ckpt_exec_set(exec, t, values, &err), &err);
+    free(values);
+}
+
+static void fill(ckpt_exec *exec, const ckpt_graph *g, const options *o) {
+    uint32_t parameters = 0;
     for (int t = 0; t < g->tensor_count; t++) {
         const ckpt_tensor *tensor = &g->tensor[t];
-        const bool weight = tensor->role == CKPT_ROLE_PARAM;
-        if (!weight && t != g->input[0] && t != g->target) continue;
-        const float scale = weight && tensor->rank == 2 ? 2.4f / sqrtf((float)tensor->dim[1]) : weight ? 0.01f : 1;
-        uint32_t state = (uint32_t)t + 1;
-        float *values = malloc((size_t)ckpt_tensor_bytes(tensor));
-        if (!values) exit(5);
-        for (int64_t i = 0; i < tensor->count; i++) {
-            const float v = number(&state);
-            if (tensor->dtype == CKPT_I32) ((int32_t *)values)[i] = (int32_t)((v + 1) * 4.99f);
-            else values[i] = scale * v;
-        }
-        must(ckpt_exec_set(exec, t, values, &err), &err);
-        free(values);
+        if (tensor->role != CKPT_ROLE_PARAM) continue;
+        fill_tensor(exec, g, t, ++parameters, tensor->rank == 2 ? 2.4f / sqrtf((float)tensor->dim[1]) : 0.01f, 0);
     }
+    fill_tensor(exec, g, g->input[0], 1u << 20, 1, 0);
+    fill_tensor(exec, g, g->target, (1u << 20) + 1, 1, o->classes);
 }
 
 typedef struct runner {
@@ -121,21 +138,28 @@ typedef struct runner {
     uint32_t step;
 } runner;
 
-static void open_runner(runner *r, const options *o, const ckpt_graph *g, const ckpt_plan_options *plan) {
-    ckpt_error err;
-    const ckpt_exec_options exec = {.backend = ckpt_backend_cpu(), .preserve_rng = true, .device = {.threads = (int)o->threads}};
+static ckpt_status open_runner(runner *r, const options *o, const ckpt_graph *g, const ckpt_plan_options *plan, ckpt_error *err) {
+    const ckpt_exec_options exec = {.backend = o->backend, .preserve_rng = true,
+                                    .device = {.threads = (int)o->threads, .precision = o->precision}};
     *r = (runner){0};
-    must(ckpt_plan_make(g, plan, ckpt_backend_cpu()->traits, NULL, &r->plan, &err), &err);
-    must(ckpt_exec_open(&exec, g, r->plan, NULL, NULL, &r->exec, &err), &err);
-    fill(r->exec, g);
+    CKPT_TRY(ckpt_plan_make(g, plan, o->backend->traits, NULL, &r->plan, err));
+    CKPT_TRY(ckpt_exec_open(&exec, g, r->plan, NULL, NULL, &r->exec, err));
+    fill(r->exec, g, o);
+    return CKPT_OK;
 }
 
-static double run(runner *r, const ckpt_graph *g) {
+/* Seconds of a block of steps, and the mean loss of its last one. */
+static double run(runner *r, const options *o, const ckpt_graph *g, int64_t steps, double *loss) {
     ckpt_error err;
-    const ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = 1e-3f, .valid_samples = g->batch,
-                                  .total_samples = g->batch};
+    double result[2];
     const double start = seconds();
-    must(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
+    for (int64_t i = 0; i < steps; i++) {
+        const ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = (float)o->lr, .valid_samples = g->batch,
+                                      .total_samples = g->batch};
+        must(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
+    }
+    must(ckpt_exec_result(r->exec, result, &err), &err);
+    *loss = result[0];
     return seconds() - start;
 }
 
@@ -158,12 +182,14 @@ static void row(const options *o, const ckpt_graph *g, const char *name, const c
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     double *ratio = calloc((size_t)o->rounds, sizeof *ratio);
     char hash[2][65], total[CKPT_SIZE_TEXT], live[CKPT_SIZE_TEXT];
-    open_runner(&none, o, g, &keep_all);
-    open_runner(&other, o, g, options_of);
-    for (int i = 0; i < 2; i++) run(&none, g), run(&other, g);
+    double loss;
+    ckpt_error err;
+    must(open_runner(&none, o, g, &keep_all, &err), &err);
+    must(open_runner(&other, o, g, options_of, &err), &err);
+    run(&none, o, g, 2, &loss), run(&other, o, g, 2, &loss);
     for (int64_t i = 0; i < o->rounds; i++) {
-        const double base = run(&none, g);
-        ratio[i] = run(&other, g) / base;
+        const double base = run(&none, o, g, o->steps, &loss);
+        ratio[i] = run(&other, o, g, o->steps, &loss) / base;
     }
     weights_hash(&none, g, hash[0]);
     weights_hash(&other, g, hash[1]);
@@ -181,24 +207,24 @@ static void row(const options *o, const ckpt_graph *g, const char *name, const c
     close_runner(&other);
 }
 
-static uint64_t total_of(const ckpt_graph *g, ckpt_strategy strategy) {
+static uint64_t total_of(const options *o, const ckpt_graph *g, ckpt_strategy strategy) {
     ckpt_error err;
     ckpt_plan *plan;
     const ckpt_plan_options options_of = {.strategy = strategy};
-    must(ckpt_plan_make(g, &options_of, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
+    must(ckpt_plan_make(g, &options_of, o->backend->traits, NULL, &plan, &err), &err);
     const uint64_t total = plan->memory.total;
     ckpt_plan_free(plan);
     return total;
 }
 
 static void table(const options *o, const ckpt_graph *g) {
-    const uint64_t most = total_of(g, CKPT_STRATEGY_NONE), least = total_of(g, CKPT_STRATEGY_MIN);
+    const uint64_t most = total_of(o, g, CKPT_STRATEGY_NONE), least = total_of(o, g, CKPT_STRATEGY_MIN);
     printf("| plan | all memory | step memory | of `none` | recomputed | slower | planned = measured | weights |\n");
     printf("| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |\n");
     row(o, g, "`none`", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE});
     row(o, g, "`sqrt`", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
     row(o, g, "`budget` of `sqrt`'s size",
-        &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = total_of(g, CKPT_STRATEGY_SQRT)});
+        &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = total_of(o, g, CKPT_STRATEGY_SQRT)});
     for (int quarter = 3; quarter >= 1; quarter--) {
         char name[64], size[CKPT_SIZE_TEXT];
         const uint64_t budget = least + (most - least) * (uint64_t)quarter / 4;
@@ -209,48 +235,91 @@ static void table(const options *o, const ckpt_graph *g) {
 }
 
 /* What is live when the last forward node has run. */
+static uint64_t kept_bytes(const ckpt_plan *plan, const ckpt_graph *g) {
+    uint64_t bytes = 0;
+    int last = 0;
+    for (int i = 0; i < plan->step_count; i++)
+        if (plan->step[i].node < g->forward_count && !plan->step[i].recompute) last = i + 1;
+    for (int k = 0; k < plan->instance_count; k++)
+        if (plan->instance[k].first < last && plan->instance[k].end > last) bytes += plan->instance[k].bytes;
+    return bytes;
+}
+
 static void kept(const options *o, const ckpt_graph *g) {
     ckpt_error err;
     ckpt_plan *plan;
     const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
-    must(ckpt_plan_make(g, &none, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
-    uint64_t bytes = 0;
-    for (int k = 0; k < plan->instance_count; k++)
-        if (plan->instance[k].first < g->forward_count && plan->instance[k].end > g->forward_count)
-            bytes += plan->instance[k].bytes;
+    must(ckpt_plan_make(g, &none, o->backend->traits, NULL, &plan, &err), &err);
+    const uint64_t bytes = kept_bytes(plan, g);
     const double one = (double)(o->batch * o->width * 4 * o->layers);
     printf("{\"kept_bytes\": %llu, \"per_hidden_value\": %.4f}\n", (unsigned long long)bytes, (double)bytes / one);
     ckpt_plan_free(plan);
 }
 
-static void serve(const options *o, const ckpt_graph *g) {
+/* Bytes of the device in use now are what the driver says, all processes included; 0 where it says nothing. */
+static void say_memory(const runner *r, const ckpt_graph *g) {
+    ckpt_exec_memory device;
+    ckpt_error err;
+    const ckpt_plan *p = r->plan;
+    must(ckpt_exec_device_memory(r->exec, &device, &err), &err);
+    const struct { const char *name; uint64_t value; } keys[] = {
+        {"planned_bytes", p->memory.total}, {"peak_bytes", ckpt_exec_measured_peak(r->exec)},
+        {"live_peak_bytes", p->memory.live_peak}, {"workspace_bytes", p->memory.workspace}, {"saved_bytes", kept_bytes(p, g)},
+        {"device_bytes", device.total_bytes}, {"before_bytes", device.before_bytes}, {"taken_bytes", device.taken_bytes},
+        {"used_bytes", device.before_bytes + device.taken_bytes},
+        {"step_flops", p->compute.forward_flops + p->compute.backward_flops}, {"recompute_flops", p->compute.recompute_flops}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        printf("%s\"%s\": %llu", i ? ", " : "{", keys[i].name, (unsigned long long)keys[i].value);
+    printf("}\n");
+}
+
+/* The loss of each step. */
+static void say_losses(runner *r, const options *o, const ckpt_graph *g, int steps) {
+    for (int i = 0; i < steps; i++) {
+        double loss;
+        run(r, o, g, 1, &loss);
+        printf("%s%.9g", i ? ", " : "{\"losses\": [", loss);
+    }
+    printf("]}\n");
+}
+
+/* A message holds no control characters; quotes and backslashes are what JSON needs escaped. */
+static int refuse(ckpt_status status, const ckpt_error *err) {
+    printf("{\"ready\": false, \"error\": \"");
+    for (const char *c = err->message; *c; c++) printf(*c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+    printf("\"}\n");
+    return ckpt_exit_status(status);
+}
+
+static int serve(const options *o, const ckpt_graph *g) {
     runner r;
     char line[64];
     ckpt_error err;
-    double result[2] = {0};
-    open_runner(&r, o, g, &o->plan);
-    printf("{\"ready\": true, \"ckpt\": \"%s\"}\n", CKPT_VERSION);
+    const ckpt_status status = open_runner(&r, o, g, &o->plan, &err);
+    if (status != CKPT_OK) return refuse(status, &err);
+    printf("{\"ready\": true, \"ckpt\": \"%s\", \"device\": \"%s\"}\n", CKPT_VERSION, o->backend->name);
     fflush(stdout);
     while (fgets(line, sizeof line, stdin) && strncmp(line, "quit", 4) != 0) {
         int steps;
-        if (sscanf(line, "run %d", &steps) == 1) {
-            const double start = seconds();
-            for (int i = 0; i < steps; i++) run(&r, g);
-            const double spent = seconds() - start;
-            must(ckpt_exec_result(r.exec, result, &err), &err);
-            printf("{\"seconds\": %.6f, \"steps\": %d, \"loss\": %.9g}\n", spent, steps, result[0]);
+        double loss;
+        if (sscanf(line, "run %d", &steps) == 1 && steps > 0) {
+            const double spent = run(&r, o, g, steps, &loss);
+            printf("{\"seconds\": %.9f, \"steps\": %d, \"loss\": %.9g}\n", spent, steps, loss);
+        } else if (sscanf(line, "losses %d", &steps) == 1 && steps > 0) {
+            say_losses(&r, o, g, steps);
         } else if (strncmp(line, "memory", 6) == 0) {
-            printf("{\"peak_bytes\": %llu}\n", (unsigned long long)ckpt_exec_measured_peak(r.exec));
+            say_memory(&r, g);
         } else {
             printf("{\"error\": \"unknown command\"}\n");
         }
         fflush(stdout);
     }
     close_runner(&r);
+    return 0;
 }
 
-static void plan_times(const ckpt_graph *g) {
-    const uint64_t most = total_of(g, CKPT_STRATEGY_NONE), least = total_of(g, CKPT_STRATEGY_MIN);
+static void plan_times(const options *o, const ckpt_graph *g) {
+    const uint64_t most = total_of(o, g, CKPT_STRATEGY_NONE), least = total_of(o, g, CKPT_STRATEGY_MIN);
     for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
         const ckpt_plan_options options_of = {.strategy = (ckpt_strategy)s, .every = 4, .layers = "1-3",
                                               .budget_bytes = least + (most - least) / 3};
@@ -259,7 +328,7 @@ static void plan_times(const ckpt_graph *g) {
             ckpt_error err;
             ckpt_plan *plan;
             const double start = seconds();
-            must(ckpt_plan_make(g, &options_of, ckpt_backend_cpu()->traits, NULL, &plan, &err), &err);
+            must(ckpt_plan_make(g, &options_of, o->backend->traits, NULL, &plan, &err), &err);
             times[i] = seconds() - start;
             ckpt_plan_free(plan);
         }
@@ -267,29 +336,62 @@ static void plan_times(const ckpt_graph *g) {
     }
 }
 
-int main(int argc, char **argv) {
-    options o = {.layers = 16, .width = 1024, .batch = 512, .classes = 10, .rounds = 9, .dropout = 0.1, .optimizer = "sgd"};
+static int usage(const char *what, const char *value) {
+    fprintf(stderr, "step_bench: %s '%s' is not known or not built in\n", what, value);
+    return 2;
+}
+
+static int parse_device(options *o, const char *name) {
+    o->backend = strcmp(name, "cpu") == 0 ? ckpt_backend_cpu() : strcmp(name, "cuda") == 0 ? ckpt_backend_cuda() : NULL;
+    return o->backend ? 0 : usage("--device", name);
+}
+
+static int parse_precision(options *o, const char *name) {
+    static const char *const names[] = {
+        [CKPT_PRECISION_FP32] = "fp32", [CKPT_PRECISION_TF32] = "tf32", [CKPT_PRECISION_BF16] = "bf16"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) return o->precision = (ckpt_precision)i, 0;
+    return usage("--precision", name);
+}
+
+/* 0, or the exit status of a wrong option. */
+static int parse(options *o, int argc, char **argv) {
     const struct { const char *name; int64_t *value; } integers[] = {
-        {"--layers", &o.layers}, {"--width", &o.width}, {"--batch", &o.batch}, {"--classes", &o.classes},
-        {"--rounds", &o.rounds}, {"--threads", &o.threads}};
-    for (int i = 2; i + 1 < argc; i += 2) {
-        for (size_t k = 0; k < sizeof integers / sizeof *integers; k++)
-            if (strcmp(argv[i], integers[k].name) == 0) *integers[k].value = atoll(argv[i + 1]);
-        if (strcmp(argv[i], "--dropout") == 0) o.dropout = atof(argv[i + 1]);
-        if (strcmp(argv[i], "--optimizer") == 0) o.optimizer = argv[i + 1];
-        if (strcmp(argv[i], "--strategy") == 0 && !ckpt_strategy_parse(argv[i + 1], &o.plan.strategy)) return 2;
-        if (strcmp(argv[i], "--budget") == 0) {
-            o.plan.strategy = CKPT_STRATEGY_BUDGET;
-            o.plan.budget_bytes = strtoull(argv[i + 1], NULL, 10);
-        }
+        {"--layers", &o->layers}, {"--width", &o->width}, {"--batch", &o->batch}, {"--classes", &o->classes},
+        {"--rounds", &o->rounds}, {"--threads", &o->threads}, {"--steps", &o->steps}};
+    int wrong = 0;
+    for (int i = 2; i < argc && !wrong; i += 2) {
+        const char *name = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
+        size_t k = 0;
+        while (k < sizeof integers / sizeof *integers && strcmp(name, integers[k].name) != 0) k++;
+        if (k < sizeof integers / sizeof *integers) *integers[k].value = atoll(value);
+        else if (strcmp(name, "--dropout") == 0) o->dropout = atof(value);
+        else if (strcmp(name, "--lr") == 0) o->lr = atof(value);
+        else if (strcmp(name, "--optimizer") == 0) o->optimizer = value;
+        else if (strcmp(name, "--device") == 0) wrong = parse_device(o, value);
+        else if (strcmp(name, "--precision") == 0) wrong = parse_precision(o, value);
+        else if (strcmp(name, "--strategy") == 0) wrong = ckpt_strategy_parse(value, &o->plan.strategy) ? 0 : usage(name, value);
+        else if (strcmp(name, "--budget") == 0) {
+            o->plan.strategy = CKPT_STRATEGY_BUDGET;
+            o->plan.budget_bytes = strtoull(value, NULL, 10);
+        } else wrong = usage("option", name);
     }
+    return wrong;
+}
+
+int main(int argc, char **argv) {
+    options o = {.layers = 16, .width = 1024, .batch = 512, .classes = 10, .rounds = 9, .steps = 1, .dropout = 0.1, .lr = 1e-3,
+                 .optimizer = "sgd", .backend = ckpt_backend_cpu()};
     ckpt_graph graph;
+    int status = parse(&o, argc, argv);
+    if (status) return status;
     build(&o, &graph);
     const char *mode = argc > 1 ? argv[1] : "table";
     if (strcmp(mode, "kept") == 0) kept(&o, &graph);
-    else if (strcmp(mode, "serve") == 0) serve(&o, &graph);
-    else if (strcmp(mode, "plan") == 0) plan_times(&graph);
-    else table(&o, &graph);
+    else if (strcmp(mode, "serve") == 0) status = serve(&o, &graph);
+    else if (strcmp(mode, "plan") == 0) plan_times(&o, &graph);
+    else if (strcmp(mode, "table") == 0) table(&o, &graph);
+    else status = usage("mode", mode);
     ckpt_graph_free(&graph);
-    return 0;
+    return status;
 }

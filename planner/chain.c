@@ -6,6 +6,10 @@
 #include "planner/chain_exact.h"
 #include "planner/chain_table.h"
 
+/* Where few stages are equal: budgets of tables of all splits, in smallest ones, and work for which they are left out. From
+ * the budgets of one table to those of the next with smaller slots. */
+enum { SMALL = 3, MOST_WORK = 1000000, FINER = 4 };
+
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
@@ -23,8 +27,27 @@ static ckpt_chain_pair **pair_at(const ckpt_chain_tables *tables, int s, int t) 
     return &tables->pair[(size_t)s * (size_t)(tables->count + 1) + (size_t)t];
 }
 
-static bool pair_wanted(const ckpt_chain_tables *tables, int t) {
-    return t < tables->count || !tables->loss_is_light;
+static bool pair_wanted(const ckpt_chain_tables *tables, int s, int t) {
+    if (t == tables->count && tables->loss_is_light) return false;
+    if (!tables->likely || s == t) return true;
+    for (int j = s; j < t; j++)
+        if (ckpt_chain_likely_has(tables->likely, s, t, j)) return true;
+    return false;
+}
+
+/* Functions of likely splits only: each run of stages has its own. */
+static bool own_pairs(ckpt_chain_tables *tables) {
+    uint64_t options = 1;
+    for (int k = 1; k <= tables->count; k++)
+        options = larger(options, (uint64_t)tables->chain->stage[k].option_count);
+    tables->work = tables->likely->count * options * options;
+    for (int s = 1; s <= tables->count; s++)
+        for (int t = s; t <= tables->count; t++)
+            if (pair_wanted(tables, s, t)) {
+                *pair_at(tables, s, t) = ckpt_pool_array(&tables->pool, 1, ckpt_chain_pair);
+                if (!*pair_at(tables, s, t)) return false;
+            }
+    return true;
 }
 
 /* Points the pairs at one entry for each distinct run of stage kinds: that of the leftmost equal run. same[s]
@@ -52,6 +75,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
         uint64_t ways = 0; /* to keep something of stages s..t */
         for (int t = s; t <= count && ok; t++) {
             ways += (uint64_t)stage[t].option_count;
+            tables->unshared_work += ways * (uint64_t)stage[t].option_count;
             if (t < s + covered) continue;
             *pair_at(tables, s, t) = &pair[t - s - covered];
             tables->work += ways * (uint64_t)stage[t].option_count;
@@ -90,16 +114,25 @@ static bool fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pair *
     return true;
 }
 
+/* Whether what follows x_{s-1} in the first pass is asked for. */
+static bool first_wanted(const ckpt_chain_tables *tables, int s) {
+    if (!tables->likely) return true;
+    for (int j = s; j <= tables->count; j++)
+        if (j == tables->count ? s == j : ckpt_chain_likely_has(tables->likely, s, tables->count, j)) return true;
+    return false;
+}
+
 static bool fill_all(ckpt_chain_tables *tables) {
     int count = tables->count;
     for (int t = 1; t <= count; t++)
         for (int s = t; s >= 1; s--) {
             ckpt_chain_pair *pair = *pair_at(tables, s, t);
+            if (!pair || !pair_wanted(tables, s, t)) continue;
             bool done = pair->held && (!tables->unit_bytes || pair->held->h[0].value);
-            if (!done && pair_wanted(tables, t) && !fill_pair(tables, s, t, pair)) return false;
+            if (!done && !fill_pair(tables, s, t, pair)) return false;
         }
     for (int s = count; s >= 1; s--)
-        for (int d = 0; d <= tables->gains[s]; d++)
+        for (int d = 0; d <= tables->gains[s] && first_wanted(tables, s); d++)
             if (!fill(tables, CKPT_FN_G, s, count, d, 0, &tables->g[d][s])) return false;
     return true;
 }
@@ -135,13 +168,25 @@ static uint64_t usual_size(const ckpt_chain *chain) {
     return 2 * votes >= chain->stage_count - 1 ? usual : 0;
 }
 
+/* Divides everything that is held while something else runs. */
+static uint64_t held_unit(const ckpt_chain *chain) {
+    uint64_t unit = 0;
+    for (int k = 1; k < chain->stage_count; k++)
+        for (int o = 0; o < chain->stage[k].option_count; o++)
+            unit = common_divisor(unit, chain->stage[k].out_bytes + chain->stage[k].option[o].kept_bytes);
+    return unit ? unit : 1;
+}
+
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
 static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
-    uint64_t most = larger(tables->cap_bytes, 1), unit = exact_unit(tables->chain);
+    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : slots + 1024;
+    uint64_t unit = exact_unit(tables->chain);
     tables->exact = most / unit <= slots;
+    tables->even = tables->exact;
     if (!tables->exact) {
-        uint64_t allowed = given ? slots : slots + 1024;
-        unit = usual_size(tables->chain);
+        unit = held_unit(tables->chain);
+        tables->even = most / unit <= allowed;
+        if (!tables->even) unit = usual_size(tables->chain);
         if (unit == 0 || most / unit > allowed)
             unit = most / slots + 1;
         else
@@ -150,10 +195,20 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
     tables->unit_bytes = unit;
 }
 
+/* Where likely splits serve large budgets, all splits are for small ones only; for none when they are too many. */
+static void limit_to_small(ckpt_chain_tables *tables, uint64_t slots) {
+    const uint64_t cap = SMALL * tables->g[0][1].least_bytes;
+    if (!ckpt_chain_likely_fits(tables->chain) || cap >= tables->cap_bytes) return;
+    tables->cap_bytes = cap;
+    choose_unit(tables, slots, false);
+    tables->exact = tables->even = false;
+    if (tables->work > MOST_WORK) tables->unit_bytes = 0;
+}
+
 /* So many that filling all functions stays a matter of milliseconds. */
 static uint64_t default_slots(const ckpt_chain_tables *tables) {
-    uint64_t slots = 8000000 / (tables->work + 1);
-    return slots < 160 ? 160 : slots > 4096 ? 4096 : slots;
+    const uint64_t slots = (tables->likely ? 10000000 : 20000000) / (tables->work + 1), fewest = tables->likely ? 1024 : 160;
+    return slots < fewest ? fewest : slots > 2048 ? 2048 : slots;
 }
 
 static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
@@ -176,31 +231,14 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     tables->term = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_term);
     for (int d = 0; d < 2; d++) tables->g[d] = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_fn);
     if (!tables->pair || !tables->split || !tables->term || !tables->g[0] || !tables->g[1] ||
-        !share_pairs(tables))
+        !(tables->likely ? own_pairs(tables) : share_pairs(tables)))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
     return CKPT_OK;
 }
 
-/* Bytes do not depend on slots: takes them from tables of the same chain. */
-static bool copy_bytes(ckpt_chain_tables *tables, const ckpt_chain_tables *from) {
-    for (int t = 1; t <= tables->count; t++)
-        for (int s = 1; s <= t && pair_wanted(tables, t); s++) {
-            ckpt_chain_pair *pair = *pair_at(tables, s, t);
-            size_t options = (size_t)tables->chain->stage[t].option_count;
-            if (pair->held) continue;
-            pair->held = ckpt_pool_array(&tables->pool, options, ckpt_chain_held);
-            if (!pair->held) return false;
-            memcpy(pair->held, (*pair_at(from, s, t))->held, options * sizeof *pair->held);
-            pair->held->h[0].value = NULL; /* to be filled */
-        }
-    for (int d = 0; d < 2; d++)
-        memcpy(tables->g[d], from->g[d], ((size_t)tables->count + 1) * sizeof *tables->g[d]);
-    return true;
-}
-
-/* `coarse`: NULL, or tables of the same chain for all budgets; these are then for budgets up to cap_bytes. */
+/* For budgets up to cap_bytes, if that is not 0. `likely`: NULL, or the only splits. */
 static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
-                         const ckpt_chain_tables *coarse, uint64_t cap_bytes, ckpt_chain_tables **out,
+                         uint64_t cap_bytes, ckpt_chain_likely *likely, ckpt_chain_tables **out,
                          ckpt_error *err) {
     *out = NULL;
     ckpt_chain_tables *tables = calloc(1, sizeof *tables);
@@ -208,14 +246,21 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     tables->chain = chain;
     tables->count = chain->stage_count;
     tables->never_give_up = limits->never_give_up;
+    tables->likely = likely;
     ckpt_status status = tables_start(tables, err);
     if (status == CKPT_OK) {
-        bool ok = coarse ? copy_bytes(tables, coarse) : fill_all(tables);
+        bool ok = fill_all(tables);
         if (ok) {
             uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
-            tables->cap_bytes = coarse ? cap_bytes : tables->g[0][1].most_bytes;
+            tables->cap_bytes = likely ? cap_bytes : tables->g[0][1].most_bytes;
             choose_unit(tables, slots, limits->slots > 0);
-            ok = fill_all(tables);
+            if (cap_bytes && !likely) {
+                tables->cap_bytes = cap_bytes;
+                choose_unit(tables, slots, false);
+            } else if (!tables->even && !likely && limits->slots == 0 && 4 * tables->work > tables->unshared_work) {
+                limit_to_small(tables, slots);
+            }
+            ok = !tables->unit_bytes || fill_all(tables);
         }
         if (!ok)
             status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", tables->count);
@@ -240,18 +285,31 @@ static ckpt_status find_whole(ckpt_chain_tables *tables, ckpt_error *err) {
     return status;
 }
 
-enum { FINER = 6 };
+/* Tables of likely splits with many more slots, for all budgets and for smaller ones. */
+static ckpt_status add_likely(ckpt_chain_tables *tables, ckpt_error *err) {
+    ckpt_chain_likely *likely;
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    CKPT_TRY(ckpt_chain_find_likely(tables->chain, least, most, &tables->pool, &likely, err));
+    ckpt_chain_mark_least(tables, likely);
+    ckpt_chain_tables *last = tables;
+    for (uint64_t cap = most; cap > least; cap /= FINER) {
+        CKPT_TRY(build(tables->chain, &(ckpt_chain_limits){0}, cap, likely, &last->fine, err));
+        last = last->fine;
+    }
+    return CKPT_OK;
+}
 
 ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
                                     ckpt_chain_tables **out, ckpt_error *err) {
     const bool whole = !limits->tables_only && !limits->never_give_up && limits->slots == 0 && ckpt_chain_exact_fits(chain);
-    CKPT_TRY(build(chain, limits, NULL, 0, out, err));
-    uint64_t least = ckpt_chain_least_bytes(*out), cap = ckpt_chain_most_bytes(*out) / FINER;
+    CKPT_TRY(build(chain, limits, 0, NULL, out, err));
     ckpt_status status = CKPT_OK;
     if (whole)
         status = find_whole(*out, err);
-    else if (!(*out)->exact && cap > least)
-        status = build(chain, limits, *out, cap, &(*out)->fine, err);
+    else if ((*out)->cap_bytes < ckpt_chain_most_bytes(*out))
+        status = add_likely(*out, err);
+    else if (!(*out)->even && limits->slots == 0 && (*out)->cap_bytes / FINER > ckpt_chain_least_bytes(*out))
+        status = build(chain, limits, (*out)->cap_bytes / FINER, NULL, &(*out)->fine, err);
     if (status != CKPT_OK) {
         ckpt_chain_tables_free(*out);
         *out = NULL;

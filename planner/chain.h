@@ -22,6 +22,10 @@
  * where a checkpoint has to move to a later stage on the way. The tables' costs are exact in this sense where
  * the bytes fall on few slots (ckpt_chain_is_exact), nearly so elsewhere; the smallest budget never depends on
  * slots, and what a program is said to need and to cost is always exact.
+ *
+ * Repeated blocks share functions. Where few stages are equal, tables of all splits are for small budgets only (of
+ * several hundred stages for none), and tables with more slots hold the splits of schedules that are nearly cheapest when
+ * memory has a price (chain_bound.h): one in a hundred. Lower bounds need no tables.
  */
 #ifndef CKPT_CHAIN_H
 #define CKPT_CHAIN_H
@@ -107,9 +111,17 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
  * a budget_bytes that ckpt_chain_solve has been asked. */
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
-/* A cost that no schedule within `budget_bytes` beats, whatever it keeps, drops and makes again: the least there is
- * where the chain is short; CKPT_CHAIN_NEVER where a short chain has no schedule at all. */
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
-                                   ckpt_error *err);
+/* Costs that no schedule within budget_bytes beats: `all`, whatever it keeps, drops and makes again; `persistent`, of
+ * those that hold a checkpoint, once kept, until the backward that reads it ("memory persistent" of Beaumont et al.).
+ * A persistent bound is never below the other, and no certificate against schedules of another kind. */
+typedef struct ckpt_chain_bound {
+    uint64_t all, persistent;
+} ckpt_chain_bound;
+
+/* Of a short chain both are the least there is, or CKPT_CHAIN_NEVER where it has no schedule at all. `cost`: of a
+ * program within budget_bytes, or CKPT_CHAIN_NEVER: no better bounds are sought where it is proved the least. Errors:
+ * CKPT_NOMEM. */
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                   ckpt_chain_bound *bound, ckpt_error *err);
 
 #endif

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "planner/chain_bound.h"
 #include "planner/chain_exact.h"
 
 /* More bytes for an item, and what they save. */
@@ -17,6 +18,9 @@ typedef struct gain {
 
 static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
+}
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
 }
 
 /* Cost a byte, highest first; products of 64-bit numbers need 128 bits. */
@@ -64,8 +68,7 @@ static int list_gains(const ckpt_chain_stage *stage, int i, gain *point, gain *o
     }
 }
 
-/* The least that the backward of k takes beyond x_{k-1}. */
-static uint64_t least_backward(const ckpt_chain_stage *stage) {
+uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage) {
     uint64_t least = UINT64_MAX;
     for (int o = 0; o < stage->option_count; o++)
         for (int has = 0; has < 2; has++)
@@ -73,6 +76,12 @@ static uint64_t least_backward(const ckpt_chain_stage *stage) {
                 least = smaller(least, smaller(stage->option[o].backward_bytes[has][0],
                                                stage->option[o].backward_bytes[has][1]));
     return least;
+}
+
+uint64_t ckpt_chain_room(const ckpt_chain *chain, int k, uint64_t budget_bytes) {
+    const uint64_t taken =
+        ckpt_chain_least_backward(&chain->stage[k]) + (k > 1 ? chain->stage[k - 1].out_bytes : 0);
+    return budget_bytes > taken ? budget_bytes - taken : 0;
 }
 
 /* What must be run again after the backward of k, when `room` bytes hold the rest. */
@@ -101,13 +110,11 @@ static ckpt_status least_of_all(const ckpt_chain *chain, uint64_t budget_bytes, 
     return status;
 }
 
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost,
-                                   ckpt_error *err) {
-    if (ckpt_chain_exact_fits(chain)) return least_of_all(chain, budget_bytes, cost, err);
+/* The knapsack of every backward; the largest. */
+static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again, ckpt_error *err) {
     int options = 0, most = 0, count = 0;
-    uint64_t first = 0, again = 0;
+    *again = 0;
     for (int k = 1; k <= chain->stage_count; k++) {
-        first += chain->stage[k].forward_cost;
         options += chain->stage[k].option_count + 1;
         if (chain->stage[k].option_count > most) most = chain->stage[k].option_count;
     }
@@ -118,12 +125,31 @@ ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_byte
         count += list_gains(&chain->stage[i], i, list + options, list + count);
     qsort(list, (size_t)count, sizeof *list, by_rate);
     for (int k = 2; k <= chain->stage_count; k++) {
-        uint64_t taken = least_backward(&chain->stage[k]) + chain->stage[k - 1].out_bytes;
-        uint64_t room = budget_bytes > taken ? budget_bytes - taken : 0;
-        uint64_t after = cost_after(chain, k, room, list, count);
-        if (after > again) again = after;
+        const uint64_t after = cost_after(chain, k, ckpt_chain_room(chain, k, budget_bytes), list, count);
+        if (after > *again) *again = after;
     }
     free(list);
-    *cost = first + again;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                  ckpt_chain_bound *bound, ckpt_error *err) {
+    uint64_t first = 0, knapsack, counted, persistent, all;
+    for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
+    CKPT_TRY(bound_by_knapsack(chain, budget_bytes, &knapsack, err));
+    CKPT_TRY(ckpt_chain_bound_by_count(chain, budget_bytes, &counted, err));
+    bound->all = bound->persistent = first + larger(knapsack, counted);
+    if (bound->all == cost) return CKPT_OK;
+    CKPT_TRY(ckpt_chain_bound_by_price(chain, budget_bytes, &persistent, &all, err));
+    bound->all = larger(all, bound->all);
+    bound->persistent = larger(persistent, bound->all);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                   ckpt_chain_bound *bound, ckpt_error *err) {
+    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, bound, err);
+    CKPT_TRY(least_of_all(chain, budget_bytes, &bound->all, err));
+    bound->persistent = bound->all;
     return CKPT_OK;
 }

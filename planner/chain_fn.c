@@ -101,16 +101,22 @@ static void lower_to(double *out, double cost, int count) {
     for (int i = 0; i < count && cost < out[i]; i++) out[i] = cost;
 }
 
+static double term_at(const ckpt_chain_term *t, int slot) {
+    return t->cost + ckpt_chain_fn_guess(t->right, slot - t->shift) + ckpt_chain_fn_guess(t->left, slot);
+}
+
 /* Slots [from, to) of fn, in all of which right and left either vary or are constant. A piece is passed over
- * when even the term's last value does not undercut fn's there: both fall. */
+ * when even the term's last value does not undercut fn's there: both fall. Far worse terms pass over ever more. */
 static bool lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, int from, int to) {
     bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi, lowered = false;
-    for (int p = from; p < to; p += PIECE) {
-        int count = smaller_int(PIECE, to - p);
+    for (int p = from, count; p < to; p += count) {
+        count = smaller_int(PIECE, to - p);
         double *out = fn->value + (p - fn->lo);
-        double last = t->cost + ckpt_chain_fn_guess(t->right, p + count - 1 - t->shift) +
-                      ckpt_chain_fn_guess(t->left, p + count - 1);
-        if (last >= out[0]) continue;
+        const double last = term_at(t, p + count - 1);
+        if (last >= out[0]) {
+            while (p + 2 * count <= to && term_at(t, p + 2 * count - 1) >= out[0]) count *= 2;
+            continue;
+        }
         lowered = true;
         int right = smaller_int(p - t->shift, t->right->hi) - t->right->lo;
         int left = smaller_int(p, t->left->hi) - t->left->lo;
@@ -126,9 +132,23 @@ static bool lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, int from, i
     return lowered;
 }
 
+/* The first slot from which the term's last value does not undercut fn, whose values fall. */
+static int find_end(const ckpt_chain_term *t, const ckpt_chain_fn *fn) {
+    const double last = term_at(t, fn->hi);
+    int low = t->lo, high = fn->hi + 1;
+    while (low < high) {
+        const int middle = low + (high - low) / 2;
+        if (fn->value[middle - fn->lo] <= last)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 /* True when it may have made a difference. */
 static bool lower(const ckpt_chain_term *t, ckpt_chain_fn *fn) {
-    int end = fn->hi + 1;
+    const int end = find_end(t, fn);
     int turn[2] = {t->right->hi + t->shift, t->left->hi};
     if (turn[0] > turn[1]) {
         int first = turn[1];

@@ -19,12 +19,13 @@ enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128 }; /* backward no
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
 typedef struct item {
-    uint64_t bytes, flops;
+    uint64_t bytes, cost;
     int node, last; /* last: the last backward node that reads it */
 } item;
 
 typedef struct bound {
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment_bytes;
     int *last;     /* by tensor: last backward node that reads it, or -1 */
     int *consumer; /* by tensor: the one forward node that reads it; -1: none; -2: several */
@@ -32,7 +33,7 @@ typedef struct bound {
     item *item;
     int count;
     ckpt_graph_cut *cut;
-    uint64_t all_flops;   /* of all forward nodes that may run again */
+    uint64_t all_costs;   /* of all forward nodes that may run again */
     uint64_t *held_bytes; /* by tensor: what holding it takes */
     bool *needed, *held;
     int64_t *hold, *run; /* prices (graph_cut.h) */
@@ -63,7 +64,7 @@ static void find_items(bound *b) {
     const ckpt_graph *g = b->graph;
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
-        item own = {.flops = ckpt_node_cost(g, n).flops, .node = n, .last = -1};
+        item own = {.cost = b->costs->node[n], .node = n, .last = -1};
         uint64_t smallest = UINT64_MAX;
         int consumer = -1, used = 0;
         b->item_of[n] = -1;
@@ -85,7 +86,7 @@ static void find_items(bound *b) {
         } else if (used == 1 && consumer >= 0 && b->item_of[consumer] >= 0) {
             item *with = &b->item[b->item_of[consumer]];
             b->item_of[n] = b->item_of[consumer];
-            with->flops += own.flops;
+            with->cost += own.cost;
             if (smallest < with->bytes) with->bytes = smallest;
         }
     }
@@ -93,8 +94,8 @@ static void find_items(bound *b) {
 
 static int by_rate(const void *a, const void *b) {
     const item *x = a, *y = b;
-    unsigned __int128 left = (unsigned __int128)x->flops * y->bytes;
-    unsigned __int128 right = (unsigned __int128)y->flops * x->bytes;
+    unsigned __int128 left = (unsigned __int128)x->cost * y->bytes;
+    unsigned __int128 right = (unsigned __int128)y->cost * x->bytes;
     if (left != right) return left > right ? -1 : 1;
     return x->node - y->node;
 }
@@ -127,25 +128,25 @@ static uint64_t bytes_at(const bound *b, int n, uint64_t gradients) {
 }
 
 static uint64_t left_over(const bound *b, int n, uint64_t room) {
-    uint64_t flops = 0;
+    uint64_t cost = 0;
     for (int i = 0; i < b->count; i++) {
         const item *x = &b->item[i];
         if (x->last <= n || reads(b->graph, n, x->node)) continue;
-        uint64_t part = x->flops;
-        if (x->bytes > room) part = (uint64_t)((unsigned __int128)x->flops * room / x->bytes);
-        if (x->bytes > room && room > 0 && part < x->flops)
+        uint64_t part = x->cost;
+        if (x->bytes > room) part = (uint64_t)((unsigned __int128)x->cost * room / x->bytes);
+        if (x->bytes > room && room > 0 && part < x->cost)
             part++; /* never claim a fraction of a flop more */
         room -= x->bytes > room ? room : x->bytes;
-        flops += x->flops - part;
+        cost += x->cost - part;
     }
-    return flops;
+    return cost;
 }
 
 /* Looked at beside the greedy bound: a backward node's time. */
 typedef struct moment {
     int node;
     uint64_t room;  /* bytes for what n does not read itself */
-    uint64_t flops; /* that the knapsack has to run again afterwards */
+    uint64_t cost; /* that the knapsack has to run again afterwards */
 } moment;
 
 /* All backward nodes with what the knapsack says of them; in large graphs only some, which bounds no better but just as truly.
@@ -177,31 +178,31 @@ static int list_moments(const bound *b, uint64_t step_bytes, moment *list) {
     return count;
 }
 
-/* Holding some tensors and running nodes for the rest: `bytes` and `flops`. */
+/* Holding some tensors and running nodes for the rest: `bytes` and `cost`. */
 typedef struct choice {
-    uint64_t bytes, flops;
+    uint64_t bytes, cost;
 } choice;
 
-/* The best choice where a byte costs `rate` flops; returns what it says of every choice of at most `room` bytes: the sum less
+/* The best choice where a byte costs `rate` cost; returns what it says of every choice of at most `room` bytes: the sum less
  * the price of the room, rounded up. */
 static uint64_t choose(bound *b, double rate, uint64_t room, choice *best) {
     const ckpt_graph *g = b->graph;
     int shift = 0;
-    while (shift < 20 && b->all_flops << (shift + 1) < MOST_PRICE) shift++;
+    while (shift < 20 && b->all_costs << (shift + 1) < MOST_PRICE) shift++;
     const double scaled = rate * (double)((uint64_t)1 << shift);
-    const int64_t price = scaled < 1e15 ? (int64_t)scaled : (int64_t)1e15, most = (int64_t)(b->all_flops << shift) + 1;
+    const int64_t price = scaled < 1e15 ? (int64_t)scaled : (int64_t)1e15, most = (int64_t)(b->all_costs << shift) + 1;
     for (int t = 0; t < g->tensor_count; t++) {
         const unsigned __int128 hold = (unsigned __int128)b->held_bytes[t] * (uint64_t)price;
         b->hold[t] = hold > (uint64_t)most ? most : (int64_t)hold;
     }
     for (int n = 0; n < g->forward_count; n++)
-        b->run[n] = b->once[n] ? CKPT_GRAPH_CUT_NEVER : (int64_t)(ckpt_node_cost(g, n).flops << shift);
+        b->run[n] = b->once[n] ? CKPT_GRAPH_CUT_NEVER : (int64_t)(b->costs->node[n] << shift);
     const int64_t sum = ckpt_graph_cut_solve(b->cut, b->needed, b->hold, b->run, b->held);
     uint64_t held = 0;
     *best = (choice){0};
     for (int t = 0; t < g->tensor_count; t++)
         if (b->held[t]) best->bytes += b->held_bytes[t], held += (uint64_t)b->hold[t];
-    best->flops = ((uint64_t)sum - held) >> shift;
+    best->cost = ((uint64_t)sum - held) >> shift;
     const unsigned __int128 paid = (unsigned __int128)room * (uint64_t)price;
     if (paid >= (uint64_t)sum) return 0;
     return (((uint64_t)sum - (uint64_t)paid) + ((uint64_t)1 << shift) - 1) >> shift;
@@ -227,12 +228,12 @@ static uint64_t set_moment(bound *b, int n) {
  * byte. As a function of the price it is concave and made of straight pieces, of which the next price is where the two meet
  * that are known on either side of its top. */
 static uint64_t left_over_with_inputs(bound *b, const moment *m) {
-    choice more = {.bytes = set_moment(b, m->node)}, less = {.flops = b->all_flops}, middle;
+    choice more = {.bytes = set_moment(b, m->node)}, less = {.cost = b->all_costs}, middle;
     uint64_t most = 0;
-    for (int i = 0; i < MOST_PRICES && more.bytes > m->room && more.bytes > less.bytes && less.flops > more.flops; i++) {
-        const double rate = (double)(less.flops - more.flops) / (double)(more.bytes - less.bytes);
-        const uint64_t flops = choose(b, rate, m->room, &middle);
-        if (flops > most) most = flops;
+    for (int i = 0; i < MOST_PRICES && more.bytes > m->room && more.bytes > less.bytes && less.cost > more.cost; i++) {
+        const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
+        const uint64_t cost = choose(b, rate, m->room, &middle);
+        if (cost > most) most = cost;
         choice *side = middle.bytes > m->room ? &more : &less;
         if (middle.bytes == side->bytes || middle.bytes == m->room) break;
         *side = middle;
@@ -247,24 +248,24 @@ static uint64_t largest(bound *b, uint64_t step_bytes, moment *list) {
     uint64_t most = 0, most_with_inputs = 0;
     int best = 0;
     for (int i = 0; i < count; i++) {
-        if (list[i].flops > list[best].flops) best = i;
-        if (list[i].flops > most) most = list[i].flops;
+        if (list[i].cost > list[best].cost) best = i;
+        if (list[i].cost > most) most = list[i].cost;
     }
     const int greedy = best;
     for (int i = -1; i < count; i += apart) {
         const int at = i < 0 ? greedy : i;
-        const uint64_t flops = count > 0 ? left_over_with_inputs(b, &list[at]) : 0;
-        if (flops > most_with_inputs) best = at, most_with_inputs = flops;
+        const uint64_t cost = count > 0 ? left_over_with_inputs(b, &list[at]) : 0;
+        if (cost > most_with_inputs) best = at, most_with_inputs = cost;
         if (i < 0) i = -apart;
     }
     for (int i = best < apart ? 0 : best - apart; i <= best + apart && i < count; i++) {
-        const uint64_t flops = left_over_with_inputs(b, &list[i]);
-        if (flops > most_with_inputs) most_with_inputs = flops;
+        const uint64_t cost = left_over_with_inputs(b, &list[i]);
+        if (cost > most_with_inputs) most_with_inputs = cost;
     }
     return most > most_with_inputs ? most : most_with_inputs;
 }
 
-static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes, uint64_t *flops, ckpt_error *err) {
+static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes, uint64_t *cost, ckpt_error *err) {
     const ckpt_graph *g = b->graph;
     b->last = ckpt_pool_array(scratch, g->tensor_count, int);
     b->consumer = ckpt_pool_array(scratch, g->tensor_count, int);
@@ -282,22 +283,22 @@ static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes,
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->forward_count; n++) {
         b->once[n] = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
-        if (!b->once[n]) b->all_flops += ckpt_node_cost(g, n).flops;
+        if (!b->once[n]) b->all_costs += b->costs->node[n];
     }
     find_reads(b);
     find_items(b);
     qsort(b->item, (size_t)b->count, sizeof *b->item, by_rate);
     CKPT_TRY(ckpt_graph_cut_open(g, &b->cut, err));
-    *flops = largest(b, step_bytes, list);
+    *cost = largest(b, step_bytes, list);
     ckpt_graph_cut_close(b->cut);
     return CKPT_OK;
 }
 
-ckpt_status ckpt_graph_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
-                             uint64_t *recompute_flops, ckpt_error *err) {
+ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
+                             uint64_t *recompute_cost, ckpt_error *err) {
     ckpt_pool scratch = {0};
-    bound b = {.graph = graph, .alignment_bytes = alignment_bytes};
-    const ckpt_status status = find_bound(&b, &scratch, step_bytes, recompute_flops, err);
+    bound b = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
+    const ckpt_status status = find_bound(&b, &scratch, step_bytes, recompute_cost, err);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -1,6 +1,6 @@
 /* What any schedule of a training graph has to recompute under a number of bytes.
  *
- *     ckpt_graph_bound(&graph, 256, step_bytes, &flops, &err);
+ *     ckpt_graph_bound(&graph, &costs, 256, step_bytes, &cost, &err);
  *
  * Holds for every schedule that runs the gradient and update nodes in the graph's order, whatever forward
  * tensors it keeps, drops and makes again: it knows nothing of stages.
@@ -11,7 +11,7 @@
 #include "planner/plan.h"
 
 /* Errors: CKPT_NOMEM. */
-ckpt_status ckpt_graph_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
-                             uint64_t *recompute_flops, ckpt_error *err);
+ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
+                             uint64_t *recompute_cost, ckpt_error *err);
 
 #endif

@@ -15,13 +15,14 @@ typedef struct act {
     uint64_t in, out, over; /* over: inputs that out[0] may be written over if they die */
     uint64_t out_bytes;     /* of all that it makes, as far as it is not written over what dies in any case */
     uint64_t over_bytes;    /* saved where it is written over one of `over` */
-    uint64_t flops;
+    uint64_t cost;
     int until; /* forward: may run before this many fixed nodes have run */
 } act;
 
 struct ckpt_graph_exact {
     ckpt_pool pool;
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment_bytes;
     int forward_count, fixed_count, tensor_count;
     act *forward, *fixed;
@@ -31,7 +32,7 @@ struct ckpt_graph_exact {
     uint64_t *read;      /* the same: tensors that the rest of the fixed nodes reads itself */
     uint64_t *gradients; /* the same: bytes of what the fixed nodes made for later ones */
     uint64_t outputs;    /* there in the end */
-    uint64_t flops;      /* of each forward node once */
+    uint64_t cost;       /* of each forward node once */
     uint64_t least_bytes;
 };
 
@@ -124,8 +125,8 @@ static void list_acts(ckpt_graph_exact *x, int *last) {
         if (is_fixed(g, n)) continue;
         act *a = &x->forward[x->forward_count++];
         *a = make_act(x, n, -1, last);
-        a->flops = ckpt_node_cost(g, n).flops;
-        x->flops += a->flops;
+        a->cost = x->costs->node[n];
+        x->cost += a->cost;
         for (int k = at - 1; k >= 0; k--) {
             const ckpt_node *fixed = &g->node[x->fixed[k].node];
             for (int o = 0; o < fixed->out_count; o++)
@@ -179,24 +180,24 @@ static uint64_t least_ahead(const void *problem, uint64_t state) {
     const ckpt_graph_exact *x = problem;
     if (state == 0) return 0;
     const int run = x->fixed_count + 1 - (int)(state & ((1u << STEP_BITS) - 1));
-    uint64_t held = state >> STEP_BITS, wanted = x->read[run] & ~held, flops = 0;
+    uint64_t held = state >> STEP_BITS, wanted = x->read[run] & ~held, cost = 0;
     for (int i = x->forward_count - 1; i >= 0 && wanted; i--) {
         const act *a = &x->forward[i];
         if (!(a->out & wanted)) continue;
-        flops += a->flops;
+        cost += a->cost;
         wanted = (wanted & ~a->out) | (a->in & ~held);
     }
-    return flops;
+    return cost;
 }
 
 /* `after` is held afterwards; any one of the inputs that may be written over may die instead. */
 static void run(ckpt_search *s, const act *a, uint64_t after, uint64_t left, uint64_t live,
                 uint64_t useful) {
-    ckpt_search_reach(s, (after & useful) << STEP_BITS | left, a->flops, live + a->out_bytes, (uint32_t)a->node + 1);
+    ckpt_search_reach(s, (after & useful) << STEP_BITS | left, a->cost, live + a->out_bytes, (uint32_t)a->node + 1);
     for (uint64_t over = a->over; over; over &= over - 1) {
         const uint64_t dying = over & (~over + 1);
         if (after & dying)
-            ckpt_search_reach(s, (after & ~dying & useful) << STEP_BITS | left, a->flops,
+            ckpt_search_reach(s, (after & ~dying & useful) << STEP_BITS | left, a->cost,
                               live + a->out_bytes - a->over_bytes, (uint32_t)a->node + 1);
     }
 }
@@ -249,12 +250,13 @@ static bool prepare(ckpt_graph_exact *x, bool *fits) {
     return true;
 }
 
-ckpt_status ckpt_graph_exact_open(const ckpt_graph *graph, uint64_t alignment_bytes, ckpt_graph_exact **out,
-                                  ckpt_error *err) {
+ckpt_status ckpt_graph_exact_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                  ckpt_graph_exact **out, ckpt_error *err) {
     *out = NULL;
     ckpt_graph_exact *x = calloc(1, sizeof *x);
     if (!x) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     x->graph = graph;
+    x->costs = costs;
     x->alignment_bytes = alignment_bytes;
     bool fits = false;
     ckpt_status status = CKPT_OK;
@@ -279,7 +281,7 @@ uint64_t ckpt_graph_exact_least(const ckpt_graph_exact *exact) {
 }
 
 ckpt_status ckpt_graph_exact_solve(const ckpt_graph_exact *x, uint64_t step_bytes, ckpt_pool *pool,
-                                   ckpt_schedule *schedule, uint64_t *recompute_flops, uint64_t *needed_bytes,
+                                   ckpt_schedule *schedule, uint64_t *recompute_cost, uint64_t *needed_bytes,
                                    ckpt_error *err) {
     ckpt_search s = search_of(x, step_bytes);
     ckpt_status status = ckpt_search_run(&s, err);
@@ -297,7 +299,7 @@ ckpt_status ckpt_graph_exact_solve(const ckpt_graph_exact *x, uint64_t step_byte
     for (int i = 0; i < s.act_count && status == CKPT_OK; i++)
         status = ckpt_schedule_append(pool, schedule, (int)s.act[i] - 1, err);
     if (status == CKPT_OK) {
-        *recompute_flops = s.cost - x->flops;
+        *recompute_cost = s.cost - x->cost;
         *needed_bytes = s.needed_bytes;
     }
     ckpt_search_free(&s);

@@ -126,10 +126,12 @@ int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref
     if (ref->type != CKPT_FN_G) resident += stage[ref->t].option[ref->option].kept_bytes;
     if (ref->type == CKPT_FN_K) resident += stage[ref->t].out_bytes;
     uint64_t cost = 0, least = 0;
+    const ckpt_chain_likely *likely = tables->likely;
     for (int j = ref->s; j <= ref->t; j++) {
         bool dies = j > ref->s; /* x_{j-1} */
+        const bool wanted = !likely || j == ref->t || ckpt_chain_likely_has(likely, ref->s, ref->t, j);
         cost += stage[j].forward_cost;
-        for (int o = stage[j].option_count - 1; o >= 0; o--) {
+        for (int o = stage[j].option_count - 1; o >= 0 && wanted; o--) {
             uint64_t run = larger(least, resident + stage[j].option[o].forward_bytes[dies]);
             if (j < ref->t)
                 keep_checkpoint(&list, j, o, cost, run);

@@ -167,7 +167,7 @@ static void measure_option(const replay *r, int k, uint64_t kept, bool needs_out
         int count = ckpt_stage_list_backward(stages, k, kept, has || !needs_output, r->mark, r->list);
         for (int i = 0; i < count; i++)
             if (r->list[i] < g->forward_count)
-                option->recompute_cost[has] += ckpt_node_cost(g, r->list[i]).flops;
+                option->recompute_cost[has] += stages->costs->node[r->list[i]];
         for (int dies = 0; dies < 2; dies++) {
             int theres = 0, stays = 0;
             there[theres++] = below->out;
@@ -279,7 +279,7 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
     stage->out_bytes = nodes->out >= 0 ? bytes_of(stages, nodes->out) : 0;
     for (int i = 0; i < nodes->carry_count; i++) stage->gradient_bytes += bytes_of(stages, nodes->carry[i]);
     for (int n = nodes->forward; n < nodes->forward_end; n++)
-        if (!ckpt_stage_once(g, n)) stage->forward_cost += ckpt_node_cost(g, n).flops;
+        if (!ckpt_stage_once(g, n)) stage->forward_cost += stages->costs->node[n];
     int count = 0, most = 0;
     if (!find_inside(stages, k, &stage->needs_output, r->mark))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory");

@@ -11,6 +11,7 @@
 struct ckpt_chain_strategy {
     ckpt_pool pool;
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment_bytes;
     ckpt_graph_exact *exact; /* a small graph: nothing below is used */
     ckpt_stages stages;
@@ -20,26 +21,27 @@ struct ckpt_chain_strategy {
 };
 
 static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
-    if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, alignment, &chain->exact, err));
+    if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, chain->costs, alignment, &chain->exact, err));
     if (chain->exact) {
         chain->minimum = ckpt_graph_exact_least(chain->exact);
         return CKPT_OK;
     }
-    CKPT_TRY(ckpt_stages_find(chain->graph, alignment, &chain->stages, err));
+    CKPT_TRY(ckpt_stages_find(chain->graph, chain->costs, alignment, &chain->stages, err));
     CKPT_TRY(ckpt_chain_tables_build(&chain->stages.chain, &(ckpt_chain_limits){0}, &chain->tables, err));
     chain->minimum = ckpt_chain_least_bytes(chain->tables);
-    chain->curve = (ckpt_graph_curve){.graph = chain->graph, .alignment_bytes = alignment};
+    chain->curve = (ckpt_graph_curve){.graph = chain->graph, .costs = chain->costs, .alignment_bytes = alignment};
     CKPT_TRY(ckpt_chain_curve_build(&chain->stages, chain->tables, &chain->curve, err));
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes, bool tables_only,
-                                     ckpt_chain_strategy **out, ckpt_error *err) {
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                     bool tables_only, ckpt_chain_strategy **out, ckpt_error *err) {
     *out = NULL;
     ckpt_chain_strategy *chain = calloc(1, sizeof *chain);
     if (!chain) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     chain->graph = graph;
+    chain->costs = costs;
     chain->alignment_bytes = alignment_bytes;
     ckpt_status status = open_all(chain, alignment_bytes, tables_only, err);
     if (status != CKPT_OK) {
@@ -75,61 +77,75 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
     if (step_bytes < chain->minimum)
         return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
                          (unsigned long long)step_bytes, (unsigned long long)chain->minimum);
-    *solution = (ckpt_chain_solution){.recompute_flops = UINT64_MAX, .needed_bytes = UINT64_MAX};
+    *solution = (ckpt_chain_solution){.recompute_cost = UINT64_MAX, .needed_bytes = UINT64_MAX};
     if (chain->exact) {
-        CKPT_TRY(ckpt_graph_exact_solve(chain->exact, step_bytes, pool, schedule, &solution->recompute_flops,
+        CKPT_TRY(ckpt_graph_exact_solve(chain->exact, step_bytes, pool, schedule, &solution->recompute_cost,
                                         &solution->needed_bytes, err));
-        solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_flops = solution->recompute_flops};
+        solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_cost = solution->recompute_cost};
         return CKPT_OK;
     }
     const ckpt_graph_point *best = ckpt_graph_curve_find(&chain->curve, step_bytes);
     if (best) {
-        solution->recompute_flops = best->flops;
+        solution->recompute_cost = best->cost;
         solution->needed_bytes = best->bytes;
     }
     if (step_bytes >= ckpt_chain_least_bytes(chain->tables)) {
         ckpt_chain_program program;
         CKPT_TRY(ckpt_chain_solve(chain->tables, step_bytes, pool, &program, err));
-        uint64_t flops = program.cost - chain->stages.forward_flops;
-        if (flops < solution->recompute_flops ||
-            (flops == solution->recompute_flops && program.needed_bytes <= solution->needed_bytes)) {
+        uint64_t cost = program.cost - chain->stages.forward_cost;
+        if (cost < solution->recompute_cost ||
+            (cost == solution->recompute_cost && program.needed_bytes <= solution->needed_bytes)) {
             best = NULL;
-            solution->recompute_flops = flops;
+            solution->recompute_cost = cost;
             solution->needed_bytes = program.needed_bytes;
             *schedule = (ckpt_schedule){0};
             CKPT_TRY(ckpt_stages_emit(&chain->stages, &program, pool, schedule, err));
         }
     }
     if (best) CKPT_TRY(copy_schedule(&best->schedule, pool, schedule, err));
-    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->alignment_bytes, step_bytes,
-                              &solution->bound.lower_bound_flops, err));
-    solution->bound.proved = solution->bound.lower_bound_flops == solution->recompute_flops;
+    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes,
+                              &solution->bound.lower_bound_cost, err));
+    solution->bound.proved = solution->bound.lower_bound_cost == solution->recompute_cost;
     return CKPT_OK;
 }
 
-static ckpt_status least_recompute(const ckpt_graph_exact *exact, uint64_t step_bytes, uint64_t *flops,
+static ckpt_status least_recompute(const ckpt_graph_exact *exact, uint64_t step_bytes, uint64_t *cost,
                                    ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_schedule schedule;
     uint64_t needed;
-    const ckpt_status status = ckpt_graph_exact_solve(exact, step_bytes, &scratch, &schedule, flops, &needed, err);
+    const ckpt_status status = ckpt_graph_exact_solve(exact, step_bytes, &scratch, &schedule, cost, &needed, err);
     ckpt_pool_free(&scratch);
     return status;
 }
 
-ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
-                                      uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err) {
+ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                      uint64_t step_bytes, uint64_t recompute_cost, ckpt_plan_bound *bound,
+                                      ckpt_error *err) {
     ckpt_graph_exact *exact = NULL;
     ckpt_status status = CKPT_OK;
     *bound = (ckpt_plan_bound){0};
-    if (recompute_flops > 0) {
-        CKPT_TRY(ckpt_graph_exact_open(graph, alignment_bytes, &exact, err));
-        status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_flops, err)
-                       : ckpt_graph_bound(graph, alignment_bytes, step_bytes, &bound->lower_bound_flops, err);
+    if (recompute_cost > 0) {
+        CKPT_TRY(ckpt_graph_exact_open(graph, costs, alignment_bytes, &exact, err));
+        status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
+                       : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
     }
-    bound->proved = bound->lower_bound_flops == recompute_flops;
+    bound->proved = bound->lower_bound_cost == recompute_cost;
+    bound->staged_bound_cost = bound->lower_bound_cost;
     return status;
+}
+
+ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+                                             uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
+    bound->staged_bound_cost = bound->lower_bound_cost;
+    if (chain->exact || bound->lower_bound_cost >= recompute_cost) return CKPT_OK;
+    const uint64_t first = chain->stages.forward_cost;
+    ckpt_chain_bound of_chain;
+    CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_cost, &of_chain, err));
+    if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_cost)
+        bound->staged_bound_cost = of_chain.all - first;
+    return CKPT_OK;
 }
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {

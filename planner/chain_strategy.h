@@ -1,7 +1,7 @@
 /* The strategies `budget` and `min`: chain tables over the stages of a training graph (design section 5).
  *
  *     ckpt_chain_strategy *chain;
- *     ckpt_chain_strategy_open(&graph, 256, &chain, &err);
+ *     ckpt_chain_strategy_open(&graph, &costs, 256, false, &chain, &err);
  *     uint64_t least = ckpt_chain_strategy_minimum(chain);
  *     ckpt_chain_strategy_solve(chain, bytes, &pool, &schedule, &solution, &err);
  *     ckpt_chain_strategy_close(chain);
@@ -14,7 +14,7 @@
 typedef struct ckpt_chain_strategy ckpt_chain_strategy;
 
 typedef struct ckpt_chain_solution {
-    uint64_t recompute_flops;
+    uint64_t recompute_cost;
     uint64_t needed_bytes; /* the smallest step region, by live bytes, at which the same cost is reached: the
                               schedule is the one of that size, so that a smaller budget never gets a larger
                               peak */
@@ -22,9 +22,10 @@ typedef struct ckpt_chain_solution {
 } ckpt_chain_solution;
 
 /* Small graphs are searched as a whole (chain_graph_exact.h) unless tables_only: every answer is then proved. Of
- * others, cuts the forward graph into stages and costs each. The graph must outlive the result. */
-ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, uint64_t alignment_bytes, bool tables_only,
-                                     ckpt_chain_strategy **chain, ckpt_error *err);
+ * others, cuts the forward graph into stages and costs each. Graph and costs must outlive the
+ * result. */
+ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                     bool tables_only, ckpt_chain_strategy **chain, ckpt_error *err);
 
 /* The smallest step region (live bytes) for which a schedule exists. */
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
@@ -37,10 +38,15 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution,
                                       ckpt_error *err);
 
-/* For a schedule made in any way, which recomputes recompute_flops in step_bytes: what every schedule of the graph
+/* For a schedule made in any way, which recomputes recompute_cost in step_bytes: what every schedule of the graph
  * recomputes in as many. Exact for small graphs. */
-ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, uint64_t alignment_bytes, uint64_t step_bytes,
-                                      uint64_t recompute_flops, ckpt_plan_bound *bound, ckpt_error *err);
+ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                      uint64_t step_bytes, uint64_t recompute_cost, ckpt_plan_bound *bound,
+                                      ckpt_error *err);
+
+/* Sets bound->staged_bound_cost, for a schedule that recomputes recompute_cost in step_bytes. */
+ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+                                             uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err);
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);
 

@@ -9,7 +9,7 @@
 #ifndef CKPT_CHAIN_TABLE_H
 #define CKPT_CHAIN_TABLE_H
 
-#include "planner/chain.h"
+#include "planner/chain_bound.h"
 
 enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWARD };
 
@@ -57,15 +57,17 @@ struct ckpt_chain_tables {
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
-    bool exact;
+    bool exact; /* every size is whole in slots */
+    bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t cap_bytes;             /* no budget above it is asked for */
-    uint64_t work;                  /* splits of all distinct functions, about */
+    uint64_t work, unshared_work;   /* splits of all distinct functions, about; of all functions */
     ckpt_chain_split *split;        /* room for the ways of one function */
     struct ckpt_chain_term *term;   /* the same, in slots */
     bool whole;                     /* a short chain: answers come from chain_exact.h */
     uint64_t whole_least_bytes, whole_most_bytes;
     int best_split;                 /* of the function filled last: where to begin in the next */
-    struct ckpt_chain_tables *fine; /* the same chain with smaller slots, for small budgets; or NULL */
+    struct ckpt_chain_tables *fine; /* the same chain in other slots; or NULL */
+    ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
     int point_count;                /* 0 until the first ckpt_chain_solve */
     struct ckpt_chain_point {
         uint64_t budget_bytes, needed_bytes, cost;
@@ -95,6 +97,9 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
                          ckpt_chain_fn *fn);
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
                          ckpt_chain_fn *fn);
+
+/* Adds the splits of a program that needs least. */
+void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *likely);
 
 /* H from K and R. */
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,

@@ -8,7 +8,7 @@
 #include "planner/chain_table.h"
 
 typedef struct trace {
-    ckpt_chain_tables *tables;
+    const ckpt_chain_tables *tables;
     ckpt_pool *pool;
     ckpt_chain_program *program; /* steps are left out when pool is NULL */
 } trace;
@@ -34,7 +34,7 @@ static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool 
 
 /* Cost with `budget` bytes: known where nothing is lacking, by the slots elsewhere. */
 static double guess(const ckpt_chain_tables *tables, const ckpt_chain_fn *fn, uint64_t budget) {
-    if (budget >= fn->most_bytes) return (double)fn->floor_cost;
+    if (budget >= fn->most_bytes || !tables->unit_bytes) return (double)fn->floor_cost;
     return ckpt_chain_fn_guess(fn, (int64_t)(budget / tables->unit_bytes));
 }
 
@@ -108,7 +108,7 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
     return larger(larger(split.least_bytes, right), left);
 }
 
-static bool trace_program(ckpt_chain_tables *tables, uint64_t budget, ckpt_pool *pool,
+static bool trace_program(const ckpt_chain_tables *tables, uint64_t budget, ckpt_pool *pool,
                           ckpt_chain_program *program) {
     trace tr = {tables, pool, program};
     ckpt_chain_ref all = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
@@ -117,9 +117,23 @@ static bool trace_program(ckpt_chain_tables *tables, uint64_t budget, ckpt_pool 
     return program->needed_bytes != UINT64_MAX;
 }
 
+static void mark(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget, ckpt_chain_likely *likely) {
+    if (ref->type == CKPT_FN_NONE || ref->type == CKPT_FN_BACKWARD) return;
+    const ckpt_chain_split split = choose(tables, ref, budget);
+    if (split.run_to >= ref->s && split.run_to < ref->t) ckpt_chain_likely_add(likely, ref->s, ref->t, split.run_to);
+    mark(tables, &split.right, budget - split.shift_bytes, likely);
+    mark(tables, &split.left, budget, likely);
+}
+
+void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *likely) {
+    const ckpt_chain_ref all = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
+    mark(tables, &all, ckpt_chain_least_bytes(tables), likely);
+}
+
 /* How many budgets to try: fewer on long chains, where each takes longer. */
 static int try_count(const ckpt_chain_tables *tables) {
     int64_t each = 0;
+    if (tables->likely) return 512;
     for (int k = 1; k <= tables->count; k++) each += tables->count * tables->chain->stage[k].option_count;
     const int64_t most = 2000000 / (each + 1);
     return most > 1024 ? 1024 : most < 16 ? 16 : (int)most;
@@ -135,14 +149,14 @@ static int by_need(const void *a, const void *b) {
 /* Programs for budgets from cap_bytes down, each below the need of the one before. */
 static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_point *point) {
     uint64_t least = ckpt_chain_least_bytes(tables), budget = larger(tables->cap_bytes, least);
-    uint64_t stride = (budget - least) / (uint64_t)tries;
+    const double ratio = pow((double)larger(least, 1) / (double)larger(budget, 1), 1.0 / tries);
     int count = 0;
     for (;;) {
         ckpt_chain_program program;
         if (!trace_program(tables, budget, NULL, &program)) return -1;
         point[count++] = (struct ckpt_chain_point){budget, program.needed_bytes, program.cost, tables};
         if (program.needed_bytes <= least || budget == least) return count;
-        uint64_t below = program.needed_bytes - 1, next = budget > stride ? budget - stride : 0;
+        uint64_t below = program.needed_bytes - 1, next = (uint64_t)(ratio * (double)budget);
         if (next < below) below = next;
         budget = count >= tries + 1 || below < least ? least : below;
     }
@@ -150,11 +164,13 @@ static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_po
 
 /* The frontier does not depend on any budget asked for: answers from it are monotone in the budget. */
 static bool build_frontier(ckpt_chain_tables *tables) {
-    int tries = try_count(tables), count = 0;
-    struct ckpt_chain_point *point = ckpt_pool_array(&tables->pool, 2 * (tries + 3), struct ckpt_chain_point);
+    int room = 0, count = 0;
+    for (ckpt_chain_tables *from = tables; from; from = from->fine) room += try_count(from) + 3;
+    struct ckpt_chain_point *point = ckpt_pool_array(&tables->pool, room, struct ckpt_chain_point);
     if (!point) return false;
     for (ckpt_chain_tables *from = tables; from; from = from->fine) {
-        int added = add_points(from, tries, point + count);
+        if (!from->unit_bytes) continue;
+        int added = add_points(from, try_count(from), point + count);
         if (added < 0) return false;
         count += added;
     }
@@ -167,14 +183,27 @@ static bool build_frontier(ckpt_chain_tables *tables) {
     return true;
 }
 
-/* Exact tables of long chains: no frontier is needed, the smallest slot of equal cost is the canonical one.
- */
-static uint64_t canonical_budget(const ckpt_chain_tables *tables, uint64_t budget) {
+/* The smallest slot that costs as much as `slot`, in bytes. */
+static uint64_t canonical_budget(const ckpt_chain_tables *tables, int64_t slot) {
     const ckpt_chain_fn *g = &tables->g[0][1];
-    int64_t slot = (int64_t)(budget / tables->unit_bytes);
     if (slot > g->hi) slot = g->hi;
     while (slot > g->lo && g->value[slot - 1 - g->lo] <= g->value[slot - g->lo]) slot--;
     return (uint64_t)slot * tables->unit_bytes;
+}
+
+/* The budget to trace where nothing held is lost to slots. No frontier is needed: what costs less than a slot does not
+ * fit it. The slot above may do with less than it has, and then it serves here already. Below the first slot
+ * there is the smallest budget of all. */
+static bool even_budget(const ckpt_chain_tables *tables, uint64_t budget_bytes, uint64_t *budget) {
+    const ckpt_chain_fn *g = &tables->g[0][1];
+    const int64_t slot = (int64_t)(budget_bytes / tables->unit_bytes);
+    ckpt_chain_program program;
+    const uint64_t above = canonical_budget(tables, slot + 1);
+    *budget = slot < g->lo ? ckpt_chain_least_bytes(tables) : canonical_budget(tables, slot);
+    if (tables->exact || above == *budget) return true;
+    if (!trace_program(tables, above, NULL, &program)) return false;
+    if (program.needed_bytes <= budget_bytes) *budget = above;
+    return true;
 }
 
 ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool,
@@ -185,9 +214,9 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
                          (unsigned long long)budget_bytes, (unsigned long long)least);
     if (tables->whole) return ckpt_chain_exact_solve(tables->chain, budget_bytes, pool, program, err);
     uint64_t budget = 0;
-    ckpt_chain_tables *from = tables;
-    if (tables->exact) {
-        budget = canonical_budget(tables, budget_bytes);
+    const ckpt_chain_tables *from = tables;
+    if (tables->even) {
+        if (!even_budget(tables, budget_bytes, &budget)) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     } else {
         if (!tables->point_count && !build_frontier(tables))
             return ckpt_fail(err, CKPT_NOMEM, "out of memory");
@@ -217,18 +246,30 @@ static uint64_t next_whole_bytes(const ckpt_chain_tables *tables, uint64_t budge
     return next;
 }
 
+/* What the program of the next cheaper slot needs. */
+static uint64_t next_even_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    const ckpt_chain_fn *g = &tables->g[0][1];
+    int64_t slot = (int64_t)(budget_bytes / tables->unit_bytes);
+    if (slot < g->lo) slot = g->lo - 1;
+    while (slot < g->hi) {
+        const double now = slot < g->lo ? HUGE_VAL : g->value[slot - g->lo];
+        do slot++;
+        while (slot < g->hi && g->value[slot - g->lo] >= now);
+        ckpt_chain_program program;
+        if (!(g->value[slot - g->lo] < now)) return UINT64_MAX;
+        if (!trace_program(tables, (uint64_t)slot * tables->unit_bytes, NULL, &program)) return UINT64_MAX;
+        if (program.needed_bytes > budget_bytes) return program.needed_bytes;
+    }
+    return UINT64_MAX;
+}
+
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
     if (budget_bytes < ckpt_chain_least_bytes(tables)) return ckpt_chain_least_bytes(tables);
     if (tables->whole) return next_whole_bytes(tables, budget_bytes);
-    if (!tables->exact) {
+    if (!tables->even) {
         for (int i = 0; i < tables->point_count; i++)
             if (tables->point[i].needed_bytes > budget_bytes) return tables->point[i].needed_bytes;
         return UINT64_MAX;
     }
-    const ckpt_chain_fn *g = &tables->g[0][1];
-    int64_t slot = (int64_t)(budget_bytes / tables->unit_bytes);
-    if (slot >= g->hi) return UINT64_MAX;
-    const double now = g->value[slot - g->lo];
-    while (++slot < g->hi && g->value[slot - g->lo] >= now) continue;
-    return g->value[slot - g->lo] < now ? (uint64_t)slot * tables->unit_bytes : UINT64_MAX;
+    return next_even_bytes(tables, budget_bytes);
 }

@@ -153,12 +153,10 @@ static ckpt_status check_eval(const ckpt_graph *g, const ckpt_plan *p, const ckp
         CKPT_TRY(differs("memory.eval_arena", p->memory.eval_arena, 0, err));
         return differs("memory.eval_live_peak", p->memory.eval_live_peak, 0, err);
     }
-    if (eval->tensor_count > g->tensor_count)
-        return ckpt_fail(err, CKPT_FAILED,
-                         "the evaluation graph has tensors that the training graph has not");
+    /* What is made in an evaluation step is its own affair: it lies where the evaluation's plan says. */
     for (int t = 0; t < eval->tensor_count; t++)
-        if (eval->tensor[t].role != g->tensor[t].role ||
-            (eval->tensor[t].role != CKPT_ROLE_STEP &&
+        if (eval->tensor[t].role != CKPT_ROLE_STEP &&
+            (t >= g->tensor_count || eval->tensor[t].role != g->tensor[t].role ||
              ckpt_tensor_bytes(&eval->tensor[t]) > ckpt_tensor_bytes(&g->tensor[t])))
             return ckpt_fail(err, CKPT_FAILED,
                              "'%s' of the evaluation graph does not fit its place in the training graph",
@@ -212,25 +210,46 @@ static ckpt_status check_layers(const ckpt_graph *g, const ckpt_plan *p, ckpt_er
     return status;
 }
 
+/* FLOPs are the graph's; of other costs nothing is known here but that their sums fit. */
+static ckpt_status check_costs(const ckpt_graph *g, const ckpt_plan *p, ckpt_error *err) {
+    const ckpt_costs *c = &p->costs;
+    if (c->count != g->node_count)
+        return ckpt_fail(err, CKPT_FAILED, "the plan has costs of %d nodes, the graph has %d", c->count, g->node_count);
+    for (int n = 0; n < c->count; n++)
+        if (c->unit == CKPT_COST_FLOPS ? c->node[n] != ckpt_node_cost(g, n).flops : c->node[n] > CKPT_COST_MOST_NS)
+            return ckpt_fail(err, CKPT_FAILED, "'%s' cannot cost %" PRIu64, g->node[n].name ? g->node[n].name : "", c->node[n]);
+    return CKPT_OK;
+}
+
 static ckpt_status check_compute(const ckpt_graph *g, const ckpt_plan *p, ckpt_error *err) {
-    uint64_t forward = 0, backward = 0, again = 0;
+    uint64_t forward = 0, backward = 0, again = 0, step_cost = 0, again_cost = 0;
     int steps = 0;
-    for (int n = 0; n < g->node_count; n++)
+    CKPT_TRY(check_costs(g, p, err));
+    for (int n = 0; n < g->node_count; n++) {
         *(g->node[n].phase == CKPT_FORWARD ? &forward : &backward) += ckpt_node_cost(g, n).flops;
+        step_cost += p->costs.node[n];
+    }
     for (int s = 0; s < p->step_count; s++)
         if (p->step[s].recompute) {
             again += ckpt_node_cost(g, p->step[s].node).flops;
+            again_cost += p->costs.node[p->step[s].node];
             steps++;
         }
     CKPT_TRY(differs("compute.forward_flops", p->compute.forward_flops, forward, err));
     CKPT_TRY(differs("compute.backward_flops", p->compute.backward_flops, backward, err));
     CKPT_TRY(differs("compute.recompute_flops", p->compute.recompute_flops, again, err));
+    CKPT_TRY(differs("compute.step_cost", p->compute.step_cost, step_cost, err));
+    CKPT_TRY(differs("compute.recompute_cost", p->compute.recompute_cost, again_cost, err));
     CKPT_TRY(
         differs("compute.recomputed_nodes", (uint64_t)p->compute.recomputed_nodes, (uint64_t)steps, err));
-    if (p->bound.lower_bound_flops > again)
+    if (p->bound.lower_bound_flops > again || p->bound.lower_bound_cost > again_cost)
         return ckpt_fail(err, CKPT_FAILED,
-                         "the plan recomputes %" PRIu64 " FLOP, less than its lower bound of %" PRIu64, again,
-                         p->bound.lower_bound_flops);
+                         "the plan recomputes %" PRIu64 " FLOP at a cost of %" PRIu64
+                         ", less than its lower bounds of %" PRIu64 " and %" PRIu64,
+                         again, again_cost, p->bound.lower_bound_flops, p->bound.lower_bound_cost);
+    if (p->bound.staged_bound_cost < p->bound.lower_bound_cost)
+        return ckpt_fail(err, CKPT_FAILED, "the plan's bound for staged schedules, %" PRIu64 ", is below that for all, %" PRIu64,
+                         p->bound.staged_bound_cost, p->bound.lower_bound_cost);
     return check_layers(g, p, err);
 }
 

@@ -13,11 +13,11 @@ static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning a graph with branches");
 }
 
-static uint64_t recomputed_flops(const ckpt_graph *g, const ckpt_liveness *live) {
-    uint64_t flops = 0;
+static uint64_t recomputed_cost(const ckpt_costs *costs, const ckpt_liveness *live) {
+    uint64_t cost = 0;
     for (int s = 0; s < live->step_count; s++)
-        if (live->step[s].recompute) flops += ckpt_node_cost(g, live->step[s].node).flops;
-    return flops;
+        if (live->step[s].recompute) cost += costs->node[live->step[s].node];
+    return cost;
 }
 
 static ckpt_status measure(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_pool *pool, ckpt_liveness *live,
@@ -39,18 +39,18 @@ static void thin(ckpt_graph_curve *c) {
     for (int i = 1; i + 1 < c->count; i++) {
         if (c->point[i].pinned) continue;
         const double area = (double)(c->point[i + 1].bytes - c->point[i].bytes) *
-                            (double)(c->point[i - 1].flops - c->point[i].flops);
+                            (double)(c->point[i - 1].cost - c->point[i].cost);
         if (smallest < 0 || area < smallest) least = i, smallest = area;
     }
     if (least >= 0) remove_points(c, least, least + 1);
 }
 
-static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint64_t bytes, uint64_t flops,
+static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint64_t bytes, uint64_t cost,
                        ckpt_error *err) {
     int at = 0, end;
     while (at < c->count && c->point[at].bytes < bytes) at++;
-    if (at > 0 && c->point[at - 1].flops <= flops) return CKPT_OK;
-    if (at < c->count && c->point[at].bytes == bytes && c->point[at].flops <= flops) return CKPT_OK;
+    if (at > 0 && c->point[at - 1].cost <= cost) return CKPT_OK;
+    if (at < c->count && c->point[at].bytes == bytes && c->point[at].cost <= cost) return CKPT_OK;
     int *node = malloc(sizeof *node * (size_t)schedule->count);
     if (!c->point) c->point = calloc(2 * MOST_POINTS, sizeof *c->point); /* half of them may be pinned */
     if (!node || !c->point) {
@@ -58,11 +58,11 @@ static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint6
         return out_of_memory(err);
     }
     memcpy(node, schedule->node, sizeof *node * (size_t)schedule->count);
-    for (end = at; end < c->count && c->point[end].flops >= flops;) end++;
+    for (end = at; end < c->count && c->point[end].cost >= cost;) end++;
     remove_points(c, at, end);
     memmove(&c->point[at + 1], &c->point[at], sizeof *c->point * (size_t)(c->count - at));
     c->point[at] = (ckpt_graph_point){
-        .bytes = bytes, .flops = flops, .pinned = c->pinned, .schedule = {.count = schedule->count, .capacity = schedule->count, .node = node}};
+        .bytes = bytes, .cost = cost, .pinned = c->pinned, .schedule = {.count = schedule->count, .capacity = schedule->count, .node = node}};
     if (++c->count > MOST_POINTS) thin(c);
     return CKPT_OK;
 }
@@ -70,7 +70,7 @@ static ckpt_status add(ckpt_graph_curve *c, const ckpt_schedule *schedule, uint6
 ckpt_status ckpt_graph_curve_try(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_pool *pool,
                                  ckpt_liveness *live, ckpt_error *err) {
     CKPT_TRY(measure(c, schedule, pool, live, err));
-    return add(c, schedule, live->peak_bytes, recomputed_flops(c->graph, live), err);
+    return add(c, schedule, live->peak_bytes, recomputed_cost(c->costs, live), err);
 }
 
 ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *c, const ckpt_schedule *schedule, ckpt_error *err) {
@@ -93,6 +93,7 @@ ckpt_status ckpt_graph_curve_add_kept(ckpt_graph_curve *c, const bool *kept, ckp
 /* What dropping tensors would do, by the schedule that keeps the others. */
 typedef struct descent {
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment_bytes;
     bool *kept;
     bool *again;     /* by node: runs again already */
@@ -135,7 +136,7 @@ static void look_at_peak(descent *d, const ckpt_liveness *live, int *next_read) 
 static double value_of_drop(descent *d, int tensor, double power) {
     const ckpt_graph *g = d->graph;
     double bytes = (double)bytes_of(d, tensor);
-    uint64_t flops = 0;
+    uint64_t cost = 0;
     int count = 0;
     d->search++;
     d->stack[count++] = g->tensor[tensor].producer;
@@ -143,7 +144,7 @@ static double value_of_drop(descent *d, int tensor, double power) {
     while (count > 0) {
         const int n = d->stack[--count];
         if (g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n)) return 0;
-        flops += ckpt_node_cost(g, n).flops;
+        cost += d->costs->node[n];
         for (int i = 0; i < g->node[n].in_count; i++) {
             const int t = g->node[n].in[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
@@ -157,7 +158,7 @@ static double value_of_drop(descent *d, int tensor, double power) {
         }
     }
     if (bytes <= 0) return 0;
-    double value = bytes / ((double)flops + 1);
+    double value = bytes / ((double)cost + 1);
     if (power > 1) value *= bytes;
     return value;
 }
@@ -180,7 +181,7 @@ static ckpt_status drop_one(ckpt_graph_curve *c, descent *d, double power, bool 
     ckpt_liveness live;
     ckpt_status status = ckpt_schedule_from_kept(c->graph, d->kept, &scratch, &schedule, err);
     if (status == CKPT_OK) status = measure(c, &schedule, &scratch, &live, err);
-    if (status == CKPT_OK) status = add(c, &schedule, live.peak_bytes, recomputed_flops(c->graph, &live), err);
+    if (status == CKPT_OK) status = add(c, &schedule, live.peak_bytes, recomputed_cost(c->costs, &live), err);
     if (status == CKPT_OK) {
         int *next_read = ckpt_pool_array(&scratch, live.instance_count, int);
         if (!next_read) status = out_of_memory(err);
@@ -206,6 +207,7 @@ ckpt_status ckpt_graph_curve_descend(ckpt_graph_curve *c, ckpt_error *err) {
     const ckpt_graph *g = c->graph;
     ckpt_pool scratch = {0};
     descent d = {.graph = g,
+                 .costs = c->costs,
                  .alignment_bytes = c->alignment_bytes,
                  .kept = ckpt_pool_array(&scratch, g->tensor_count, bool),
                  .again = ckpt_pool_array(&scratch, g->node_count, bool),

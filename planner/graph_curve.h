@@ -1,6 +1,6 @@
 /* Schedules of a graph with branches, cheapest for their bytes: a curve that a budget is looked up in.
  *
- *     ckpt_graph_curve curve = {.graph = &graph, .alignment_bytes = 256};
+ *     ckpt_graph_curve curve = {.graph = &graph, .costs = &costs, .alignment_bytes = 256};
  *     ckpt_graph_curve_add_kept(&curve, kept, &err);             // by tensor id
  *     ckpt_graph_curve_descend(&curve, &err);                    // drops one tensor after the other
  *     ckpt_graph_curve_price(&curve, &habit, most_work, &err);   // chooses what is kept by prices
@@ -19,21 +19,22 @@
 #include "planner/schedule.h"
 
 typedef struct ckpt_graph_point {
-    uint64_t bytes, flops; /* most live at once; recomputed */
+    uint64_t bytes, cost; /* most live at once; recomputed */
     bool pinned; /* goes only when another beats it, not for want of room */
     ckpt_schedule schedule;
 } ckpt_graph_point;
 
 typedef struct ckpt_graph_curve {
     const ckpt_graph *graph; /* not owned */
+    const ckpt_costs *costs; /* not owned */
     uint64_t alignment_bytes;
     uint64_t work; /* steps looked at so far */
     bool pinned;   /* so are the points that are added now */
     int count, capacity;
-    ckpt_graph_point *point; /* bytes ascend, flops descend */
+    ckpt_graph_point *point; /* bytes ascend, cost descend */
 } ckpt_graph_curve;
 
-/* Adds a schedule unless one that is there takes no more bytes and flops; those that it beats go. The schedule is copied.
+/* Adds a schedule unless one that is there takes no more bytes and cost; those that it beats go. The schedule is copied.
  * Errors: CKPT_NOMEM. */
 ckpt_status ckpt_graph_curve_add(ckpt_graph_curve *curve, const ckpt_schedule *schedule, ckpt_error *err);
 ckpt_status ckpt_graph_curve_add_kept(ckpt_graph_curve *curve, const bool *kept, ckpt_error *err);
@@ -53,7 +54,7 @@ typedef struct ckpt_graph_habit {
 ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *curve, const ckpt_graph_habit *habit, uint64_t most_work,
                                    ckpt_error *err);
 
-/* From keeping all that the backward pass reads, drops the tensor at the peak that saves most bytes for the flops of
+/* From keeping all that the backward pass reads, drops the tensor at the peak that saves most bytes for the cost of
  * making it again, until none is left there; every schedule on the way is added. */
 ckpt_status ckpt_graph_curve_descend(ckpt_graph_curve *curve, ckpt_error *err);
 

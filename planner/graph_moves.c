@@ -20,7 +20,7 @@ typedef struct moves {
     const ckpt_graph *graph;
     uint64_t most_work;
     uint64_t *bytes; /* by tensor, aligned; 0: outlives the step */
-    uint64_t *flops; /* by node */
+    uint64_t *cost;  /* by node */
     bool *once;      /* by node: must not run again */
     bool *step;      /* by tensor */
     int *writer;     /* by tensor that outlives the step: the first node that writes it, or INT_MAX */
@@ -73,7 +73,7 @@ static bool find_productions(moves *m) {
     int at = 0;
     for (int s = 0; s < m->count; s++) {
         const ckpt_node *node = &g->node[m->node[s]];
-        if (m->ran[m->node[s]]) m->recomputed += m->flops[m->node[s]];
+        if (m->ran[m->node[s]]) m->recomputed += m->cost[m->node[s]];
         m->ran[m->node[s]] = true;
         m->in_first[s] = at;
         for (int i = 0; i < node->in_count; i++) {
@@ -140,7 +140,7 @@ static uint64_t find_closure(moves *m, int tensor, int read, int next) {
         const int n = m->closure[i];
         const ckpt_node *node = &g->node[n];
         if (n >= g->forward_count || m->once[n]) return UINT64_MAX;
-        flops += m->flops[n];
+        flops += m->cost[n];
         for (int j = 0; j < node->in_count; j++) {
             const int t = node->in[j];
             if (t < 0) continue;
@@ -224,7 +224,7 @@ static bool drop_one(moves *m) {
 
 static ckpt_status keep(moves *m, ckpt_error *err) {
     const ckpt_graph_point *p = ckpt_graph_curve_find(m->curve, m->peak);
-    if (p && p->flops <= m->recomputed) return CKPT_OK;
+    if (p && p->cost <= m->recomputed) return CKPT_OK;
     const ckpt_schedule schedule = {.count = m->count, .capacity = m->count, .node = m->node};
     return ckpt_graph_curve_add(m->curve, &schedule, err);
 }
@@ -243,7 +243,7 @@ static int list_again(moves *m) {
         uint64_t bytes = 1;
         for (int i = 0; i < g->node[n].out_count; i++)
             if (g->node[n].out[i] >= 0) bytes += m->bytes[g->node[n].out[i]];
-        m->drop[count++] = (drop){s, 0, (double)m->flops[n] / (double)bytes};
+        m->drop[count++] = (drop){s, 0, (double)m->cost[n] / (double)bytes};
     }
     qsort(m->drop, (size_t)count, sizeof *m->drop, by_value);
     return count;
@@ -328,7 +328,7 @@ static void prepare(moves *m) {
         m->writer[t] = g->node_count;
     }
     for (int n = g->node_count - 1; n >= 0; n--) {
-        m->flops[n] = ckpt_node_cost(g, n).flops;
+        m->cost[n] = m->curve->costs->node[n];
         m->once[n] = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
         for (int i = 0; i < g->node[n].out_count; i++)
             if (g->node[n].out[i] >= 0 && !m->step[g->node[n].out[i]]) m->writer[g->node[n].out[i]] = n;
@@ -351,7 +351,7 @@ ckpt_status ckpt_graph_curve_move(ckpt_graph_curve *c, uint64_t most_work, ckpt_
                .most_work = most_work,
                .capacity = capacity,
                .bytes = ckpt_pool_array(&scratch, g->tensor_count, uint64_t),
-               .flops = ckpt_pool_array(&scratch, g->node_count, uint64_t),
+               .cost = ckpt_pool_array(&scratch, g->node_count, uint64_t),
                .once = ckpt_pool_array(&scratch, g->node_count, bool),
                .step = ckpt_pool_array(&scratch, g->tensor_count, bool),
                .writer = ckpt_pool_array(&scratch, g->tensor_count, int),
@@ -367,7 +367,7 @@ ckpt_status ckpt_graph_curve_move(ckpt_graph_curve *c, uint64_t most_work, ckpt_
                .seen = ckpt_pool_array(&scratch, g->node_count, int),
                .drop = ckpt_pool_array(&scratch, most_made, drop)};
     ckpt_status status;
-    if (!m.bytes || !m.flops || !m.once || !m.step || !m.writer || !m.node || !m.trial || !m.made || !m.newest || !m.in ||
+    if (!m.bytes || !m.cost || !m.once || !m.step || !m.writer || !m.node || !m.trial || !m.made || !m.newest || !m.in ||
         !m.in_first || !m.live || !m.ran || !m.closure || !m.seen || !m.drop) {
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while improving schedules");
     } else {

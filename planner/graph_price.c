@@ -28,7 +28,7 @@ typedef struct prices {
     double *sum;       /* by backward node: of the prices before it */
     uint64_t *live;    /* by backward node: most at once in the steps up to it */
     int64_t *hold, *run;
-    double all_flops, all_bytes;
+    double all_costs, all_bytes;
     int count;         /* backward nodes */
 } prices;
 
@@ -47,7 +47,7 @@ static void find_uses(prices *p) {
         if (p->needed[t]) p->all_bytes += (double)p->bytes[t];
     }
     for (int n = 0; n < g->forward_count; n++)
-        if (g->node[n].op != CKPT_OP_LOSS && !ckpt_node_has_effect(g, n)) p->all_flops += (double)ckpt_node_cost(g, n).flops;
+        if (g->node[n].op != CKPT_OP_LOSS && !ckpt_node_has_effect(g, n)) p->all_costs += (double)p->curve->costs->node[n];
 }
 
 /* Where nodes run again in a schedule, and the most live up to each backward node. */
@@ -78,20 +78,20 @@ static ckpt_status try(prices *p, ckpt_error *err) {
 
 static void choose(prices *p) {
     const ckpt_graph *g = p->graph;
-    const double scale = 1e15 / (p->all_flops * 64 + 1);
+    const double scale = 1e15 / (p->all_costs * 64 + 1);
     p->sum[0] = 0;
     for (int k = 0; k < p->count; k++) p->sum[k + 1] = p->sum[k] + p->price[k];
     for (int n = 0; n < g->forward_count; n++) {
-        double run = (double)ckpt_node_cost(g, n).flops * (p->runs[n] > 1 ? p->runs[n] : 1);
+        double run = (double)p->curve->costs->node[n] * (p->runs[n] > 1 ? p->runs[n] : 1);
         for (int i = 0; i < g->node[n].out_count; i++) {
             const int t = g->node[n].out[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
             const int last = p->last[t] > p->again[n] ? p->last[t] : p->again[n];
             const double hold = (double)p->bytes[t] * p->sum[last + 1];
-            p->hold[t] = p->habit->forced[t] ? 0 : (int64_t)(scale * (hold < p->all_flops ? hold : p->all_flops));
+            p->hold[t] = p->habit->forced[t] ? 0 : (int64_t)(scale * (hold < p->all_costs ? hold : p->all_costs));
             run += (double)p->bytes[t] * (p->sum[last + 1] - p->sum[p->again[n]]);
         }
-        if (run > 2 * p->all_flops) run = 2 * p->all_flops;
+        if (run > 2 * p->all_costs) run = 2 * p->all_costs;
         const bool once = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
         p->run[n] = once ? CKPT_GRAPH_CUT_NEVER : (int64_t)(scale * run);
     }
@@ -101,7 +101,7 @@ static void choose(prices *p) {
 
 static ckpt_status descend(prices *p, ckpt_error *err) {
     const ckpt_graph *g = p->graph;
-    const double unit = p->all_flops / (p->all_bytes + 1);
+    const double unit = p->all_costs / (p->all_bytes + 1);
     memcpy(p->kept, p->habit->forced, sizeof *p->kept * (size_t)g->tensor_count);
     /* first readers, then what the bare checkpoints do */
     for (int n = g->forward_count - 1; n >= 0; n--) p->again[n] = 0;

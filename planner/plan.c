@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "graph/op.h"
+#include "planner/chain_graph_bound.h"
 #include "planner/chain_strategy.h"
 #include "planner/check.h"
 #include "planner/strategy.h"
@@ -95,7 +96,8 @@ static ckpt_status count_compute(const ckpt_graph *g, ckpt_plan *plan, ckpt_erro
     if (!plan->layer_recomputed) return out_of_memory(err);
     for (int s = 0; s < plan->step_count; s++) {
         const ckpt_node *node = &g->node[plan->step[s].node];
-        const uint64_t flops = ckpt_node_cost(g, plan->step[s].node).flops;
+        const uint64_t flops = ckpt_node_cost(g, plan->step[s].node).flops, cost = plan->costs.node[plan->step[s].node];
+        *(plan->step[s].recompute ? &plan->compute.recompute_cost : &plan->compute.step_cost) += cost;
         if (plan->step[s].recompute) {
             plan->compute.recompute_flops += flops;
             plan->compute.recomputed_nodes++;
@@ -123,6 +125,21 @@ static const char *strategy_text(const ckpt_plan_options *options, ckpt_pool *po
     }
 }
 
+/* Whatever the costs, FLOPs are what all know: they get a bound of their own. */
+static ckpt_status bound_flops(const ckpt_graph *g, const ckpt_plan_options *options, ckpt_plan *plan, ckpt_error *err) {
+    plan->bound.lower_bound_flops = plan->bound.lower_bound_cost;
+    if (plan->costs.unit == CKPT_COST_FLOPS) return CKPT_OK;
+    ckpt_pool scratch = {0};
+    ckpt_costs flops;
+    const uint64_t fixed = plan->memory.total - plan->memory.arena;
+    const uint64_t bytes = options->strategy == CKPT_STRATEGY_BUDGET ? options->budget_bytes - fixed : plan->memory.arena;
+    ckpt_status status = ckpt_costs_flops(g, &scratch, &flops, err);
+    if (status == CKPT_OK)
+        status = ckpt_graph_bound(g, &flops, plan->alignment_bytes, bytes, &plan->bound.lower_bound_flops, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits,
                         uint64_t *minimum_bytes, ckpt_plan *plan, ckpt_error *err) {
     plan->alignment_bytes = traits->alignment_bytes;
@@ -130,11 +147,14 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     plan->strategy = strategy_text(options, &plan->pool);
     plan->device = ckpt_pool_strdup(&plan->pool, traits->device);
     if (!plan->strategy || !plan->device) return out_of_memory(err);
+    CKPT_TRY(options->costs ? ckpt_costs_copy(options->costs, &plan->pool, &plan->costs, err)
+                            : ckpt_costs_flops(g, &plan->pool, &plan->costs, err));
     CKPT_TRY(place_persistent(g, traits, plan, err));
     if (options->eval) CKPT_TRY(place_eval(options->eval, plan, err));
 
     ckpt_plan_memory *m = &plan->memory;
     const ckpt_strategy_input input = {.graph = g,
+                                       .costs = &plan->costs,
                                        .options = options,
                                        .alignment_bytes = traits->alignment_bytes,
                                        .fixed_bytes = plan->persistent_bytes + m->workspace,
@@ -156,8 +176,9 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     CKPT_TRY(count_compute(g, plan, err));
     plan->bound = result.bound;
     if (!result.bounded)
-        CKPT_TRY(ckpt_chain_strategy_bound(g, traits->alignment_bytes, m->arena, plan->compute.recompute_flops,
-                                           &plan->bound, err));
+        CKPT_TRY(ckpt_chain_strategy_bound(g, &plan->costs, traits->alignment_bytes, m->arena,
+                                           plan->compute.recompute_cost, &plan->bound, err));
+    CKPT_TRY(bound_flops(g, options, plan, err));
     if (ckpt_plan_check(g, plan, options->eval, err) != CKPT_OK)
         return ckpt_fail_in(err, "the plan that strategy %s made is wrong", plan->strategy);
     return CKPT_OK;
@@ -187,15 +208,15 @@ void ckpt_plan_free(ckpt_plan *plan) {
     free(plan);
 }
 
-ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_traits *traits,
-                               uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err) {
+ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_costs *costs,
+                               const ckpt_traits *traits, uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err) {
     const struct {
         ckpt_strategy strategy;
         uint64_t *total;
     } extreme[] = {{CKPT_STRATEGY_NONE, store_all_total}, {CKPT_STRATEGY_MIN, minimum_total}};
     for (int i = 0; i < 2; i++) {
         if (!extreme[i].total) continue;
-        const ckpt_plan_options options = {.strategy = extreme[i].strategy, .eval = eval};
+        const ckpt_plan_options options = {.strategy = extreme[i].strategy, .eval = eval, .costs = costs};
         ckpt_plan *plan;
         CKPT_TRY(ckpt_plan_make(graph, &options, traits, NULL, &plan, err));
         *extreme[i].total = plan->memory.total;

@@ -13,8 +13,10 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "graph/graph.h"
+#include "planner/costs.h"
 
-/* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. */
+/* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. BF16: activations and
+ * their gradients are kept in bf16 (ckpt_rewrite_to_bf16), sums, parameters and their gradients in fp32. */
 typedef enum ckpt_precision { CKPT_PRECISION_FP32, CKPT_PRECISION_TF32, CKPT_PRECISION_BF16 } ckpt_precision;
 
 /* What a device asks of every plan made for it. */
@@ -23,6 +25,7 @@ typedef struct ckpt_traits {
     uint64_t alignment_bytes;        /* of every buffer: a power of two */
     uint64_t matmul_workspace_bytes; /* one region, in every plan that holds a matrix product */
     int input_buffers;               /* copies of inputs and targets: 2 where the next batch is fetched meanwhile */
+    bool bf16_kernels;               /* nodes can work in bf16; else bf16 values are cast for each (ckpt_rewrite_add_casts) */
 } ckpt_traits;
 
 /* The order in which nodes run. A forward node that appears again recomputes; every read means the newest
@@ -59,15 +62,21 @@ typedef struct ckpt_plan_memory {
     uint64_t eval_live_peak;
 } ckpt_plan_memory;
 
+/* Costs are in the unit of the plan's costs; step_cost is of every node once. */
 typedef struct ckpt_plan_compute {
     uint64_t forward_flops, backward_flops, recompute_flops; /* update nodes count as backward */
+    uint64_t step_cost, recompute_cost;
     int recomputed_nodes;
 } ckpt_plan_compute;
 
-/* No schedule under the same budget recomputes less than lower_bound_flops. */
+/* No schedule under the same budget recomputes less than lower_bound_cost, nor less FLOPs than lower_bound_flops: two
+ * bounds, which two different schedules may reach, whatever they do. proved: this one reaches lower_bound_cost. None that
+ * runs the stages of the chain as a whole, each in one of the ways that the tables know (stages.h), recomputes less than
+ * staged_bound_cost, whatever it keeps, drops and makes again; others may. Never below lower_bound_cost; equal to it where
+ * nothing more is known. */
 typedef struct ckpt_plan_bound {
     bool proved;
-    uint64_t lower_bound_flops;
+    uint64_t lower_bound_cost, staged_bound_cost, lower_bound_flops;
 } ckpt_plan_bound;
 
 typedef struct ckpt_plan {
@@ -86,6 +95,7 @@ typedef struct ckpt_plan {
     int input_buffers;           /* copy c of INPUT or TARGET tensor t is at persistent_offset[t] + c * stride */
     uint64_t input_stride_bytes;
     ckpt_plan_memory memory;
+    ckpt_costs costs; /* what was minimized */
     ckpt_plan_compute compute;
     ckpt_plan_bound bound;
     int layer_count;
@@ -114,10 +124,11 @@ typedef struct ckpt_plan_options {
     const char *layers;        /* LAYERS: comma-separated names, globs, 0-based indices and ranges: "fc1,3,5-7" */
     uint64_t budget_bytes;     /* BUDGET: for memory.total */
     const ckpt_graph *eval;    /* forward-only graph whose step region must fit too, or NULL */
+    const ckpt_costs *costs;   /* of the graph's nodes: what is minimized; NULL: FLOPs */
 } ckpt_plan_options;
 
 /* Makes, packs and checks a plan; with strategy NONE of a graph without backward nodes too (evaluation). The
- * same graph, options and traits give the same plan. CKPT_INFEASIBLE names the smallest feasible budget in `err` and, when
+ * same graph, options (costs among them) and traits give the same plan. CKPT_INFEASIBLE names the smallest feasible budget in `err` and, when
  * `minimum_bytes` is not NULL, stores it; CKPT_USAGE: an unknown layer (with the nearest names). The plan is
  * the caller's, to be freed with ckpt_plan_free. */
 ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
@@ -126,8 +137,8 @@ ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *opt
 void ckpt_plan_free(ckpt_plan *plan);
 
 /* For reports: memory.total of the plans that strategies NONE and MIN make. Either pointer may be NULL. */
-ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_traits *traits,
-                               uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err);
+ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_costs *costs,
+                               const ckpt_traits *traits, uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err);
 
 /* "sqrt" -> CKPT_STRATEGY_SQRT; false when unknown. */
 bool ckpt_strategy_parse(const char *name, ckpt_strategy *strategy);

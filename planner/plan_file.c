@@ -14,7 +14,7 @@
 #include "base/atomic_file.h"
 #include "planner/check.h"
 
-static const char schema[] = "ckptplan-file/1";
+static const char schema[] = "ckptplan-file/2";
 
 /* Whole numbers of a plan, by the object that they are in: one list for the writer and for the reader. */
 #define HEAD_FIELDS(X) X(alignment_bytes) X(input_stride_bytes) X(persistent_bytes)
@@ -22,10 +22,10 @@ static const char schema[] = "ckptplan-file/1";
     X(total)                                                                                                 \
     X(parameters) X(constants) X(optimizer) X(gradients) X(inputs) X(workspace) X(arena) X(live_peak)        \
         X(eval_arena) X(eval_live_peak)
-#define COMPUTE_FIELDS(X) X(forward_flops) X(backward_flops) X(recompute_flops)
+#define COMPUTE_FIELDS(X) X(forward_flops) X(backward_flops) X(recompute_flops) X(step_cost) X(recompute_cost)
 #define COUNT(name) +1
 enum {
-    TOP_FIELDS = 12 HEAD_FIELDS(COUNT), /* texts, objects and lists besides */
+    TOP_FIELDS = 13 HEAD_FIELDS(COUNT), /* texts, objects and lists besides */
     MEMORY_FIELD_COUNT = 0 MEMORY_FIELDS(COUNT),
     COMPUTE_FIELD_COUNT = 1 COMPUTE_FIELDS(COUNT)
 };
@@ -82,6 +82,18 @@ static bool fill_arrays(const ckpt_plan *p, json_t *steps, json_t *instances, js
     return ok;
 }
 
+/* FLOPs are the graph's own: only other costs are listed. */
+static json_t *costs_object(const ckpt_costs *costs) {
+    json_t *object = json_object(), *list = json_array();
+    bool ok = put(object, "unit", json_string(ckpt_cost_unit_name(costs->unit))) &&
+              put(object, "source", json_string(costs->source));
+    for (int n = 0; ok && costs->unit != CKPT_COST_FLOPS && n < costs->count; n++) ok = push(list, number(costs->node[n]));
+    ok &= put(object, "node", list);
+    if (ok) return object;
+    json_decref(object);
+    return NULL;
+}
+
 static bool fill_document(const ckpt_plan *p, json_t *root) {
     json_t *memory = json_object(), *compute = json_object(), *bound = json_object();
     json_t *steps = json_array(), *instances = json_array(), *offsets = json_array(), *layers = json_array();
@@ -100,7 +112,9 @@ static bool fill_document(const ckpt_plan *p, json_t *root) {
 #undef X
     ok = ok && put(compute, "recomputed_nodes", json_integer(p->compute.recomputed_nodes)) &&
          put(bound, "proved", json_boolean(p->bound.proved)) &&
-         put(bound, "lower_bound_flops", number(p->bound.lower_bound_flops)) &&
+         put(bound, "lower_bound_cost", number(p->bound.lower_bound_cost)) &&
+         put(bound, "staged_bound_cost", number(p->bound.staged_bound_cost)) &&
+         put(bound, "lower_bound_flops", number(p->bound.lower_bound_flops)) && put(root, "costs", costs_object(&p->costs)) &&
          fill_arrays(p, steps, instances, offsets, layers);
     ok &= put(root, "memory", memory);
     ok &= put(root, "compute", compute);
@@ -305,7 +319,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     const json_t *memory, *compute, *bound;
     CKPT_TRY(get_object(r, root, "memory", MEMORY_FIELD_COUNT, &memory));
     CKPT_TRY(get_object(r, root, "compute", COMPUTE_FIELD_COUNT, &compute));
-    CKPT_TRY(get_object(r, root, "bound", 2, &bound));
+    CKPT_TRY(get_object(r, root, "bound", 4, &bound));
 #define X(name) CKPT_TRY(read_bytes(r, json_object_get(root, #name), #name, &p->name));
     HEAD_FIELDS(X)
 #undef X
@@ -319,8 +333,32 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
                       &p->compute.recomputed_nodes));
     CKPT_TRY(read_int(r, json_object_get(root, "input_buffers"), "input_buffers", 1, &p->input_buffers));
     CKPT_TRY(read_bool(r, json_object_get(bound, "proved"), "bound.proved", &p->bound.proved));
+    CKPT_TRY(read_bytes(r, json_object_get(bound, "lower_bound_cost"), "bound.lower_bound_cost", &p->bound.lower_bound_cost));
+    CKPT_TRY(read_bytes(r, json_object_get(bound, "staged_bound_cost"), "bound.staged_bound_cost", &p->bound.staged_bound_cost));
     return read_bytes(r, json_object_get(bound, "lower_bound_flops"), "bound.lower_bound_flops",
                       &p->bound.lower_bound_flops);
+}
+
+static ckpt_status read_costs(const reader *r, const json_t *root, const ckpt_graph *g, ckpt_plan *p) {
+    const json_t *object, *list;
+    const char *unit, *source;
+    int count;
+    CKPT_TRY(get_object(r, root, "costs", 3, &object));
+    CKPT_TRY(read_text(r, object, "unit", &p->pool, &unit));
+    CKPT_TRY(read_text(r, object, "source", &p->pool, &source));
+    CKPT_TRY(get_list(r, object, "node", &list, &count));
+    if (strcmp(unit, ckpt_cost_unit_name(CKPT_COST_FLOPS)) == 0 && count == 0) {
+        CKPT_TRY(ckpt_costs_flops(g, &p->pool, &p->costs, r->err));
+        p->costs.source = source;
+        return CKPT_OK;
+    }
+    if (strcmp(unit, ckpt_cost_unit_name(CKPT_COST_NS)) != 0 || count != g->node_count)
+        return REFUSE(r, "is damaged: %d costs in %.8s, of %d nodes", count, unit, g->node_count);
+    uint64_t *node = ckpt_pool_array(&p->pool, count, uint64_t);
+    if (!node) return ckpt_fail(r->err, CKPT_NOMEM, "out of host memory while reading '%s'", r->path);
+    for (int n = 0; n < count; n++) CKPT_TRY(read_bytes(r, json_array_get(list, (size_t)n), "costs.node", &node[n]));
+    p->costs = (ckpt_costs){.unit = CKPT_COST_NS, .source = source, .count = count, .node = node};
+    return CKPT_OK;
 }
 
 static ckpt_status read_document(const reader *r, const json_t *root, const ckpt_graph *g, ckpt_plan *p) {
@@ -343,6 +381,7 @@ static ckpt_status read_document(const reader *r, const json_t *root, const ckpt
     CKPT_TRY(read_text(r, root, "strategy", &p->pool, &p->strategy));
     CKPT_TRY(read_text(r, root, "device", &p->pool, &p->device));
     CKPT_TRY(read_numbers(r, root, p));
+    CKPT_TRY(read_costs(r, root, g, p));
     return read_lists(r, root, g, p);
 }
 

@@ -19,7 +19,8 @@ typedef struct ckpt_report {
     const ckpt_plan *plan;
     const ckpt_frontier *frontier; /* NULL: left out */
     const char *model, *step, *precision; /* "mlp.onnx"; "batch 64, optimizer adam" */
-    int64_t parts;             /* micro-batches of a step: FLOPs of plan and frontier are of one */
+    int64_t parts;             /* micro-batches of a step: FLOPs and costs of plan and frontier are of one */
+    ckpt_cost_unit unit;       /* of the costs */
     ckpt_plan_compute compute; /* of the whole step */
     int64_t parameter_count;
     uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
@@ -51,12 +52,11 @@ double ckpt_report_tick(double most, double unit, int count);
 /* The largest unit of bytes, as a number, with at least 2 of it in `bytes`; and its name. */
 double ckpt_report_unit(double bytes, const char **name);
 
-/* Share of a step's arithmetic without recomputation. */
-double ckpt_report_share(const ckpt_report *report, uint64_t flops);
+/* Share of a step's cost without recomputation. */
+double ckpt_report_share(const ckpt_report *report, uint64_t cost);
 
-/* "1,234,567"; "1.23 GFLOP". Return `text`. */
+/* "1,234,567". Returns `text`. */
 enum { CKPT_REPORT_TEXT = 32 };
 char *ckpt_report_count(uint64_t value, char text[CKPT_REPORT_TEXT]);
-char *ckpt_report_flops(uint64_t flops, char text[CKPT_REPORT_TEXT]);
 
 #endif

@@ -20,18 +20,18 @@ static double y_of(const scale *s, double share) {
     return BASE - height * (BASE - TOP);
 }
 
-static double share_of(const ckpt_report *r, uint64_t flops) {
-    return ckpt_report_share(r, flops) * (double)r->parts;
+static double share_of(const ckpt_report *r, uint64_t cost) {
+    return ckpt_report_share(r, cost) * (double)r->parts;
 }
 
 static scale find_scale(const ckpt_report *r) {
     const ckpt_frontier *f = r->frontier;
     double least = (double)f->point[0].total_bytes, most = (double)f->point[f->count - 1].total_bytes;
-    double share = share_of(r, f->point[0].recompute_flops);
+    double share = share_of(r, f->point[0].recompute_cost);
     if ((double)r->store_all_bytes > most) most = (double)r->store_all_bytes;
     if (r->plan) {
         if ((double)r->plan->memory.total > most) most = (double)r->plan->memory.total;
-        if (share_of(r, r->plan->compute.recompute_flops) > share) share = share_of(r, r->plan->compute.recompute_flops);
+        if (share_of(r, r->plan->compute.recompute_cost) > share) share = share_of(r, r->plan->compute.recompute_cost);
     }
     if (most - least < 0.01 * most) least = 0.99 * most;
     const double air = 0.05 * (most - least);
@@ -69,10 +69,10 @@ static void add_bound(const ckpt_report *r, const scale *s, ckpt_markup *out) {
     for (int pass = 0; pass < 2; pass++) {
         const char *class = pass ? "bound" : "never";
         ckpt_markup_add(out, "<path class=\"%s\" d=\"M%.1f ", class, x_of(s, (double)f->bound[0].total_bytes));
-        if (pass) ckpt_markup_add(out, "%.1f", y_of(s, share_of(r, f->bound[0].flops)));
+        if (pass) ckpt_markup_add(out, "%.1f", y_of(s, share_of(r, f->bound[0].cost)));
         else ckpt_markup_add(out, "%d", BASE);
         for (int i = 0; i < f->bound_count; i++)
-            ckpt_markup_add(out, "%s%.1f%s%.1f", pass ? "V" : i ? "V" : "V", y_of(s, share_of(r, f->bound[i].flops)), "H",
+            ckpt_markup_add(out, "%s%.1f%s%.1f", pass ? "V" : i ? "V" : "V", y_of(s, share_of(r, f->bound[i].cost)), "H",
                             x_of(s, (double)f->bound[i + 1 < f->bound_count ? i + 1 : i].total_bytes));
         ckpt_markup_add(out, pass ? "\"/>\n" : "V%dZ\"/>\n", BASE);
     }
@@ -80,27 +80,27 @@ static void add_bound(const ckpt_report *r, const scale *s, ckpt_markup *out) {
                     x_of(s, (double)f->point[0].total_bytes) - LEFT, BASE - TOP);
 }
 
-static void add_point_text(const ckpt_report *r, uint64_t bytes, uint64_t flops, ckpt_markup *out) {
+static void add_point_text(const ckpt_report *r, uint64_t bytes, uint64_t cost, ckpt_markup *out) {
     char size[CKPT_SIZE_TEXT], count[CKPT_REPORT_TEXT];
     ckpt_markup_add(out, "%s (%s bytes)\nrecomputes %.2f%% of a step", ckpt_units_format_size(bytes, size),
-                    ckpt_report_count(bytes, count), 100 * share_of(r, flops));
+                    ckpt_report_count(bytes, count), 100 * share_of(r, cost));
 }
 
 static void add_points(const ckpt_report *r, const scale *s, ckpt_markup *out) {
     const ckpt_frontier *f = r->frontier;
     ckpt_markup_add(out, "<path class=\"curve\" d=\"M%.1f %.1f", x_of(s, (double)f->point[0].total_bytes),
-                    y_of(s, share_of(r, f->point[0].recompute_flops)));
+                    y_of(s, share_of(r, f->point[0].recompute_cost)));
     for (int i = 1; i < f->count; i++)
         ckpt_markup_add(out, "H%.1fV%.1f", x_of(s, (double)f->point[i].total_bytes),
-                        y_of(s, share_of(r, f->point[i].recompute_flops)));
+                        y_of(s, share_of(r, f->point[i].recompute_cost)));
     ckpt_markup_add(out, "H%d\"/>\n", WIDTH - RIGHT);
     for (int i = 0; i < f->count; i++) {
         const ckpt_frontier_point *p = &f->point[i];
         ckpt_markup_add(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>", x_of(s, (double)p->total_bytes),
-                        y_of(s, share_of(r, p->recompute_flops)));
-        add_point_text(r, p->total_bytes, p->recompute_flops, out);
+                        y_of(s, share_of(r, p->recompute_cost)));
+        add_point_text(r, p->total_bytes, p->recompute_cost, out);
         ckpt_markup_add(out, "\nno plan under this budget recomputes less than %.2f%%</title></circle>\n",
-                        100 * share_of(r, p->lower_bound_flops));
+                        100 * share_of(r, p->lower_bound_cost));
     }
 }
 
@@ -113,18 +113,18 @@ static void add_label(double x, double y, const char *what, uint64_t bytes, ckpt
 
 static void add_chosen(const ckpt_report *r, const scale *s, ckpt_markup *out) {
     const ckpt_frontier_point *low = &r->frontier->point[0], *high = &r->frontier->point[r->frontier->count - 1];
-    add_label(x_of(s, (double)low->total_bytes), y_of(s, share_of(r, low->recompute_flops)) - 9, "smallest:", low->total_bytes,
+    add_label(x_of(s, (double)low->total_bytes), y_of(s, share_of(r, low->recompute_cost)) - 9, "smallest:", low->total_bytes,
               out);
     const bool whole = r->plan && r->plan->memory.total >= high->total_bytes;
     const double x_high = x_of(s, (double)high->total_bytes), x = r->plan ? x_of(s, (double)r->plan->memory.total) : LEFT;
     /* Two labels near each other stand one above the other. */
     if (!whole) add_label(x_high, BASE - (x_high - x < 340 ? 50 : 30), "no recomputation:", high->total_bytes, out);
     if (!r->plan) return;
-    const double y = y_of(s, share_of(r, r->plan->compute.recompute_flops));
+    const double y = y_of(s, share_of(r, r->plan->compute.recompute_cost));
     ckpt_markup_add(out, "<path class=\"limit\" d=\"M%.1f %.1fV%d\"/>\n<circle class=\"chosen-dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>\n"
                          "<circle class=\"chosen\" pointer-events=\"all\" cx=\"%.1f\" cy=\"%.1f\" r=\"8\"><title>this plan\n",
                     x, y, BASE, x, y, x, y);
-    add_point_text(r, r->plan->memory.total, r->plan->compute.recompute_flops, out);
+    add_point_text(r, r->plan->memory.total, r->plan->compute.recompute_cost, out);
     ckpt_markup_add(out, "</title></circle>\n");
     if (r->plan->memory.total != low->total_bytes) add_label(x + 4, y - (x > 0.75 * WIDTH ? 26 : 14), "this plan:", r->plan->memory.total, out);
 }

@@ -38,17 +38,21 @@ static void add_cards(const ckpt_report *r, ckpt_markup *out) {
     if (more.text) add_card(out, "Arena of the step", ckpt_units_format_size(m->arena, value), more.text);
     more.length = 0;
     char share[32];
-    snprintf(share, sizeof share, "%.2f%%", 100 * ckpt_report_share(r, r->compute.recompute_flops));
-    ckpt_markup_add(&more, "of a step's arithmetic: %s on %s, %d nodes", ckpt_report_flops(r->compute.recompute_flops, a),
-                    ckpt_report_flops(r->compute.forward_flops + r->compute.backward_flops, b), r->compute.recomputed_nodes);
+    snprintf(share, sizeof share, "%.2f%%", 100 * ckpt_report_share(r, r->compute.recompute_cost));
+    ckpt_markup_add(&more, "of a step's %s: %s on %s, %d nodes", r->unit == CKPT_COST_FLOPS ? "arithmetic" : "predicted time",
+                    ckpt_cost_text(r->unit, r->compute.recompute_cost, a), ckpt_cost_text(r->unit, r->compute.step_cost, b),
+                    r->compute.recomputed_nodes);
     if (more.text) add_card(out, "Recomputed", share, more.text);
     more.length = 0;
-    if (r->compute.recompute_flops) {
-        const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->parts;
-        const double least = (double)(r->compute.forward_flops + r->compute.backward_flops + bound);
-        const double gap = least > 0 ? ((double)r->compute.recompute_flops - (double)bound) / least : 0;
+    if (r->compute.recompute_cost) {
+        const uint64_t bound = r->plan->bound.lower_bound_cost * (uint64_t)r->parts;
+        const double least = (double)(r->compute.step_cost + bound);
+        const double gap = least > 0 ? ((double)r->compute.recompute_cost - (double)bound) / least : 0;
         snprintf(share, sizeof share, gap > 0 ? "within %.2f%%" : "optimal", 100 * gap);
-        ckpt_markup_add(&more, "of optimal: no plan in this memory recomputes less than %s", ckpt_report_flops(bound, a));
+        ckpt_markup_add(&more, "of optimal: no plan in this memory recomputes less than %s", ckpt_cost_text(r->unit, bound, a));
+        const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->parts;
+        if (gap > 0 && staged > bound)
+            ckpt_markup_add(&more, ", none that runs whole stages less than %s", ckpt_cost_text(r->unit, staged, a));
     } else {
         snprintf(share, sizeof share, "optimal");
         ckpt_markup_add(&more, "nothing is recomputed");
@@ -118,7 +122,7 @@ static void add_layers(const ckpt_report *r, const uint64_t *once, const uint64_
                         "<td class=\"l\"><span class=\"%s\">%s</span></td><td>%s</td><td>%s</td></tr>\n",
                         op_of(r, i), shape, 100 * (double)bytes / (double)most, ckpt_report_count(bytes, count),
                         r->plan->layer_recomputed[i] ? "again" : "keep", r->plan->layer_recomputed[i] ? "recompute" : "keep",
-                        ckpt_report_flops(once[i], first), again[i] ? ckpt_report_flops(again[i], second) : "\xe2\x80\x93");
+                        ckpt_cost_text(CKPT_COST_FLOPS, once[i], first), again[i] ? ckpt_cost_text(CKPT_COST_FLOPS, again[i], second) : "\xe2\x80\x93");
     }
     ckpt_markup_add(out, "</tbody></table></div></section>\n");
 }

@@ -86,9 +86,9 @@ double ckpt_report_unit(double bytes, const char **name) {
     return unit;
 }
 
-double ckpt_report_share(const ckpt_report *r, uint64_t flops) {
-    const double whole = (double)r->compute.forward_flops + (double)r->compute.backward_flops;
-    return whole > 0 ? (double)flops / whole : 0;
+double ckpt_report_share(const ckpt_report *r, uint64_t cost) {
+    const double whole = (double)r->compute.step_cost;
+    return whole > 0 ? (double)cost / whole : 0;
 }
 
 char *ckpt_report_count(uint64_t value, char text[CKPT_REPORT_TEXT]) {
@@ -102,11 +102,3 @@ char *ckpt_report_count(uint64_t value, char text[CKPT_REPORT_TEXT]) {
     return text;
 }
 
-char *ckpt_report_flops(uint64_t flops, char text[CKPT_REPORT_TEXT]) {
-    static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
-    double value = (double)flops;
-    size_t unit = 0;
-    while (value >= 1000 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
-    snprintf(text, CKPT_REPORT_TEXT, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}

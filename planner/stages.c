@@ -17,11 +17,16 @@ bool ckpt_stage_once(const ckpt_graph *graph, int node) {
 }
 
 /* Where the forward pass may be cut: out[n] is the one tensor that passes from nodes [0, n] to those behind,
- * or -1. Of several places where the same tensor passes the first is taken. */
+ * or -1. Of several places where the same tensor passes the first is taken. A tensor that no gradient reads is no
+ * place to begin again: such as a copy in another type, beside the tensor that is read. */
 static bool find_cuts(const ckpt_graph *g, int *out, ckpt_pool *scratch) {
+    bool *taped = ckpt_pool_array(scratch, g->tensor_count, bool);
     int *last = ckpt_pool_array(scratch, g->tensor_count, int);
     int *passing = ckpt_pool_array(scratch, g->tensor_count, int);
-    if (!last || !passing) return false;
+    if (!last || !passing || !taped) return false;
+    for (int n = g->forward_count; n < g->node_count; n++)
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (g->node[n].in[i] >= 0) taped[g->node[n].in[i]] = true;
     for (int t = 0; t < g->tensor_count; t++) last[t] = -1;
     for (int n = 0; n < g->forward_count; n++)
         for (int i = 0; i < g->node[n].in_count; i++)
@@ -36,7 +41,7 @@ static bool find_cuts(const ckpt_graph *g, int *out, ckpt_pool *scratch) {
             if (ckpt_tensor_is_step(g, t) && last[t] > n) passing[kept++] = t;
         }
         count = kept;
-        out[n] = count == 1 && passing[0] != before ? passing[0] : -1;
+        out[n] = count == 1 && passing[0] != before && taped[passing[0]] ? passing[0] : -1;
         if (out[n] >= 0) before = out[n];
     }
     return true;
@@ -216,7 +221,7 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
         stages->nodes[k].out = c->passes[k];
         if (stages->nodes[k].backward < 0) stages->nodes[k].backward = stages->nodes[k].backward_end = 0;
         CKPT_TRY(ckpt_stage_measure(stages, k, &stage[k], err));
-        stages->forward_flops += stage[k].forward_cost;
+        stages->forward_cost += stage[k].forward_cost;
         int kind = 0;
         while (kind < kinds && !equal_stages(&stage[first_of_kind[kind]], &stage[k])) kind++;
         if (kind == kinds) first_of_kind[kinds++] = k;
@@ -225,9 +230,9 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
     return CKPT_OK;
 }
 
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, uint64_t alignment_bytes, ckpt_stages *stages,
-                             ckpt_error *err) {
-    *stages = (ckpt_stages){.graph = graph, .alignment_bytes = alignment_bytes};
+ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                             ckpt_stages *stages, ckpt_error *err) {
+    *stages = (ckpt_stages){.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
     ckpt_pool scratch = {0};
     cutting c = {.graph = graph};
     ckpt_status status = cut(&c, &scratch) ? fill_stages(stages, &c, &scratch, err) : out_of_memory(err);

@@ -1,7 +1,7 @@
 /* From a training graph to a chain of stages (chain.h), and from a program of the chain back to a schedule.
  *
  *     ckpt_stages stages;
- *     ckpt_stages_find(&graph, 256, &stages, &err);
+ *     ckpt_stages_find(&graph, &costs, 256, &stages, &err);
  *     ... ckpt_chain_tables_build(&stages.chain, ...), ckpt_chain_solve(...) ...
  *     ckpt_stages_emit(&stages, &program, &pool, &schedule, &err);
  *     ckpt_stages_free(&stages);
@@ -32,15 +32,16 @@ typedef struct ckpt_stage_nodes {
 typedef struct ckpt_stages {
     ckpt_pool pool;
     const ckpt_graph *graph; /* not owned */
+    const ckpt_costs *costs; /* not owned */
     uint64_t alignment_bytes;
     ckpt_chain chain;
     ckpt_stage_nodes *nodes; /* [1, stage_count] */
-    uint64_t forward_flops;  /* of one forward pass, without what runs once only */
+    uint64_t forward_cost;  /* of one forward pass, without what runs once only */
 } ckpt_stages;
 
 /* Errors: CKPT_NOMEM. */
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, uint64_t alignment_bytes, ckpt_stages *stages,
-                             ckpt_error *err);
+ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                             ckpt_stages *stages, ckpt_error *err);
 
 /* Appends the program's nodes. Nodes with an effect and the loss are listed once. */
 ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program *program, ckpt_pool *pool,

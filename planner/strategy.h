@@ -15,6 +15,7 @@
 
 typedef struct ckpt_strategy_input {
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     const ckpt_plan_options *options;
     uint64_t alignment_bytes;
     uint64_t fixed_bytes; /* of memory.total: all but the step region */

@@ -83,7 +83,7 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
         if (bytes == allowance) *bound = found->solution.bound;
         if (found->region <= allowance) {
             bound->proved &=
-                bytes == allowance || found->solution.recompute_flops == bound->lower_bound_flops;
+                bytes == allowance || found->solution.recompute_cost == bound->lower_bound_cost;
             return CKPT_OK;
         }
         ckpt_pool_free(&found->pool);
@@ -113,7 +113,7 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
         hard += next.region > next.solution.needed_bytes && next.region > t->input->eval_bytes;
         const bool better =
             next.region < best->region ||
-            (next.region == best->region && next.solution.recompute_flops < best->solution.recompute_flops);
+            (next.region == best->region && next.solution.recompute_cost < best->solution.recompute_cost);
         candidate *worse = better ? best : &next;
         ckpt_pool_free(&worse->pool);
         if (better) *best = next;
@@ -152,6 +152,14 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
         result->bound.proved = false;
     }
     result->bounded = true;
+    if (c.region <= allowance && budget >= fixed) {
+        const ckpt_status bounded = ckpt_chain_strategy_staged_bound(
+            t->chain, allowance, c.solution.recompute_cost, &result->bound, err);
+        if (bounded != CKPT_OK) {
+            ckpt_pool_free(&c.pool);
+            return bounded;
+        }
+    }
     const ckpt_status status = c.region > allowance || budget < fixed
                                    ? infeasible(t->input, c.region, result, err)
                                    : take(&c, pool, result, err);
@@ -172,7 +180,7 @@ static ckpt_status with_tables(ckpt_status (*plan)(tables *, ckpt_pool *, ckpt_s
                                const ckpt_strategy_input *input, ckpt_pool *pool,
                                ckpt_strategy_result *result, ckpt_error *err) {
     tables t = {.input = input};
-    CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->alignment_bytes, false, &t.chain, err));
+    CKPT_TRY(ckpt_chain_strategy_open(input->graph, input->costs, input->alignment_bytes, false, &t.chain, err));
     t.minimum = ckpt_chain_strategy_minimum(t.chain);
     const ckpt_status status = plan(&t, pool, result, err);
     ckpt_chain_strategy_close(t.chain);

@@ -36,6 +36,9 @@ typedef struct ckpt_bind {
     void *out[CKPT_MAX_OUT];
     void *workspace;
     uint64_t workspace_bytes;
+    uint64_t dies; /* bit i: the step does not read input i again after this node: its memory need not hold it any more */
+    void *scratch; /* where tensors of a step lie: nothing is there yet, and binding may write it, as to measure; or NULL */
+    uint64_t scratch_bytes;
     uint32_t stream_salt; /* 0; with --preserve-rng off not 0 for a recomputation: added to the random stream */
     ckpt_pool *pool;      /* for what the kernel keeps until the device is closed */
 } ckpt_bind;
@@ -54,6 +57,8 @@ typedef struct ckpt_device_options {
     int threads; /* CPU: 0 means as many as OpenMP offers */
     bool poison; /* fill fresh memory with NaN */
     ckpt_precision precision; /* CKPT_USAGE where the backend does not have it */
+    bool no_fusion; /* CUDA: a kernel for each node; otherwise pointwise nodes behind each other may share one */
+    bool first_choice; /* of kernels from a library: what it recommends, not what measures fastest */
     bool no_graph; /* CUDA: start each kernel of a step instead of replaying a recorded step */
 } ckpt_device_options;
 

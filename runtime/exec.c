@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/sha256.h"
 
@@ -49,14 +50,24 @@ static uint32_t stream_salt(const ckpt_exec *exec, const ckpt_plan_step *step, i
     return exec->preserve_rng || !step->recompute ? 0 : 0x40000000u + (uint32_t)index;
 }
 
+/* Whether the instance is read for the last time in step `index`. One that is there after the last step is an output. */
+static bool dies_at(const ckpt_plan *plan, int instance, int index) {
+    return instance >= 0 && plan->instance[instance].end == index + 1 && index + 1 < plan->step_count;
+}
+
 static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, int buffer, ckpt_launch *launch,
                              ckpt_error *err) {
     const ckpt_plan_step *step = &bound->plan->step[index];
     const ckpt_node *node = &bound->graph->node[step->node];
     ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
                       .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
+                      .scratch = exec->arena + exec->persistent_bytes + exec->workspace_bytes,
+                      .scratch_bytes = exec->training.plan->memory.arena,
                       .stream_salt = stream_salt(exec, step, index)};
-    for (int i = 0; i < node->in_count; i++) bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+    for (int i = 0; i < node->in_count; i++) {
+        bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+        bind.dies |= (uint64_t)dies_at(bound->plan, step->in[i], index) << i;
+    }
     for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i], buffer);
     ckpt_status status = exec->backend->bind(exec->device, &bind, launch, err);
     return status == CKPT_OK ? status : ckpt_fail_in(err, "node '%s'", node->name);
@@ -192,6 +203,24 @@ ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool f
     const int place = first + 2 * last;
     return exec->backend->run(exec->device, exec->training.launch[scalars->input_buffer][place],
                               exec->training.count[place], scalars, err);
+}
+
+ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, double *seconds,
+                                  ckpt_error *err) {
+    const bound_plan *bound = &exec->training;
+    const int place = first + 2 * last;
+    double result[2];
+    for (int s = 0; s < bound->plan->step_count; s++) seconds[s] = 0;
+    for (int i = 0; i < bound->count[place]; i++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        CKPT_TRY(exec->backend->run(exec->device, &bound->launch[scalars->input_buffer][place][i], 1, scalars, err));
+        /* A device that works on its own has finished when something comes back. */
+        if (exec->backend->overlap) CKPT_TRY(ckpt_exec_result(exec, result, err));
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        seconds[bound->step[place][i]] = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    }
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err) {

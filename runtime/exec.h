@@ -52,6 +52,10 @@ ckpt_status ckpt_exec_posted(ckpt_exec *exec, int buffer, ckpt_error *err);
  * batch; without micro-batches both. */
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err);
 
+/* The same node by node: seconds[plan->step_count] says what each took, 0 for those that this micro-batch leaves out. */
+ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, double *seconds,
+                                  ckpt_error *err);
+
 /* The same, and stores a SHA-256 over the gradients as the update nodes read them, in the plan's order of updates by
  * parameter id, so that two plans of one graph can be compared. hash: 65 characters. */
 ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, char hash[65],

@@ -1,4 +1,4 @@
-/* Max, Min and Pow of two floats and their derivatives (graph/op_pair.c), compiled for every backend.
+/* Max, Min and Pow of two numbers and their derivatives (graph/op_pair.c), compiled for every backend.
  *
  *     c[i] = ckpt_pair_value(CKPT_PAIR_MAX, a[i], b[i]);
  *     da[i] = ckpt_pair_slope(CKPT_PAIR_MAX, false, dc[i], a[i], b[i]);
@@ -41,6 +41,23 @@ static inline CKPT_HD float ckpt_pair_pow_exponent(float dc, float a, float b) {
 static inline CKPT_HD float ckpt_pair_slope(ckpt_pair kind, bool second, float dc, float a, float b) {
     if (kind == CKPT_PAIR_POW) return second ? ckpt_pair_pow_exponent(dc, a, b) : ckpt_pair_pow_base(dc, a, b);
     return (kind == CKPT_PAIR_MAX) != second ? ckpt_pair_share(dc, a, b) : ckpt_pair_share(dc, b, a);
+}
+
+/* The other types, without gradients. A double's power is the C library's. */
+static inline CKPT_HD double ckpt_pair_double(ckpt_pair kind, double a, double b) {
+    if (kind == CKPT_PAIR_POW) return pow(a, b);
+    return (kind == CKPT_PAIR_MAX ? a >= b : a <= b) || a != a ? a : b;
+}
+
+/* Integers wrap; a negative exponent leaves what 1 / a^|b| rounds to: nothing but for 1 and -1. */
+static inline CKPT_HD int64_t ckpt_pair_whole(ckpt_pair kind, int64_t a, int64_t b) {
+    if (kind == CKPT_PAIR_MAX) return a >= b ? a : b;
+    if (kind == CKPT_PAIR_MIN) return a <= b ? a : b;
+    if (b < 0) return a == 1 ? 1 : a == -1 ? (b % 2 ? -1 : 1) : 0;
+    uint64_t base = (uint64_t)a, product = 1;
+    for (; b > 0; b /= 2, base *= base)
+        if (b % 2) product *= base;
+    return (int64_t)product;
 }
 
 #endif

@@ -10,7 +10,11 @@
 
 #include "runtime/float_math.h"
 
-enum { CKPT_LANES = 16 };
+enum {
+    CKPT_LANES = 16,
+    CKPT_SUM_BLOCK = 256 * CKPT_LANES, /* of a long sum: no lane adds more before its block is folded */
+    CKPT_LOSS_BLOCK = 2048             /* values of a loss that are added up together */
+};
 
 /* Runs `body` with j from 0 to n - 1 and l = j % 16: the inner loop has a fixed length, so it vectorises. */
 #define CKPT_LANE_LOOP(n, j, l, body)                                                                        \

@@ -1,6 +1,7 @@
 #include "runtime/train.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,8 +23,13 @@ typedef struct trainer {
     void **staging;        /* by buffer and dataset array: one micro-batch as the device wants it */
     double *result;        /* two a buffer */
     void *gathered;        /* a micro-batch of one array as the dataset has it */
+    double *step_seconds;  /* of the last TIMED steps, in turn */
+    int64_t timed;         /* how many there were */
     double marked;         /* when the step that is to finish next began, as far as can be seen from here */
 } trainer;
+
+/* Steps that the median is of; the first ones of a run are slower. */
+enum { TIMED = 1024, WARM = 3 };
 
 static double now_seconds(void) {
     struct timespec t;
@@ -90,7 +96,8 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
     tr->order = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->gathered = ckpt_pool_alloc(&tr->pool, (size_t)tr->graph->batch, widest);
-    if (!tr->order || !tr->identity || !tr->gathered) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
+    tr->step_seconds = ckpt_pool_array(&tr->pool, TIMED, double);
+    if (!tr->order || !tr->identity || !tr->gathered || !tr->step_seconds) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
     for (size_t i = 0; i < longest; i++) tr->identity[i] = tr->order[i] = (uint32_t)i;
     return make_staging(tr, o->data->array_count, err);
 }
@@ -151,6 +158,7 @@ static ckpt_status run_verified(trainer *tr, const ckpt_scalars *s, bool first, 
 typedef struct flight {
     int64_t step, count; /* samples; 0: none */
     int result;          /* which of trainer.result it comes to */
+    double seconds;      /* in the device, where it works while it is waited for */
 } flight;
 
 /* Starts one training step over samples order[0 .. count). */
@@ -166,7 +174,9 @@ static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count,
                                 .first_sample = begin, .valid_samples = valid, .total_samples = count};
         CKPT_TRY(feed_batch(tr, o->data, order + begin, valid, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
+            const double start = now_seconds();
             CKPT_TRY(ckpt_exec_train(o->exec, &scalars, p == 0, p == parts - 1, err));
+            f->seconds += now_seconds() - start;
             continue;
         }
         bool same;
@@ -216,6 +226,21 @@ static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss,
     return CKPT_OK;
 }
 
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median of whole steps, without the first few where there are more. */
+static double step_seconds(trainer *tr) {
+    const int64_t warm = tr->timed > 2 * WARM && tr->timed <= TIMED ? WARM : 0;
+    const int64_t count = (tr->timed < TIMED ? tr->timed : TIMED) - warm;
+    if (count < 1) return 0;
+    double *from = tr->step_seconds + warm;
+    qsort(from, (size_t)count, sizeof *from, ascending);
+    return count % 2 ? from[count / 2] : (from[count / 2 - 1] + from[count / 2]) / 2;
+}
+
 static void finish(trainer *tr) {
     ckpt_exec_unpin(tr->options->exec, tr->pinned);
     ckpt_pool_free(&tr->pool);
@@ -250,6 +275,8 @@ static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *
     event->step = f->step;
     event->seconds = now - tr->marked;
     tr->marked = now;
+    if (!tr->options->reference && f->count == tr->options->batch)
+        tr->step_seconds[tr->timed++ % TIMED] = tr->buffers > 1 ? event->seconds : f->seconds;
     if (report->steps == 0) report->first_loss = result[0];
     report->last_loss = event->loss = result[0];
     report->seconds += event->seconds;
@@ -262,6 +289,26 @@ static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *
     if (isfinite(result[0])) return CKPT_OK;
     return ckpt_fail(err, CKPT_DIVERGED, "the loss is %s at step %lld; lower --lr or look for extreme values in the data",
                      isnan(result[0]) ? "NaN" : "infinite", (long long)f->step);
+}
+
+/* A NaN in a layer need not reach the loss: where a kernel's ReLU makes it 0, that layer's weights stay NaN unseen. So what
+ * is about to be saved or reported is looked at; a gradient that was not finite has made its weight so too. */
+static ckpt_status check_weights(const trainer *tr, const ckpt_train_report *report, ckpt_error *err) {
+    const ckpt_graph *g = tr->graph;
+    ckpt_pool scratch = {0};
+    ckpt_status status = CKPT_OK;
+    for (int n = g->forward_count; n < g->node_count && status == CKPT_OK; n++) {
+        const int t = g->node[n].out[0];
+        if (g->node[n].phase != CKPT_UPDATE || g->tensor[t].role != CKPT_ROLE_PARAM) continue;
+        float *values = ckpt_pool_alloc(&scratch, (size_t)ckpt_tensor_bytes(&g->tensor[t]), 1);
+        status = values ? ckpt_exec_get(tr->options->exec, t, values, err) : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+        for (int64_t i = 0; i < g->tensor[t].count && status == CKPT_OK; i++)
+            if (!isfinite(values[i]))
+                status = ckpt_fail(err, CKPT_DIVERGED, "a weight of '%s' is %s at step %lld; lower --lr or look for extreme values in "
+                                   "the data", g->tensor[t].name, isnan(values[i]) ? "NaN" : "infinite", (long long)report->steps);
+        ckpt_pool_free(&scratch);
+    }
+    return status;
 }
 
 /* The last step of an epoch or of the run: nothing is under way behind it. */
@@ -314,6 +361,7 @@ static ckpt_status run_epoch(trainer *tr, int epoch, int64_t first, ckpt_train_r
             tr->marked = now_seconds();
         }
         if (save) {
+            CKPT_TRY(check_weights(tr, report, err));
             CKPT_TRY(o->save(o->save_context, report, err));
             tr->marked = now_seconds();
         }
@@ -328,7 +376,7 @@ ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report 
     const int64_t in_epoch = ((int64_t)options->data->samples + options->batch - 1) / options->batch;
     *report = options->resume ? *options->resume : blank;
     report->epochs = report->steps / in_epoch;
-    report->seconds = 0;
+    report->seconds = report->step_seconds = 0;
     report->samples = 0;
     report->verified = options->reference != NULL;
     report->mismatch_step = -1;
@@ -337,6 +385,12 @@ ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report 
     bool done = options->steps && report->steps >= options->steps;
     while (status == CKPT_OK && !done && (!options->epochs || report->epochs < options->epochs))
         status = run_epoch(&tr, (int)(report->steps / in_epoch), report->steps % in_epoch * options->batch, report, &done, err);
+    report->step_seconds = tr.step_seconds ? step_seconds(&tr) : 0;
+    if (status == CKPT_OK || status == CKPT_INTERRUPTED) {
+        ckpt_error diverged;
+        const ckpt_status checked = check_weights(&tr, report, &diverged);
+        if (checked != CKPT_OK) status = checked, *err = diverged;
+    }
     finish(&tr);
     return status;
 }

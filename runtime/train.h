@@ -57,6 +57,7 @@ typedef struct ckpt_train_report {
     double correct_rows;   /* in the epoch under way */
     int64_t counted_rows;  /* the rows that this is a part of */
     double seconds;        /* in training steps of this call, without validation */
+    double step_seconds;   /* of one step in the device: the median; 0 where not known (verified, or no step) */
     int64_t samples;       /* trained on in these seconds */
     bool verified;         /* every step's gradients and loss were the same bits under both plans */
     int64_t mismatch_step; /* the first step that was not, or -1 */

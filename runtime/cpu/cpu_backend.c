@@ -32,8 +32,8 @@ static ckpt_status cpu_open(const ckpt_device_options *options, ckpt_device **de
         return ckpt_fail(err, CKPT_USAGE, "%d is no number of threads", options->threads);
     if (options->index != 0)
         return ckpt_fail(err, CKPT_USAGE, "there is one CPU device, number 0, and no %d", options->index);
-    if (options->precision != CKPT_PRECISION_FP32)
-        return ckpt_fail(err, CKPT_USAGE, "the CPU's matrix products are in fp32; other precisions are for cuda");
+    if (options->precision == CKPT_PRECISION_TF32) /* in a bf16 graph casts are around every node */
+        return ckpt_fail(err, CKPT_USAGE, "the CPU's matrix products are in fp32; tf32 is for cuda");
     ckpt_device *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CPU device");
     d->threads = options->threads > 0 ? options->threads : omp_get_max_threads();

@@ -1,9 +1,8 @@
 /* BatchNormalization over x (batch, channels, inner), a channel at a time; formulas in graph/op_channelnorm.c. Only the
  * rows of samples that count make statistics and gradients; the gradient of the others is 0. Channels are taken in tiles
- * where they lie beside each other (inner 1), else one by one. Sums are double, a row after the other. */
-#include <math.h>
-
+ * where they lie beside each other (inner 1), else one by one. Sums go in the bands of runtime/norm_math.h. */
 #include "cpu/cpu_kernels.h"
+#include "runtime/norm_math.h"
 
 enum { TILE = 64 };
 
@@ -31,14 +30,6 @@ static int64_t place(const batch_kernel *k, int64_t r, int64_t c) { return (r * 
 /* Tiles begin at multiples of TILE, or are one channel. */
 static int64_t tile_width(const batch_kernel *k) { return k->inner == 1 ? TILE : 1; }
 
-static void write_stats(const batch_kernel *k, int64_t c, double mean, double variance) {
-    float *out = k->made + c;
-    out[0] = (float)mean;
-    out[k->channels] = (float)(mean - (double)out[0]);
-    out[2 * k->channels] = (float)variance;
-    out[3 * k->channels] = (float)(1.0 / sqrt(variance + (double)k->epsilon));
-}
-
 CKPT_CPU_VECTOR
 static void add_values(const float *x, int64_t n, int64_t run, double *sum) {
     if (run == 1) {
@@ -51,10 +42,24 @@ static void add_values(const float *x, int64_t n, int64_t run, double *sum) {
 CKPT_CPU_VECTOR
 static void add_squares(const float *x, int64_t n, int64_t run, const double *mean, double *sum) {
     if (run == 1) {
-        for (int64_t j = 0; j < n; j++) sum[j] += ((double)x[j] - mean[j]) * ((double)x[j] - mean[j]);
+        for (int64_t j = 0; j < n; j++) sum[j] += ckpt_square_deviation(x[j], mean[j]);
         return;
     }
-    for (int64_t i = 0; i < run; i++) *sum += ((double)x[i] - *mean) * ((double)x[i] - *mean);
+    for (int64_t i = 0; i < run; i++) *sum += ckpt_square_deviation(x[i], *mean);
+}
+
+/* Adds the values of the rows that count, or with `mean` their squared deviations, to total[n]. */
+static void sum_values(const batch_call *call, int64_t c, int64_t n, const double *mean, double *total) {
+    const batch_kernel *k = call->kernel;
+    for (int64_t first = 0; first < call->valid; first += CKPT_NORM_BAND) {
+        const int64_t end = first + CKPT_NORM_BAND < call->valid ? first + CKPT_NORM_BAND : call->valid;
+        double part[TILE] = {0};
+        for (int64_t r = first; r < end; r++) {
+            if (mean) add_squares(k->x + place(k, r, c), n, k->inner, mean, part);
+            else add_values(k->x + place(k, r, c), n, k->inner, part);
+        }
+        for (int64_t j = 0; j < n; j++) total[j] += part[j];
+    }
 }
 
 static void stats_body(const void *context, int64_t begin, int64_t end) {
@@ -64,68 +69,80 @@ static void stats_body(const void *context, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double mean[TILE] = {0}, square[TILE] = {0};
-        for (int64_t r = 0; r < call->valid; r++) add_values(k->x + place(k, r, c), n, k->inner, mean);
+        sum_values(call, c, n, NULL, mean);
         for (int64_t j = 0; j < n; j++) mean[j] = values ? mean[j] / (double)values : 0;
-        for (int64_t r = 0; r < call->valid; r++) add_squares(k->x + place(k, r, c), n, k->inner, mean, square);
-        for (int64_t j = 0; j < n; j++) write_stats(k, c + j, mean[j], values ? square[j] / (double)values : 0);
+        sum_values(call, c, n, mean, square);
+        for (int64_t j = 0; j < n; j++)
+            ckpt_batch_write(k->made, k->channels, c + j, mean[j], values ? square[j] / (double)values : 0, k->epsilon);
     }
 }
 
-/* y = h * scale + bias for channels [c, c + n) of a row */
+/* y = h * scale + bias for a row */
 CKPT_CPU_VECTOR
-static void normalize(const batch_kernel *k, const float *x, float *y, int64_t c, int64_t n) {
-    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels;
-    const float *scale = k->scale + c, *bias = k->bias + c;
+static void normalize(const batch_kernel *k, const float *x, float *y) {
     if (k->inner == 1) {
         CKPT_CPU_SIMD
-        for (int64_t j = 0; j < n; j++) y[j] = ((x[j] - mean[j]) - rest[j]) * inv[j] * scale[j] + bias[j];
+        for (int64_t j = 0; j < k->channels; j++)
+            y[j] = ckpt_norm_value(x[j], ckpt_batch_moments(k->stats, k->channels, j), k->scale[j], k->bias[j]);
         return;
     }
-    for (int64_t j = 0; j < n; j++, x += k->inner, y += k->inner) {
-        const float m = mean[j], d = rest[j], v = inv[j], s = scale[j], b = bias[j];
+    for (int64_t j = 0; j < k->channels; j++, x += k->inner, y += k->inner) {
+        const ckpt_moments m = ckpt_batch_moments(k->stats, k->channels, j);
+        const float s = k->scale[j], b = k->bias[j];
         CKPT_CPU_SIMD
-        for (int64_t i = 0; i < k->inner; i++) y[i] = ((x[i] - m) - d) * v * s + b;
+        for (int64_t i = 0; i < k->inner; i++) y[i] = ckpt_norm_value(x[i], m, s, b);
     }
 }
 
 static void normalize_body(const void *context, int64_t begin, int64_t end) {
     const batch_kernel *k = context;
-    for (int64_t r = begin; r < end; r++) normalize(k, k->x + place(k, r, 0), k->y + place(k, r, 0), 0, k->channels);
+    for (int64_t r = begin; r < end; r++) normalize(k, k->x + place(k, r, 0), k->y + place(k, r, 0));
 }
 
 /* Adds a row's dy and dy * h. */
 CKPT_CPU_VECTOR
 static void add_gradients(const batch_kernel *k, int64_t r, int64_t c, int64_t n, double *sum, double *dot) {
-    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels;
     const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c);
     if (k->inner == 1) {
         for (int64_t j = 0; j < n; j++) {
             sum[j] += (double)dy[j];
-            dot[j] += (double)(dy[j] * (((x[j] - mean[j]) - rest[j]) * inv[j]));
+            dot[j] += (double)(dy[j] * ckpt_norm_hat(x[j], ckpt_batch_moments(k->stats, k->channels, c + j)));
         }
         return;
     }
+    const ckpt_moments m = ckpt_batch_moments(k->stats, k->channels, c);
     for (int64_t i = 0; i < k->inner; i++) {
         *sum += (double)dy[i];
-        *dot += (double)(dy[i] * (((x[i] - *mean) - *rest) * *inv));
+        *dot += (double)(dy[i] * ckpt_norm_hat(x[i], m));
+    }
+}
+
+static void sum_gradients(const batch_call *call, int64_t c, int64_t n, double *sum, double *dot) {
+    for (int64_t first = 0; first < call->valid; first += CKPT_NORM_BAND) {
+        const int64_t end = first + CKPT_NORM_BAND < call->valid ? first + CKPT_NORM_BAND : call->valid;
+        double part_sum[TILE] = {0}, part_dot[TILE] = {0};
+        for (int64_t r = first; r < end; r++) add_gradients(call->kernel, r, c, n, part_sum, part_dot);
+        for (int64_t j = 0; j < n; j++) {
+            sum[j] += part_sum[j];
+            dot[j] += part_dot[j];
+        }
     }
 }
 
 /* dx of a row, given the means of dy and dy * h. */
 CKPT_CPU_VECTOR
 static void row_dx(const batch_kernel *k, int64_t r, int64_t c, int64_t n, const float *sum, const float *dot) {
-    const float *mean = k->stats + c, *rest = mean + k->channels, *inv = rest + 2 * k->channels, *scale = k->scale + c;
-    const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c);
+    const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c), *scale = k->scale + c;
     float *dx = k->y + place(k, r, c);
     if (k->inner == 1) {
         CKPT_CPU_SIMD
         for (int64_t j = 0; j < n; j++)
-            dx[j] = inv[j] * scale[j] * (dy[j] - sum[j] - ((x[j] - mean[j]) - rest[j]) * inv[j] * dot[j]);
+            dx[j] = ckpt_batch_dx(dy[j], x[j], ckpt_batch_moments(k->stats, k->channels, c + j), scale[j], sum[j], dot[j]);
         return;
     }
+    const ckpt_moments m = ckpt_batch_moments(k->stats, k->channels, c);
     CKPT_CPU_SIMD
-    for (int64_t i = 0; i < k->inner; i++)
-        dx[i] = *inv * *scale * (dy[i] - *sum - ((x[i] - *mean) - *rest) * *inv * *dot);
+    for (int64_t i = 0; i < k->inner; i++) dx[i] = ckpt_batch_dx(dy[i], x[i], m, *scale, *sum, *dot);
 }
 
 static void dx_body(const void *context, int64_t begin, int64_t end) {
@@ -136,7 +153,7 @@ static void dx_body(const void *context, int64_t begin, int64_t end) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double sum[TILE] = {0}, dot[TILE] = {0};
         float mean_sum[TILE], mean_dot[TILE];
-        for (int64_t r = 0; r < call->valid; r++) add_gradients(k, r, c, n, sum, dot);
+        sum_gradients(call, c, n, sum, dot);
         for (int64_t j = 0; j < n; j++) {
             mean_sum[j] = values ? (float)(sum[j] / (double)values) : 0;
             mean_dot[j] = values ? (float)(dot[j] / (double)values) : 0;
@@ -154,7 +171,7 @@ static void dp_body(const void *context, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; t++) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double sum[TILE] = {0}, dot[TILE] = {0};
-        for (int64_t r = 0; r < call->valid; r++) add_gradients(k, r, c, n, sum, dot);
+        sum_gradients(call, c, n, sum, dot);
         for (int64_t j = 0; j < n; j++) {
             if (k->dscale) k->dscale[c + j] = (float)dot[j];
             if (k->dbias) k->dbias[c + j] = (float)sum[j];
@@ -181,17 +198,17 @@ static void normalize_run(const void *self, const ckpt_scalars *scalars) {
 static void stored_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const batch_kernel *k = self;
-    for (int64_t c = 0; c < k->channels; c++) write_stats(k, c, (double)k->mean[c], (double)k->variance[c]);
+    for (int64_t c = 0; c < k->channels; c++)
+        ckpt_batch_write(k->made, k->channels, c, (double)k->mean[c], (double)k->variance[c], k->epsilon);
 }
 
 static void update_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const batch_kernel *k = self;
     const float *mean = k->stats, *rest = mean + k->channels, *variance = rest + k->channels;
-    const float keep = k->momentum, take = 1.0f - keep;
     for (int64_t c = 0; c < k->channels; c++) {
-        k->new_mean[c] = k->mean[c] * keep + (mean[c] + rest[c]) * take;
-        k->new_variance[c] = k->variance[c] * keep + variance[c] * take;
+        k->new_mean[c] = ckpt_stats_moved(k->mean[c], mean[c] + rest[c], k->momentum);
+        k->new_variance[c] = ckpt_stats_moved(k->variance[c], variance[c], k->momentum);
     }
 }
 

@@ -1,9 +1,8 @@
-/* CLASS_LOSS and its gradient: x is outer x classes x inner, a target for each outer and inner. A class beyond the last
- * makes the loss NaN: data is checked before it gets here. */
-#include <math.h>
+/* CLASS_LOSS and its gradient: x is outer x classes x inner, a target for each outer and inner. */
 #include <string.h>
 
 #include "cpu/cpu_kernels.h"
+#include "runtime/class_math.h"
 
 typedef struct class_kernel {
     int64_t outer, classes, inner, ignore;
@@ -12,20 +11,13 @@ typedef struct class_kernel {
     float *loss, *weight, *dx;
 } class_kernel;
 
-/* What target t counts; 0 where it does not. */
-static float weight_of(const class_kernel *k, int32_t t) {
-    if (t < 0 || t == k->ignore) return 0;
-    return t >= k->classes ? NAN : k->class_weight ? k->class_weight[t] : 1;
-}
-
 static void loss_body(const void *context, int64_t begin, int64_t end) {
     const class_kernel *k = context;
     for (int64_t i = begin; i < end; i++) {
         const int32_t t = k->target[i];
-        const float weight = weight_of(k, t);
-        const bool counts = t >= 0 && t < k->classes && t != k->ignore;
+        const float weight = ckpt_class_weight(t, k->classes, k->ignore, k->class_weight);
         const int64_t at = (i / k->inner * k->classes + t) * k->inner + i % k->inner;
-        k->loss[i] = counts ? 0.0f - weight * k->x[at] : weight;
+        k->loss[i] = ckpt_class_counts(t, k->classes, k->ignore) ? 0.0f - weight * k->x[at] : weight;
         if (k->weight) k->weight[i] = weight;
     }
 }
@@ -37,8 +29,8 @@ static void gradient_body(const void *context, int64_t begin, int64_t end) {
         memset(dx, 0, sizeof *dx * (size_t)(k->classes * k->inner));
         for (int64_t s = 0; s < k->inner; s++) {
             const int32_t t = k->target[o * k->inner + s];
-            if (t >= 0 && t < k->classes && t != k->ignore)
-                dx[t * k->inner + s] = 0.0f - weight_of(k, t) * k->dy[o * k->inner + s];
+            if (ckpt_class_counts(t, k->classes, k->ignore))
+                dx[t * k->inner + s] = 0.0f - ckpt_class_weight(t, k->classes, k->ignore, k->class_weight) * k->dy[o * k->inner + s];
         }
     }
 }

@@ -1,7 +1,7 @@
 /* GroupNormalization over x (batch, channels, inner): statistics of a sample's group of channels, scale and bias a channel,
  * or a group before opset 21. Formulas in graph/op_channelnorm.c; a row is what shares its statistics. */
 #include "cpu/cpu_kernels.h"
-#include "runtime/row_math.h"
+#include "runtime/norm_math.h"
 
 enum { TILE = 64 };
 
@@ -28,44 +28,58 @@ static void group_row(const group_kernel *k, int64_t r) {
     const ckpt_moments m = ckpt_row_moments(x, row_values(k), k->epsilon);
     for (int64_t c = 0; c < k->wide; c++, x += k->inner, y += k->inner) {
         const float scale = k->scale[scale_at(k, r, c)], bias = k->bias[scale_at(k, r, c)];
-        for (int64_t i = 0; i < k->inner; i++) y[i] = ckpt_deviation(x[i], m) * m.inv_std * scale + bias;
+        for (int64_t i = 0; i < k->inner; i++) y[i] = ckpt_norm_value(x[i], m, scale, bias);
     }
 }
 
+/* g and g * h are summed in the lanes of runtime/row_math.h. */
 CKPT_CPU_VECTOR
 static void group_dx_row(const group_kernel *k, int64_t r) {
     const int64_t n = row_values(k);
     const float *x = k->x + r * n, *dy = k->dy + r * n;
-    float *dx = k->y + r * n;
+    float *dx = k->y + r * n, sum[CKPT_LANES] = {0}, dot[CKPT_LANES] = {0};
     const ckpt_moments m = ckpt_row_moments(x, n, k->epsilon);
-    double sum = 0, dot = 0;
-    for (int64_t c = 0; c < k->wide; c++) {
+    for (int64_t c = 0, l = 0; c < k->wide; c++) {
         const float scale = k->scale[scale_at(k, r, c)];
-        for (int64_t i = c * k->inner; i < (c + 1) * k->inner; i++) {
+        for (int64_t i = c * k->inner; i < (c + 1) * k->inner; i++, l = (l + 1) % CKPT_LANES) {
             const float g = dy[i] * scale;
-            sum += (double)g;
-            dot += (double)(g * (ckpt_deviation(x[i], m) * m.inv_std));
+            sum[l] += g;
+            dot[l] += g * ckpt_norm_hat(x[i], m);
         }
     }
-    const float mean_g = (float)(sum / (double)n), mean_gh = (float)(dot / (double)n);
+    const float mean_g = ckpt_lanes_fold(sum) / (float)n, mean_gh = ckpt_lanes_fold(dot) / (float)n;
     for (int64_t c = 0; c < k->wide; c++) {
         const float scale = k->scale[scale_at(k, r, c)];
         for (int64_t i = c * k->inner; i < (c + 1) * k->inner; i++)
-            dx[i] = m.inv_std * (dy[i] * scale - mean_g - ckpt_deviation(x[i], m) * m.inv_std * mean_gh);
+            dx[i] = ckpt_norm_dx(dy[i] * scale, x[i], m, mean_g, mean_gh);
     }
 }
 
-/* Sums over the batch for channels [first, first + n) of a group, added to scale[] and bias[]. */
-static void add_parameters(const group_kernel *k, int64_t group, int64_t first, int64_t n, double *scale, double *bias) {
-    for (int64_t b = 0; b < k->batch; b++) {
+/* Sums over samples [begin, end) for channels [first, first + n) of a group, added to scale[] and bias[]. */
+static void add_parameters(const group_kernel *k, int64_t group, int64_t begin, int64_t end, int64_t first, int64_t n,
+                           double *scale, double *bias) {
+    for (int64_t b = begin; b < end; b++) {
         const int64_t row = (b * k->groups + group) * row_values(k);
         const ckpt_moments m = ckpt_row_moments(k->x + row, row_values(k), k->epsilon);
         for (int64_t c = 0; c < n; c++) {
             const float *x = k->x + row + (first + c) * k->inner, *dy = k->dy + row + (first + c) * k->inner;
             for (int64_t i = 0; i < k->inner; i++) {
-                scale[c] += (double)(dy[i] * (ckpt_deviation(x[i], m) * m.inv_std));
+                scale[c] += (double)(dy[i] * ckpt_norm_hat(x[i], m));
                 bias[c] += (double)dy[i];
             }
+        }
+    }
+}
+
+/* The same over the whole batch, band after band. */
+static void sum_parameters(const group_kernel *k, int64_t group, int64_t first, int64_t n, double *scale, double *bias) {
+    for (int64_t begin = 0; begin < k->batch; begin += CKPT_NORM_BAND) {
+        const int64_t end = begin + CKPT_NORM_BAND < k->batch ? begin + CKPT_NORM_BAND : k->batch;
+        double part_scale[TILE] = {0}, part_bias[TILE] = {0};
+        add_parameters(k, group, begin, end, first, n, part_scale, part_bias);
+        for (int64_t c = 0; c < n; c++) {
+            scale[c] += part_scale[c];
+            bias[c] += part_bias[c];
         }
     }
 }
@@ -77,7 +91,7 @@ static void dp_body(const void *context, int64_t begin, int64_t end) {
         for (int64_t first = 0; first < k->wide; first += TILE) {
             const int64_t n = k->wide - first < TILE ? k->wide - first : TILE;
             double scale[TILE] = {0}, bias[TILE] = {0};
-            add_parameters(k, group, first, n, scale, bias);
+            sum_parameters(k, group, first, n, scale, bias);
             for (int64_t c = 0; c < n; c++) {
                 all_scale += scale[c];
                 all_bias += bias[c];

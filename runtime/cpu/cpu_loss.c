@@ -1,7 +1,7 @@
 /* The losses and their gradients (formulas: graph/op_loss.c). A row counts when it lies among the valid samples
  * and, for classes, its class is not negative; the mean is over all rows (values, for BCE and MSE) of the valid
  * samples of the whole batch. Row losses are single precision, their sum double, in 256 parts whatever the number
- * of threads. A class beyond the last makes the loss NaN: data is checked before it gets here. */
+ * of threads; values in blocks of CKPT_LOSS_BLOCK within a part. A class beyond the last makes the loss NaN: data is checked before it gets here. */
 #include "cpu/cpu_kernels.h"
 #include "runtime/row_math.h"
 
@@ -68,29 +68,36 @@ static void class_rows(const loss_kernel *k, int64_t begin, int64_t end, double 
 }
 
 CKPT_CPU_VECTOR
-static void bce_values(const loss_kernel *k, int64_t begin, int64_t end, double *loss, int64_t *correct) {
-    const float *x = k->x + begin, *t = k->value + begin;
-    double lane[CKPT_LANES] = {0};
+static double bce_block(const float *x, const float *t, int64_t n, int64_t *correct) {
+    double lane[CKPT_LANES] = {0}, sum = 0;
     int64_t hit[CKPT_LANES] = {0};
-    CKPT_LANE_LOOP(end - begin, j, l, {
+    CKPT_LANE_LOOP(n, j, l, {
         lane[l] += (double)(ckpt_softplus(x[j]) - x[j] * t[j]);
         hit[l] += (x[j] > 0.0f) == (t[j] > 0.5f);
     });
     for (int l = 0; l < CKPT_LANES; l++) {
-        *loss += lane[l];
+        sum += lane[l];
         *correct += hit[l];
     }
+    return sum;
 }
 
 CKPT_CPU_VECTOR
-static void mse_values(const loss_kernel *k, int64_t begin, int64_t end, double *loss) {
-    const float *x = k->x + begin, *t = k->value + begin;
-    double lane[CKPT_LANES] = {0};
-    CKPT_LANE_LOOP(end - begin, j, l, {
+static double mse_block(const float *x, const float *t, int64_t n) {
+    double lane[CKPT_LANES] = {0}, sum = 0;
+    CKPT_LANE_LOOP(n, j, l, {
         const float d = x[j] - t[j];
         lane[l] += (double)(d * d);
     });
-    for (int l = 0; l < CKPT_LANES; l++) *loss += lane[l];
+    for (int l = 0; l < CKPT_LANES; l++) sum += lane[l];
+    return sum;
+}
+
+static void add_values(const loss_kernel *k, int64_t begin, int64_t end, double *loss, int64_t *correct) {
+    for (int64_t i = begin; i < end; i += CKPT_LOSS_BLOCK) {
+        const int64_t n = end - i < CKPT_LOSS_BLOCK ? end - i : CKPT_LOSS_BLOCK;
+        *loss += k->kind == CKPT_LOSS_BCE ? bce_block(k->x + i, k->value + i, n, correct) : mse_block(k->x + i, k->value + i, n);
+    }
 }
 
 static void loss_body(const void *context, int64_t begin, int64_t end) {
@@ -103,10 +110,8 @@ static void loss_body(const void *context, int64_t begin, int64_t end) {
         if (first >= last) continue;
         if (has_classes(c->kernel->kind))
             class_rows(c->kernel, first, last, &c->loss[p], &c->correct[p]);
-        else if (c->kernel->kind == CKPT_LOSS_BCE)
-            bce_values(c->kernel, first, last, &c->loss[p], &c->correct[p]);
         else
-            mse_values(c->kernel, first, last, &c->loss[p]);
+            add_values(c->kernel, first, last, &c->loss[p], &c->correct[p]);
     }
 }
 

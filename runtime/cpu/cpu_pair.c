@@ -1,6 +1,4 @@
 /* Max, Min and Pow with broadcasting, for f32, f64, i32 and i64, and their gradients for f32 (runtime/pair_math.h). */
-#include <math.h>
-
 #include "cpu/cpu_kernels.h"
 #include "runtime/pair_math.h"
 
@@ -21,30 +19,18 @@ typedef void (*run_function)(const void *a, const void *b, const void *dc, void 
         }                                                                                                    \
     }
 
-/* Integers wrap; a negative exponent leaves what 1 / x^|y| rounds to: nothing but for 1 and -1. */
-#define POWER(type, wide)                                                                                    \
-    static type power_##type(type x, type y) {                                                               \
-        wide base = (wide)x, product = 1;                                                                    \
-        if (y < 0) return x == 1 ? 1 : x == -1 ? (y % 2 ? -1 : 1) : 0;                                       \
-        for (; y > 0; y /= 2, base *= base)                                                                  \
-            if (y % 2) product *= base;                                                                      \
-        return (type)product;                                                                                \
-    }
-POWER(int32_t, uint32_t)
-POWER(int64_t, uint64_t)
-
 RUN(max_float, float, ckpt_pair_max(x, y))
 RUN(min_float, float, ckpt_pair_min(x, y))
 RUN(pow_float, float, ckpt_pair_pow(x, y))
-RUN(max_double, double, x >= y || x != x ? x : y)
-RUN(min_double, double, x <= y || x != x ? x : y)
-RUN(pow_double, double, pow(x, y))
-RUN(max_int32_t, int32_t, x >= y ? x : y)
-RUN(min_int32_t, int32_t, x <= y ? x : y)
-RUN(pow_int32_t, int32_t, power_int32_t(x, y))
-RUN(max_int64_t, int64_t, x >= y ? x : y)
-RUN(min_int64_t, int64_t, x <= y ? x : y)
-RUN(pow_int64_t, int64_t, power_int64_t(x, y))
+RUN(max_double, double, ckpt_pair_double(CKPT_PAIR_MAX, x, y))
+RUN(min_double, double, ckpt_pair_double(CKPT_PAIR_MIN, x, y))
+RUN(pow_double, double, ckpt_pair_double(CKPT_PAIR_POW, x, y))
+RUN(max_int32_t, int32_t, (int32_t)ckpt_pair_whole(CKPT_PAIR_MAX, x, y))
+RUN(min_int32_t, int32_t, (int32_t)ckpt_pair_whole(CKPT_PAIR_MIN, x, y))
+RUN(pow_int32_t, int32_t, (int32_t)ckpt_pair_whole(CKPT_PAIR_POW, x, y))
+RUN(max_int64_t, int64_t, ckpt_pair_whole(CKPT_PAIR_MAX, x, y))
+RUN(min_int64_t, int64_t, ckpt_pair_whole(CKPT_PAIR_MIN, x, y))
+RUN(pow_int64_t, int64_t, ckpt_pair_whole(CKPT_PAIR_POW, x, y))
 
 RUN(max_da, float, ckpt_pair_slope(CKPT_PAIR_MAX, false, dc[i], x, y))
 RUN(max_db, float, ckpt_pair_slope(CKPT_PAIR_MAX, true, dc[i], x, y))

@@ -72,12 +72,11 @@ static void columns_run(const void *self, const ckpt_scalars *scalars) {
     ckpt_cpu_for(k->outer * k->cols, ckpt_cpu_row_grain(k->rows), columns_body, k);
 }
 
-/* Long runs in blocks, so that no lane adds more than 256 values before its block is folded. */
+/* Long runs in blocks. */
 CKPT_CPU_VECTOR
 static double sum_run(const float *x, int64_t n) {
-    enum { BLOCK = 256 * CKPT_LANES };
     double sum = 0;
-    for (int64_t i = 0; i < n; i += BLOCK) sum += (double)ckpt_row_sum(x + i, n - i < BLOCK ? n - i : BLOCK);
+    for (int64_t i = 0; i < n; i += CKPT_SUM_BLOCK) sum += (double)ckpt_row_sum(x + i, n - i < CKPT_SUM_BLOCK ? n - i : CKPT_SUM_BLOCK);
     return sum;
 }
 

@@ -11,25 +11,6 @@ typedef struct slice_kernel {
     char *to;
 } slice_kernel;
 
-/* Trailing axes that are taken whole are one with the axis before them. */
-static ckpt_slice_attr merge_axes(const ckpt_slice_attr *g) {
-    ckpt_slice_attr s = *g;
-    while (s.rank > 1) {
-        const int last = s.rank - 1;
-        if (s.part[last] != s.whole[last] || s.step[last] != 1 || s.step[last - 1] != 1) break;
-        s.whole[last - 1] *= s.whole[last];
-        s.part[last - 1] *= s.whole[last];
-        s.start[last - 1] *= s.whole[last];
-        s.rank--;
-    }
-    if (s.rank == 0) {
-        s.rank = 1;
-        s.whole[0] = s.part[0] = s.step[0] = 1;
-        s.start[0] = 0;
-    }
-    return s;
-}
-
 /* Where run `row` of the part begins in the whole. */
 static int64_t locate(const ckpt_slice_attr *g, int64_t row) {
     int64_t at = g->start[g->rank - 1], stride = g->whole[g->rank - 1];
@@ -115,7 +96,7 @@ static ckpt_status bind_slice(const ckpt_bind *bind, void (*run)(const void *, c
                          bind->node->name ? bind->node->name : "?");
     slice_kernel *k = *kernel = ckpt_cpu_launch(bind, sizeof *k, run, launch, err);
     if (!k) return CKPT_NOMEM;
-    k->geometry = merge_axes(given);
+    k->geometry = ckpt_slice_merged(given);
     k->rows = 1;
     for (int i = 0; i < k->geometry.rank - 1; i++) k->rows *= k->geometry.part[i];
     if (k->geometry.part[k->geometry.rank - 1] == 0) k->rows = 0;

@@ -16,9 +16,9 @@ static ckpt_draw draw_of(const ckpt_cuda_context *context, const ckpt_cuda_epilo
 
 /* Forward */
 
-template <ckpt_act ACT, bool DROP>
-__global__ static void act_kernel(const float *x, float *y, const float *bias, float factor, float alpha, float beta,
-                                  ckpt_plane plane, ckpt_draw draw) {
+template <ckpt_act ACT, bool DROP, typename T>
+__global__ static void act_kernel(const T *x, T *y, const T *bias, float factor, float alpha, float beta, ckpt_plane plane,
+                                  ckpt_draw draw) {
     float v[CKPT_PLANE_ROWS][4], b[4] = {0};
     const ckpt_place first = ckpt_plane_place(plane, 0);
     /* A thread stays in its columns: the bias is read once. */
@@ -37,8 +37,9 @@ __global__ static void act_kernel(const float *x, float *y, const float *bias, f
     })
 }
 
-static void start_act(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *e, const float *x, float *y,
-                      const float *bias, float factor, const ckpt_plane *plane) {
+template <typename T>
+static void start_act(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *e, const T *x, T *y, const T *bias,
+                      float factor, const ckpt_plane *plane) {
     const ckpt_draw draw = draw_of(context, e, e->stream);
     dim3 grid, block;
     if (plane->count == 0) return;
@@ -46,8 +47,8 @@ static void start_act(const ckpt_cuda_context *context, const ckpt_cuda_epilogue
     switch (e->attr.act) {
 #define X(ID, name, from_output, costly)                                                                     \
     case CKPT_ACT_##ID:                                                                                      \
-        ckpt_cuda_start_flat(e->attr.drop > 0 ? act_kernel<CKPT_ACT_##ID, true> : act_kernel<CKPT_ACT_##ID, false>, grid,   \
-                             block, context->stream, x, y, bias, factor, e->attr.alpha, e->attr.beta, *plane, draw); \
+        ckpt_cuda_start_flat(e->attr.drop > 0 ? act_kernel<CKPT_ACT_##ID, true, T> : act_kernel<CKPT_ACT_##ID, false, T>,   \
+                             grid, block, context->stream, x, y, bias, factor, e->attr.alpha, e->attr.beta, *plane, draw); \
         break;
 #include "graph/acts.def"
 #undef X
@@ -55,36 +56,41 @@ static void start_act(const ckpt_cuda_context *context, const ckpt_cuda_epilogue
     }
 }
 
-extern "C" void ckpt_cuda_apply_epilogue(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *epilogue, float *y,
-                                         const float *bias, float factor, int64_t rows, int64_t cols) {
+extern "C" void ckpt_cuda_apply_epilogue(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *epilogue, ckpt_dtype type,
+                                         void *y, const void *bias, float factor, int64_t rows, int64_t cols) {
     if (!bias && epilogue->attr.act == CKPT_ACT_IDENTITY && !(epilogue->attr.drop > 0)) return;
     const bool aligned = ckpt_aligned16(y) && ckpt_aligned16(bias);
     const ckpt_plane plane = bias ? ckpt_plane_matrix(rows, cols, aligned) : ckpt_plane_run(rows * cols, aligned);
-    start_act(context, epilogue, y, y, bias, factor, &plane);
+    if (type == CKPT_BF16)
+        start_act(context, epilogue, (const ckpt_bf16 *)y, (ckpt_bf16 *)y, (const ckpt_bf16 *)bias, factor, &plane);
+    else
+        start_act(context, epilogue, (const float *)y, (float *)y, (const float *)bias, factor, &plane);
 }
 
 struct act_node {
     const ckpt_cuda_context *context;
     ckpt_cuda_epilogue epilogue;
     ckpt_plane plane;
-    const float *x, *dy, *v;
-    float *y;
+    const void *x, *dy, *v;
+    void *y;
 };
 
-static void act_run(const void *self, const ckpt_scalars *scalars) {
-    (void)scalars;
+/* All of a node's tensors have one type. */
+static bool is_bf16(const ckpt_bind *bind) { return bind->graph->tensor[bind->node->out[0]].dtype == CKPT_BF16; }
+
+template <typename T> static void act_run(const void *self, const ckpt_scalars *) {
     const act_node *k = (const act_node *)self;
-    start_act(k->context, &k->epilogue, k->x, k->y, NULL, 0, &k->plane);
+    start_act(k->context, &k->epilogue, (const T *)k->x, (T *)k->y, (const T *)NULL, 0, &k->plane);
 }
 
 extern "C" ckpt_status ckpt_cuda_act(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     CKPT_TRY(ckpt_cuda_require(bind, 1, 1, err));
-    act_node *k = (act_node *)ckpt_cuda_launch(bind, sizeof *k, act_run, launch, err);
+    act_node *k = (act_node *)ckpt_cuda_launch(bind, sizeof *k, is_bf16(bind) ? act_run<ckpt_bf16> : act_run<float>, launch, err);
     if (!k) return CKPT_NOMEM;
     const int64_t count = ckpt_cuda_out_count(bind, 0);
     k->epilogue = ckpt_cuda_epilogue_of(bind, &bind->node->attr.act, count);
-    k->x = (const float *)bind->in[0];
-    k->y = (float *)bind->out[0];
+    k->x = bind->in[0];
+    k->y = bind->out[0];
     k->plane = ckpt_plane_run(count, ckpt_aligned16(k->x) && ckpt_aligned16(k->y));
     return CKPT_OK;
 }
@@ -93,8 +99,8 @@ extern "C" ckpt_status ckpt_cuda_act(const ckpt_bind *bind, ckpt_launch *launch,
 
 /* dx = dy * slope(v * shrink): y-based slopes want act(x), which is y / scale where kept. v may be dy itself for
  * slopes that are constant. RELU with dropout reads its mask off y > 0 (runtime/act_math.h). */
-template <ckpt_act ACT, bool DROP>
-__global__ static void act_grad_kernel(const float *dy, const float *v, float *dx, float shrink, float alpha, float beta,
+template <ckpt_act ACT, bool DROP, typename T>
+__global__ static void act_grad_kernel(const T *dy, const T *v, T *dx, float shrink, float alpha, float beta,
                                        ckpt_plane plane, ckpt_draw draw) {
     float g[CKPT_PLANE_ROWS][4], s[CKPT_PLANE_ROWS][4];
     const bool constant = ACT == CKPT_ACT_IDENTITY || ACT == CKPT_ACT_NEG || ACT == CKPT_ACT_SCALE;
@@ -122,8 +128,7 @@ __global__ static void act_grad_kernel(const float *dy, const float *v, float *d
         })
 }
 
-static void act_grad_run(const void *self, const ckpt_scalars *scalars) {
-    (void)scalars;
+template <typename T> static void act_grad_run(const void *self, const ckpt_scalars *) {
     const act_node *k = (const act_node *)self;
     const ckpt_epilogue *e = &k->epilogue.attr;
     /* The mask of the forward node: a salt belongs to its recomputation. */
@@ -135,8 +140,8 @@ static void act_grad_run(const void *self, const ckpt_scalars *scalars) {
     switch (e->act) {
 #define X(ID, name, from_output, costly)                                                                     \
     case CKPT_ACT_##ID:                                                                                      \
-        ckpt_cuda_start_flat(e->drop > 0 ? act_grad_kernel<CKPT_ACT_##ID, true> : act_grad_kernel<CKPT_ACT_##ID, false>, grid,  \
-                             block, k->context->stream, k->dy, k->v, k->y, shrink, e->alpha, e->beta, k->plane, draw);      \
+        ckpt_cuda_start_flat(e->drop > 0 ? act_grad_kernel<CKPT_ACT_##ID, true, T> : act_grad_kernel<CKPT_ACT_##ID, false, T>, grid,  \
+                             block, k->context->stream, (const T *)k->dy, (const T *)k->v, (T *)k->y, shrink, e->alpha, e->beta, k->plane, draw);      \
         break;
 #include "graph/acts.def"
 #undef X
@@ -148,23 +153,31 @@ extern "C" ckpt_status ckpt_cuda_act_grad(const ckpt_bind *bind, ckpt_launch *la
     const ckpt_act act = bind->node->attr.act.act;
     const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
     CKPT_TRY(ckpt_cuda_require(bind, constant ? 1 : 2, 1, err));
-    act_node *k = (act_node *)ckpt_cuda_launch(bind, sizeof *k, act_grad_run, launch, err);
+    act_node *k = (act_node *)ckpt_cuda_launch(bind, sizeof *k, is_bf16(bind) ? act_grad_run<ckpt_bf16> : act_grad_run<float>,
+                                               launch, err);
     if (!k) return CKPT_NOMEM;
     const int64_t count = ckpt_cuda_out_count(bind, 0);
     k->epilogue = ckpt_cuda_epilogue_of(bind, &bind->node->attr.act, count);
-    k->dy = (const float *)bind->in[0];
-    k->v = (const float *)ckpt_cuda_in(bind, 1);
-    k->y = (float *)bind->out[0];
+    k->dy = bind->in[0];
+    k->v = ckpt_cuda_in(bind, 1);
+    k->y = bind->out[0];
     k->plane = ckpt_plane_run(count, ckpt_aligned16(k->dy) && ckpt_aligned16(k->v) && ckpt_aligned16(k->y));
     return CKPT_OK;
 }
 
 /* KEEP_MASK */
 
-__global__ static void mask_kernel(uint8_t *mask, int64_t count, ckpt_draw draw) {
+__global__ static void mask_kernel(uint8_t *mask, bool aligned, int64_t count, ckpt_draw draw) {
     CKPT_EACH_ELEMENT(quad, (count + 3) / 4) {
         uint32_t word[4];
         ckpt_draw4(draw, 4 * quad, word);
+        if (aligned && 4 * quad + 4 <= count) { /* a byte each, in one store */
+            uint32_t kept = 0;
+#pragma unroll
+            for (int i = 0; i < 4; i++) kept |= (uint32_t)(word[i] >= draw.threshold) << 8 * i;
+            ((uint32_t *)mask)[quad] = kept;
+            continue;
+        }
 #pragma unroll
         for (int i = 0; i < 4; i++)
             if (4 * quad + i < count) mask[4 * quad + i] = word[i] >= draw.threshold;
@@ -183,7 +196,7 @@ static void mask_run(const void *self, const ckpt_scalars *scalars) {
     const mask_node *k = (const mask_node *)self;
     if (k->count == 0) return;
     ckpt_cuda_start_flat(mask_kernel, dim3(ckpt_element_blocks((k->count + 3) / 4)), dim3(CKPT_ELEMENT_THREADS),
-                         k->context->stream, k->mask, k->count, draw_of(k->context, &k->epilogue, k->epilogue.stream));
+                         k->context->stream, k->mask, ckpt_aligned16(k->mask), k->count, draw_of(k->context, &k->epilogue, k->epilogue.stream));
 }
 
 extern "C" ckpt_status ckpt_cuda_keep_mask(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

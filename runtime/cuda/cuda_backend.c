@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "cuda/cuda_fuse.h"
 #include "cuda/cuda_graph.h"
 #include "cuda/cuda_kernels.h"
 #include "cuda/cuda_product.h"
@@ -19,9 +20,8 @@ enum { BUFFERS = 2 };
 struct ckpt_device {
     int index;
     bool poison;
-    ckpt_precision precision;
     ckpt_cuda_context context;
-    ckpt_cuda_replay *replay; /* NULL with no_graph */
+    ckpt_cuda_replay *replay;
     cudaStream_t copies;      /* of batches into input buffers */
     cudaEvent_t read[BUFFERS];    /* by input buffer: after the last run that reads it */
     cudaEvent_t fetched[BUFFERS]; /* after the last copy into it */
@@ -32,7 +32,8 @@ struct ckpt_device {
 
 /* 32 MiB is what NVIDIA advises for cublasLt on Hopper; more changes no algorithm's rank. */
 static const ckpt_traits cuda_traits = {
-    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = BUFFERS};
+    .device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = (uint64_t)32 << 20, .input_buffers = BUFFERS,
+    .bf16_kernels = true};
 
 /* Slots in use, one bit a slot, shared by all devices of the process. */
 static uint32_t slots_in_use;
@@ -97,9 +98,11 @@ static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, c
     /* Loads the kernels: fails on a device that they were not compiled for. */
     error = ckpt_cuda_find_slot(d->context.slot_index, &d->context.slot);
     if (error != cudaSuccess) return fail(err, "the kernels do not load on this device", error);
-    if (!options->no_graph && !(d->replay = ckpt_cuda_replay_new()))
+    if (!(d->replay = ckpt_cuda_replay_new(!options->no_graph, !options->no_fusion)))
         return ckpt_fail(err, CKPT_NOMEM, "no memory for the CUDA device");
-    return ckpt_cuda_lt_open(&d->context.lt, err);
+    const ckpt_cuda_lt_options products = {.device = d->index, .stream = d->context.stream, .first_choice = options->first_choice,
+                                           .tf32 = options->precision == CKPT_PRECISION_TF32};
+    return ckpt_cuda_lt_open(&products, &d->context.lt, err);
 }
 
 static void cuda_close(ckpt_device *device) {
@@ -121,14 +124,11 @@ static void cuda_close(ckpt_device *device) {
 
 static ckpt_status cuda_open(const ckpt_device_options *options, ckpt_device **device, ckpt_error *err) {
     *device = NULL;
-    if (options->precision == CKPT_PRECISION_BF16)
-        return ckpt_fail(err, CKPT_USAGE, "CUDA products in bf16 are not supported yet; use fp32 or tf32");
     CKPT_TRY(select_device(options->index, err));
     ckpt_device *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CUDA device");
     d->index = options->index;
     d->poison = options->poison;
-    d->precision = options->precision;
     d->context.slot_index = -1;
     ckpt_status status = enter(d, err);
     if (status == CKPT_OK) status = prepare(d, options, err);
@@ -198,7 +198,8 @@ static ckpt_status cuda_bind(ckpt_device *device, const ckpt_bind *bind, ckpt_la
     if (epilogue && epilogue->drop > 0 && epilogue->rng != CKPT_DROP_PHILOX)
         return ckpt_fail(err, CKPT_USAGE, "masks of ONNX's reference implementation are drawn on the CPU only; use --device cpu");
     const ckpt_cuda_bind with_device = {.bind = *bind, .context = &device->context};
-    return ckpt_cuda_kernel(bind->node->op)(&with_device.bind, launch, err);
+    CKPT_TRY(ckpt_cuda_kernel(bind->node->op)(&with_device.bind, launch, err));
+    return ckpt_cuda_fuse_describe(&with_device.bind, launch, err);
 }
 
 static ckpt_status cuda_run(ckpt_device *device, const ckpt_launch *launches, int count, const ckpt_scalars *scalars,
@@ -206,6 +207,7 @@ static ckpt_status cuda_run(ckpt_device *device, const ckpt_launch *launches, in
     CKPT_TRY(enter(device, err));
     const int buffer = scalars->input_buffer;
     device->context.product_status = 0;
+    ckpt_cuda_lt_settle(device->context.lt); /* all is bound */
     cudaError_t error = cudaStreamWaitEvent(device->context.stream, device->fetched[buffer], 0);
     ckpt_cuda_set_scalars(&device->context, scalars);
     if (error == cudaSuccess)

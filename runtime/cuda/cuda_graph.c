@@ -2,28 +2,44 @@
 
 #include <stdlib.h>
 
+#include "cuda/cuda_fuse.h"
+
 /* A step has four arrays at most, an evaluation two; hashing gradients cuts a step at each update. Beyond the
- * table's size, and for short arrays, recording gains nothing. */
+ * table's size nothing is joined or recorded; recording short arrays gains nothing. */
 enum { MOST = 256, SHORT = 4 };
 
 typedef struct record {
     const ckpt_launch *launches;
     int count;
     uint64_t hash; /* of the launches, in case another array comes to lie at the same address */
+    ckpt_pool pool; /* of what follows */
+    const ckpt_launch *fused;
+    int fused_count;
     cudaGraphExec_t graph; /* NULL: seen once */
 } record;
 
 struct ckpt_cuda_replay {
     int count, recorded;
+    bool graphs, fuse;
     bool refused; /* something in a step cannot be recorded here */
     record record[MOST];
 };
 
-ckpt_cuda_replay *ckpt_cuda_replay_new(void) { return calloc(1, sizeof(ckpt_cuda_replay)); }
+ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse) {
+    ckpt_cuda_replay *replay = calloc(1, sizeof *replay);
+    if (!replay) return NULL;
+    replay->graphs = graphs;
+    replay->fuse = fuse;
+    return replay;
+}
+
+static void clear(record *r) {
+    if (r->graph) cudaGraphExecDestroy(r->graph);
+    ckpt_pool_free(&r->pool);
+}
 
 void ckpt_cuda_replay_free(ckpt_cuda_replay *replay) {
-    for (int i = 0; replay && i < replay->count; i++)
-        if (replay->record[i].graph) cudaGraphExecDestroy(replay->record[i].graph);
+    for (int i = 0; replay && i < replay->count; i++) clear(&replay->record[i]);
     free(replay);
 }
 
@@ -43,18 +59,26 @@ static cudaError_t run_directly(const ckpt_launch *launches, int count, const ck
     return cudaGetLastError();
 }
 
-static cudaError_t make_graph(record *r, cudaStream_t stream, const ckpt_launch *launches, int count,
-                              const ckpt_scalars *scalars) {
+static cudaError_t make_graph(record *r, cudaStream_t stream, const ckpt_scalars *scalars) {
     cudaGraph_t graph = NULL;
     cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess) return error;
-    error = run_directly(launches, count, scalars);
+    error = run_directly(r->fused, r->fused_count, scalars);
     const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
     if (error == cudaSuccess) error = ended;
     if (error == cudaSuccess) error = cudaGraphInstantiate(&r->graph, graph, 0);
     if (graph) cudaGraphDestroy(graph);
     if (error != cudaSuccess) r->graph = NULL;
     return error;
+}
+
+/* Without memory for it nothing is joined. */
+static void join_chains(record *r) {
+    ckpt_launch *fused = ckpt_pool_array(&r->pool, r->count, ckpt_launch);
+    const int left = fused ? ckpt_cuda_fuse(r->launches, r->count, fused, &r->pool) : -1;
+    if (left < 0) return;
+    r->fused = fused;
+    r->fused_count = left;
 }
 
 /* The array's record; NULL where it is not worth one, or there is no room. *again: it was seen before. */
@@ -68,8 +92,9 @@ static record *find(ckpt_cuda_replay *replay, const ckpt_launch *launches, int c
     if (!r) return NULL;
     *again = r->launches == launches && r->count == count && r->hash == hash;
     if (!*again) {
-        if (r->graph) cudaGraphExecDestroy(r->graph);
-        *r = (record){.launches = launches, .count = count, .hash = hash};
+        clear(r);
+        *r = (record){.launches = launches, .count = count, .hash = hash, .fused = launches, .fused_count = count};
+        if (replay->fuse) join_chains(r);
     }
     return r;
 }
@@ -77,13 +102,14 @@ static record *find(ckpt_cuda_replay *replay, const ckpt_launch *launches, int c
 cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, const ckpt_launch *launches, int count,
                                  const ckpt_scalars *scalars) {
     bool again = false;
-    record *r = replay && !replay->refused && count >= SHORT ? find(replay, launches, count, &again) : NULL;
-    if (!r || !again) return run_directly(launches, count, scalars);
+    record *r = count > 1 ? find(replay, launches, count, &again) : NULL;
+    if (!r) return run_directly(launches, count, scalars);
+    if (!again || !replay->graphs || replay->refused || r->fused_count < SHORT) return run_directly(r->fused, r->fused_count, scalars);
     if (!r->graph) {
-        if (make_graph(r, stream, launches, count, scalars) != cudaSuccess) {
+        if (make_graph(r, stream, scalars) != cudaSuccess) {
             replay->refused = true;
             (void)cudaGetLastError(); /* nothing has run: the direct way is still open */
-            return run_directly(launches, count, scalars);
+            return run_directly(r->fused, r->fused_count, scalars);
         }
         replay->recorded++;
     }

@@ -1,11 +1,11 @@
 /* Launch arrays recorded as CUDA graphs, so that a step costs the host one call.
  *
- *     ckpt_cuda_replay *replay = ckpt_cuda_replay_new();
+ *     ckpt_cuda_replay *replay = ckpt_cuda_replay_new(true, true);
  *     error = ckpt_cuda_replay_run(replay, stream, launches, count, scalars);
  *     ckpt_cuda_replay_free(replay);
  *
- * An array is run directly when it is first seen, recorded when it is seen again and replayed from then on. A
- * recording holds addresses and constants only: what changes from run to run is in device memory.
+ * Chains of pointwise nodes are joined when an array is first seen (cuda_fuse.h). It is then run directly, recorded when it
+ * is seen again and replayed from then on. A recording holds addresses and constants only: what changes from run to run is in device memory.
  */
 #ifndef CKPT_CUDA_GRAPH_H
 #define CKPT_CUDA_GRAPH_H
@@ -16,10 +16,11 @@
 
 typedef struct ckpt_cuda_replay ckpt_cuda_replay;
 
-ckpt_cuda_replay *ckpt_cuda_replay_new(void);
+/* graphs: record and replay; fuse: join pointwise nodes. */
+ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse);
 void ckpt_cuda_replay_free(ckpt_cuda_replay *replay);
 
-/* Starts the launches on the stream; with `replay` NULL always directly. */
+/* Starts the launches on the stream. */
 cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, const ckpt_launch *launches, int count,
                                  const ckpt_scalars *scalars);
 

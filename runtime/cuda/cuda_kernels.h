@@ -118,9 +118,9 @@ typedef struct ckpt_cuda_epilogue {
 
 ckpt_cuda_epilogue ckpt_cuda_epilogue_of(const ckpt_bind *bind, const ckpt_epilogue *attr, int64_t count);
 
-/* y[rows][cols] = dropout(act(y + factor * bias[col])), in place and in one pass; bias may be NULL. */
-void ckpt_cuda_apply_epilogue(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *epilogue, float *y,
-                              const float *bias, float factor, int64_t rows, int64_t cols);
+/* y[rows][cols] = dropout(act(y + factor * bias[col])), in place and in one pass; bias may be NULL. Both are F32 or BF16. */
+void ckpt_cuda_apply_epilogue(const ckpt_cuda_context *context, const ckpt_cuda_epilogue *epilogue, ckpt_dtype type, void *y,
+                              const void *bias, float factor, int64_t rows, int64_t cols);
 
 /* cuda_scalars.cu: device addresses of slots; and a run's scalars, with the rates that follow from them, put
  * into a slot in the order of the stream. Passed by value: no host buffer has to outlive the call. */

@@ -75,43 +75,46 @@ __global__ static void class_loss_kernel(loss_node k) {
     }
 }
 
-/* A block a part, a thread a lane; the lanes are added in order. */
+/* The lanes of a group added in order. */
+__device__ static inline double lanes_in_order(double lane) {
+    double sum = 0;
+#pragma unroll
+    for (int l = 0; l < CKPT_LANES; l++) sum += __shfl_sync(ckpt_group_mask(), lane, l, CKPT_LANES);
+    return sum;
+}
+
+/* A block a part, a group a block of values. */
 __global__ static void value_loss_kernel(loss_node k) {
-    __shared__ double lane_loss[CKPT_LANES];
-    __shared__ int64_t lane_hits[CKPT_LANES];
+    __shared__ int thread_hits[CKPT_GROUP_THREADS];
     const int64_t items = valid_rows(k) * k.cols, part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
-    const int64_t first = blockIdx.x * part, last = first + part < items ? first + part : items;
-    double loss = 0;
-    int64_t hits = 0;
+    const int64_t first = blockIdx.x * part, left = items - first;
+    int hits = 0;
+    const double loss = ckpt_blocks_sum(left < part ? left : part, CKPT_LOSS_BLOCK, [&](int64_t at, int64_t n) {
+        double lane = 0;
 #pragma unroll 8
-    for (int64_t j = first + threadIdx.x; j < last; j += CKPT_LANES) {
-        const float x = k.x[j], t = k.value[j], d = x - t;
-        loss += k.kind == CKPT_LOSS_BCE ? (double)(ckpt_softplus(x) - x * t) : (double)(d * d);
-        hits += k.kind == CKPT_LOSS_BCE && (x > 0.0f) == (t > 0.5f);
-    }
-    lane_loss[threadIdx.x] = loss;
-    lane_hits[threadIdx.x] = hits;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        loss = 0;
-        hits = 0;
-        for (int l = 0; l < CKPT_LANES; l++) {
-            loss += lane_loss[l];
-            hits += lane_hits[l];
+        for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
+            const float x = k.x[first + at + j], t = k.value[first + at + j], d = x - t;
+            lane += k.kind == CKPT_LOSS_BCE ? (double)(ckpt_softplus(x) - x * t) : (double)(d * d);
+            hits += k.kind == CKPT_LOSS_BCE && (x > 0.0f) == (t > 0.5f);
         }
-        k.part[blockIdx.x] = loss;
-        k.hits[blockIdx.x] = hits;
-    }
+        return lanes_in_order(lane);
+    });
+    thread_hits[threadIdx.x] = hits;
+    __syncthreads();
+    if (threadIdx.x > 0) return;
+    int64_t all = 0;
+    for (unsigned t = 0; t < blockDim.x; t++) all += thread_hits[t];
+    k.part[blockIdx.x] = loss;
+    k.hits[blockIdx.x] = all;
 }
 
 __global__ static void loss_total_kernel(loss_node k) {
-    double loss = 0;
+    __shared__ int64_t part_hits[CKPT_CUDA_PARTS];
+    part_hits[threadIdx.x] = k.hits[threadIdx.x];
+    const double loss = ckpt_parts_total(k.part);
+    if (threadIdx.x > 0) return;
     int64_t hits = 0;
-#pragma unroll 16
-    for (int p = 0; p < CKPT_CUDA_PARTS; p++) {
-        loss += k.part[p];
-        hits += k.hits[p];
-    }
+    for (int p = 0; p < CKPT_CUDA_PARTS; p++) hits += part_hits[p];
     k.result[0] += loss * mean_factor(k);
     k.result[1] += (double)hits;
 }
@@ -119,14 +122,14 @@ __global__ static void loss_total_kernel(loss_node k) {
 static void loss_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const loss_node *k = (const loss_node *)self;
-    /* No more groups than a part has rows when all samples count. */
-    const int64_t part = (k->rows + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
+    /* No more groups than a part has rows, or blocks of values, when all samples count. */
+    const bool classes = has_classes(k->kind);
+    const int64_t items = classes ? k->rows : (k->rows * k->cols + CKPT_LOSS_BLOCK - 1) / CKPT_LOSS_BLOCK;
+    const int64_t part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
     const unsigned groups = part < 1 ? 1u : part < CKPT_GROUPS ? (unsigned)part : (unsigned)CKPT_GROUPS;
-    if (has_classes(k->kind))
-        ckpt_cuda_start(class_loss_kernel, dim3(CKPT_CUDA_PARTS), dim3(groups * CKPT_LANES), k->context->stream, *k);
-    else
-        ckpt_cuda_start(value_loss_kernel, dim3(CKPT_CUDA_PARTS), dim3(CKPT_LANES), k->context->stream, *k);
-    ckpt_cuda_start_flat(loss_total_kernel, dim3(1), dim3(1), k->context->stream, *k);
+    ckpt_cuda_start(classes ? class_loss_kernel : value_loss_kernel, dim3(CKPT_CUDA_PARTS), dim3(groups * CKPT_LANES),
+                    k->context->stream, *k);
+    ckpt_cuda_start(loss_total_kernel, dim3(1), dim3(CKPT_CUDA_PARTS), k->context->stream, *k);
 }
 
 /* LOSS_GRAD, which may be written over the prediction. */
@@ -143,14 +146,10 @@ __global__ static void ce_grad_kernel(loss_node k) {
         return;
     }
     const float max = ckpt_group_row_max(x, n), factor = (float)mean_factor(k);
-    float sum = 0;
-    for (int64_t j = lane; j < n; j += CKPT_LANES) {
-        const float e = ckpt_exp(x[j] - max);
-        g[j] = e;
-        sum += e;
-    }
-    const float inverse = 1.0f / ckpt_group_fold(sum);
-    for (int64_t j = lane; j < n; j += CKPT_LANES) g[j] = (g[j] * inverse - (j == target ? 1.0f : 0.0f)) * factor;
+    const float inverse = 1.0f / ckpt_group_exp_sum(x, n, max);
+    /* Again rather than stored between: a row of many classes is in no cache. */
+    for (int64_t j = lane; j < n; j += CKPT_LANES)
+        g[j] = (ckpt_exp(x[j] - max) * inverse - (j == target ? 1.0f : 0.0f)) * factor;
 }
 
 __global__ static void nll_grad_kernel(loss_node k) {

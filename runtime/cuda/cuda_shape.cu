@@ -1,5 +1,5 @@
 /* TRANSPOSE and ZERO: bytes moved, none computed. A transpose whose last axis moves goes through tiles in shared
- * memory, so that both its reads and its writes run along rows. */
+ * memory, so that both its reads and its writes run along rows; another moves runs of its last axis. */
 #include "cuda/cuda_device.cuh"
 
 enum { TILE = 32, TILE_ROWS = 8 };
@@ -17,12 +17,16 @@ struct transpose_node {
 
 template <typename T> __global__ static void copy_kernel(transpose_node k) {
     const T *x = (const T *)k.x;
-    T *y = (T *)k.y;
-    CKPT_EACH_ELEMENT(e, k.count) {
-        int64_t rest = e, from = 0;
-        for (int i = k.rank - 1; i >= 0; i--) from += ckpt_split(&rest, k.dim[i]) * k.from[i];
-        y[e] = x[from];
-    }
+    T *y = (T *)k.y, v[CKPT_UNITS];
+    CKPT_EACH_UNIT(
+        e, u, k.count,
+        {
+            int64_t rest = e;
+            int64_t from = 0;
+            for (int i = k.rank - 1; i >= 0; i--) from += ckpt_split(&rest, k.dim[i]) * k.from[i];
+            v[u] = x[from];
+        },
+        y[e] = v[u])
 }
 
 /* Tiles of fast x last; blockIdx.z counts the other axes. */
@@ -57,8 +61,7 @@ template <typename T> static void transpose_run(const void *self, const ckpt_sca
     if (k->count == 0) return;
     const int64_t bands = k->fast == last ? 0 : (k->dim[last] + TILE - 1) / TILE;
     if (bands == 0 || bands > 65535) {
-        ckpt_cuda_start_flat(copy_kernel<T>, dim3(ckpt_element_blocks(k->count)), dim3(CKPT_ELEMENT_THREADS),
-                             k->context->stream, *k);
+        ckpt_cuda_start_flat(copy_kernel<T>, dim3(ckpt_unit_blocks(k->count)), dim3(CKPT_ELEMENT_THREADS), k->context->stream, *k);
         return;
     }
     const int64_t others = k->count / k->dim[last] / k->dim[k->fast];
@@ -100,21 +103,37 @@ static void simplify(const ckpt_transpose_attr *a, transpose_node *k) {
     }
 }
 
+/* Where the last axis stays, runs of it move as units of up to 16 bytes: makes the axes count those, and says how many elements
+ * are one. */
+static int64_t widen(transpose_node *k, int64_t element_bytes) {
+    const int last = k->rank - 1;
+    const uint64_t addresses = (uint64_t)(uintptr_t)k->x | (uint64_t)(uintptr_t)k->y;
+    int64_t n = 16 / element_bytes;
+    if (k->fast != last) return 1;
+    while (k->dim[last] % n || addresses % (uint64_t)(n * element_bytes)) n /= 2;
+    k->dim[last] /= n;
+    k->count /= n;
+    for (int i = 0; i < last; i++) k->from[i] /= n; /* whole runs of the last axis */
+    return n;
+}
+
 extern "C" ckpt_status ckpt_cuda_transpose(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     CKPT_TRY(ckpt_cuda_require(bind, 1, 1, err));
-    const uint64_t bytes = ckpt_dtype_bytes(bind->graph->tensor[bind->node->out[0]].dtype);
-    transpose_node *k = (transpose_node *)ckpt_cuda_launch(
-        bind, sizeof *k,
-        bytes == 1   ? transpose_run<uint8_t>
-        : bytes == 2 ? transpose_run<uint16_t>
-        : bytes == 4 ? transpose_run<uint32_t>
-                     : transpose_run<uint64_t>,
-        launch, err);
+    int64_t bytes = (int64_t)ckpt_dtype_bytes(bind->graph->tensor[bind->node->out[0]].dtype);
+    transpose_node *k = (transpose_node *)ckpt_cuda_launch(bind, sizeof *k, transpose_run<uint8_t>, launch, err);
     if (!k) return CKPT_NOMEM;
     k->x = bind->in[0];
     k->y = bind->out[0];
     k->count = ckpt_cuda_out_count(bind, 0);
-    if (k->count > 0) simplify(&bind->node->attr.transpose, k);
+    if (k->count > 0) {
+        simplify(&bind->node->attr.transpose, k);
+        bytes *= widen(k, bytes);
+    }
+    launch->run = bytes == 1   ? transpose_run<uint8_t>
+                  : bytes == 2 ? transpose_run<uint16_t>
+                  : bytes == 4 ? transpose_run<uint32_t>
+                  : bytes == 8 ? transpose_run<uint64_t>
+                               : transpose_run<ckpt_unit16>;
     return CKPT_OK;
 }
 

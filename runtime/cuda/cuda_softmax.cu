@@ -23,14 +23,9 @@ template <bool LOG> __global__ static void softmax_rows_kernel(softmax_node k) {
         const float shift = ckpt_log(ckpt_group_exp_sum(x, n, max));
         for (int64_t j = lane; j < n; j += CKPT_LANES) y[j] = (x[j] - max) - shift;
     } else {
-        float sum = 0;
-        for (int64_t j = lane; j < n; j += CKPT_LANES) {
-            const float e = ckpt_exp(x[j] - max);
-            y[j] = e;
-            sum += e;
-        }
-        const float factor = 1.0f / ckpt_group_fold(sum);
-        for (int64_t j = lane; j < n; j += CKPT_LANES) y[j] = y[j] * factor;
+        const float factor = 1.0f / ckpt_group_exp_sum(x, n, max);
+        /* Exponentials again rather than stored between: a long row is in no cache. */
+        for (int64_t j = lane; j < n; j += CKPT_LANES) y[j] = ckpt_exp(x[j] - max) * factor;
     }
 }
 

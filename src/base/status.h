@@ -27,7 +27,7 @@ typedef enum ckpt_status {
 #undef X
 } ckpt_status;
 
-enum { CKPT_MESSAGE_SIZE = 1024 };
+enum { CKPT_MESSAGE_SIZE = 1536 };
 
 typedef struct ckpt_error {
     ckpt_status status;

@@ -1,7 +1,9 @@
 /* ckptplan: how a training step of a model will run, before anything is allocated. */
 #include <stdio.h>
 
+#include "cli/ask_ckpttrain.h"
 #include "cli/console.h"
+#include "cli/cost_model.h"
 #include "cli/devices.h"
 #include "cli/plan_output.h"
 
@@ -33,7 +35,7 @@ static ckpt_status show_frontier(ckpt_plan_report *report, ckpt_error *err) {
     return ckpt_plan_report_frontier(report, err);
 }
 
-static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
+static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *err) {
     ckpt_cli_options options = *given;
     ckpt_plan_report report = {.options = &options};
     ckpt_batch_answer batches;
@@ -41,14 +43,18 @@ static ckpt_status run(const ckpt_cli_options *given, ckpt_error *err) {
     const char *note;
     CKPT_TRY(ckpt_device_to_plan_for(&options, &report.traits, &note, err));
     if (options.max_batch) {
+        /* Before the search, which needs the figures; which batch they are taken at does not matter. */
+        CKPT_TRY(ckpt_ask_ckpttrain(&options, NULL, report.traits->device, argv, err));
         CKPT_TRY(ckpt_max_batch_find(&options, report.traits, &batches, err));
         options.batch = batches.batch;
         options.micro_batch = batches.micro_batch;
         report.batches = &batches;
     }
-    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, err));
+    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, report.traits, &job, err));
     report.job = &job;
-    const ckpt_status status = options.compare ? compare_plans(&report, err) : options.frontier ? show_frontier(&report, err)
+    ckpt_status status = ckpt_ask_ckpttrain(&options, &job, report.traits->device, argv, err);
+    if (status == CKPT_OK) status = ckpt_job_cost(&job, &options, report.traits->device, err);
+    if (status == CKPT_OK) status = options.compare ? compare_plans(&report, err) : options.frontier ? show_frontier(&report, err)
                                                                                                 : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
@@ -64,7 +70,7 @@ int main(int argc, char **argv) {
     if (status == CKPT_OK) {
         if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_PLAN, stdout);
         else if (options.version) printf("%s %s\n", program, CKPT_VERSION);
-        else status = run(&options, &err);
+        else status = run(&options, argv, &err);
     }
     return ckpt_console_finish(program, status, &err);
 }

@@ -1,9 +1,12 @@
 /* ckpttrain: trains a model under a plan and writes it back. */
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/units.h"
 #include "cli/console.h"
+#include "cli/cost_model.h"
+#include "cli/train_measure.h"
 #include "cli/train_report.h"
 
 static const char program[] = "ckpttrain";
@@ -51,16 +54,19 @@ static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *ba
     return status != CKPT_OK ? status : told;
 }
 
-static ckpt_status run(ckpt_cli_options *o, ckpt_error *err) {
+static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) {
     const ckpt_backend *backend;
     const char *note;
     ckpt_job job;
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
-    CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, &job, err));
+    if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
+    CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
-    if (status == CKPT_OK) status = run_session(o, backend, note, &job, &data, err);
+    if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);
+    if (status == CKPT_OK) status = ckpt_job_cost(&job, o, backend->name, err);
+    if (status == CKPT_OK && !measure_only) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);
     return status;
@@ -69,13 +75,17 @@ static ckpt_status run(ckpt_cli_options *o, ckpt_error *err) {
 int main(int argc, char **argv) {
     ckpt_cli_options options;
     ckpt_error err;
-    ckpt_status status = ckpt_cli_parse(CKPT_PROGRAM_TRAIN, argc, argv, &options, &err);
+    /* ckptplan's own command line follows the word, and is read as there: the graph must be the same. */
+    const bool measure_only = argc > 1 && strcmp(argv[1], ckpt_measure_word) == 0;
+    if (measure_only) argc--, argv++;
+    const ckpt_program parsed = measure_only ? CKPT_PROGRAM_PLAN : CKPT_PROGRAM_TRAIN;
+    ckpt_status status = ckpt_cli_parse(parsed, argc, argv, &options, &err);
     if (status == CKPT_OK) {
         if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_TRAIN, stdout);
         else if (options.version) printf("%s %s\n", program, CKPT_VERSION);
         else {
             catch_signals();
-            status = run(&options, &err);
+            status = run(&options, measure_only, &err);
         }
     }
     const int code = ckpt_console_finish(program, status, &err);

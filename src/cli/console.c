@@ -39,15 +39,6 @@ char *ckpt_console_count(uint64_t value, char text[CKPT_NUMBER_TEXT]) {
     return text;
 }
 
-char *ckpt_console_flops(uint64_t flops, char text[CKPT_NUMBER_TEXT]) {
-    static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
-    double value = (double)flops;
-    size_t unit = 0;
-    while (value >= 1000 && unit + 1 < sizeof units / sizeof *units) value /= 1000, unit++;
-    snprintf(text, CKPT_NUMBER_TEXT, unit ? "%.2f %s" : "%.0f %s", value, units[unit]);
-    return text;
-}
-
 json_t *ckpt_console_json_text(const char *text) {
     json_t *string = json_string(text);
     if (string) return string;

@@ -18,9 +18,8 @@ void ckpt_console_note(const char *program, const char *format, ...) __attribute
 int ckpt_console_finish(const char *program, ckpt_status status, const ckpt_error *err);
 
 enum { CKPT_NUMBER_TEXT = 32 };
-/* "1,234,567"; and "1.23 GFLOP". Return `text`. */
+/* "1,234,567". Returns `text`. */
 char *ckpt_console_count(uint64_t value, char text[CKPT_NUMBER_TEXT]);
-char *ckpt_console_flops(uint64_t flops, char text[CKPT_NUMBER_TEXT]);
 
 /* A JSON string of text from a file or a command line, which need not be UTF-8: then what is not ASCII becomes '?'. */
 json_t *ckpt_console_json_text(const char *text);

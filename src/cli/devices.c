@@ -6,7 +6,7 @@
 
 static const ckpt_traits table[] = {
     {.device = "cpu", .alignment_bytes = 256, .matmul_workspace_bytes = 0, .input_buffers = 1},
-    {.device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = 32 << 20, .input_buffers = 2},
+    {.device = "cuda", .alignment_bytes = 256, .matmul_workspace_bytes = 32 << 20, .input_buffers = 2, .bf16_kernels = true},
 };
 
 const ckpt_traits *ckpt_device_traits(const char *name) {
@@ -16,13 +16,9 @@ const ckpt_traits *ckpt_device_traits(const char *name) {
 }
 
 ckpt_status ckpt_device_check_precision(const ckpt_cli_options *options, const char *device, ckpt_error *err) {
-    if (options->precision == CKPT_PRECISION_FP32) return CKPT_OK;
-    const char *name = ckpt_precision_choices[options->precision];
-    if (strcmp(device, "cuda") != 0)
-        return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only, and this is for the %s", name, device);
-    if (options->precision == CKPT_PRECISION_BF16)
-        return ckpt_fail(err, CKPT_USAGE, "--precision %s is not supported yet; use fp32 or tf32", name);
-    return CKPT_OK;
+    if (options->precision != CKPT_PRECISION_TF32 || strcmp(device, "cuda") == 0) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only, and this is for the %s",
+                     ckpt_precision_choices[options->precision], device);
 }
 
 ckpt_status ckpt_device_to_plan_for(const ckpt_cli_options *options, const ckpt_traits **traits, const char **note,

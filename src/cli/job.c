@@ -7,6 +7,7 @@
 #include "cli/devices.h"
 #include "graph/loss_choice.h"
 #include "graph/op.h"
+#include "graph/rewrite.h"
 #include "planner/plan_file.h"
 #include "proto/onnx_file.h"
 
@@ -76,11 +77,13 @@ static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const c
 }
 
 static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
-    ckpt_training_options training = {.optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1};
+    ckpt_training_options training = {.optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1,
+                                      .bf16 = o->precision == CKPT_PRECISION_BF16, .bf16_kernels = job->traits->bf16_kernels};
     ckpt_training_defaults(&training);
-    /* The copy is of the forward pass alone, so it comes first. */
-    CKPT_TRY(ckpt_graph_for_evaluation(&job->model.graph, &job->evaluation, err));
-    return ckpt_autodiff_run(&job->model.graph, &training, err);
+    if (!job->forward_only) return ckpt_training_graphs_make(&job->model.graph, &training, &job->evaluation, err);
+    if (!training.bf16) return CKPT_OK;
+    CKPT_TRY(ckpt_rewrite_to_bf16(&job->model.graph, err));
+    return ckpt_rewrite_add_casts(&job->model.graph, training.bf16_kernels, err);
 }
 
 /* Messages about the file begin with its path. */
@@ -89,8 +92,9 @@ static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_e
     return ckpt_fail_in(err, "%s", o->model_path);
 }
 
-ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, ckpt_job *job, ckpt_error *err) {
-    *job = (ckpt_job){0};
+ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, const ckpt_traits *traits, ckpt_job *job,
+                          ckpt_error *err) {
+    *job = (ckpt_job){.traits = traits};
     CKPT_TRY(find_batch(o, job, err));
     const int64_t asked = o->micro_batch ? o->micro_batch : job->batch;
     CKPT_TRY(load_model(o, hint, asked, &job->model, err));
@@ -99,7 +103,8 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, ckpt
     job->forward_only = job->model.loss == CKPT_LOSS_NONE;
     ckpt_status status = check_dims(o, &job->model, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
-    if (status == CKPT_OK && !job->forward_only) status = in_file(o, make_graphs(o, job, err), err);
+    if (status == CKPT_OK) status = in_file(o, make_graphs(o, job, err), err);
+    if (status == CKPT_OK) status = ckpt_costs_flops(&job->model.graph, &job->cost_pool, &job->costs, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;
 }
@@ -108,6 +113,7 @@ ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options 
                                    ckpt_plan **plan, ckpt_error *err) {
     ckpt_plan_options options = *strategy;
     options.eval = evaluation_of(job);
+    options.costs = &job->costs;
     return ckpt_plan_make(&job->model.graph, &options, traits, NULL, plan, err);
 }
 
@@ -149,6 +155,7 @@ ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan) {
         const ckpt_node *node = &job->model.graph.node[plan->step[i].node];
         const uint64_t times = node->when == CKPT_ALWAYS ? (uint64_t)job->parts : 1;
         const uint64_t flops = times * ckpt_node_cost(&job->model.graph, plan->step[i].node).flops;
+        *(plan->step[i].recompute ? &sum.recompute_cost : &sum.step_cost) += times * plan->costs.node[plan->step[i].node];
         if (plan->step[i].recompute) {
             sum.recompute_flops += flops;
             sum.recomputed_nodes += (int)times;
@@ -167,9 +174,13 @@ double ckpt_compute_recompute_fraction(const ckpt_plan_compute *c) {
     return share((double)c->recompute_flops, (double)c->forward_flops + (double)c->backward_flops);
 }
 
-double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_flops) {
-    const double least = (double)c->forward_flops + (double)c->backward_flops + (double)lower_bound_flops;
-    return share((double)c->recompute_flops - (double)lower_bound_flops, least);
+double ckpt_compute_cost_fraction(const ckpt_plan_compute *c) {
+    return share((double)c->recompute_cost, (double)c->step_cost);
+}
+
+double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
+    const double least = (double)c->step_cost + (double)lower_bound_cost;
+    return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
@@ -195,6 +206,7 @@ int64_t ckpt_job_parameter_count(const ckpt_job *job) {
 }
 
 void ckpt_job_free(ckpt_job *job) {
+    ckpt_pool_free(&job->cost_pool);
     ckpt_graph_free(&job->evaluation);
     ckpt_model_free(&job->model);
     *job = (ckpt_job){0};

@@ -2,7 +2,7 @@
  *
  *     ckpt_job job;
  *     ckpt_plan *plan;
- *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, &job, &err);
+ *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, traits, &job, &err);
  *     ckpt_job_plan(&job, &options, traits, &plan, &err);
  *     ...
  *     ckpt_plan_free(plan);
@@ -13,19 +13,25 @@
 
 #include "cli/options.h"
 #include "import/model.h"
-#include "planner/plan.h"
+#include "planner/step_time.h"
 
 typedef struct ckpt_job {
+    const ckpt_traits *traits; /* of the device that the graphs are for */
     ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
     bool forward_only;
     ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
     int64_t batch;         /* samples of a step: `parts` times model.graph.batch */
     int64_t parts;         /* micro-batches of a step */
+    ckpt_pool cost_pool;
+    ckpt_costs costs;      /* what plans minimize: FLOPs until ckpt_job_cost (cost_model.h) */
+    ckpt_rates rates;      /* of the device; likewise */
+    double *profile;       /* seconds by node, where this run measured them itself; else NULL */
 } ckpt_job;
 
-/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs. Errors
- * as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
-ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, ckpt_job *job, ckpt_error *err);
+/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs as the device
+ * of `traits` can run them. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
+ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, const ckpt_traits *traits,
+                          ckpt_job *job, ckpt_error *err);
 
 /* The plan that the options ask for: made, or read from --plan. The caller frees it. */
 ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *options, const ckpt_traits *traits,
@@ -42,10 +48,11 @@ ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options 
 /* What a whole step computes: plan->compute is for one micro-batch. */
 ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
 
-/* Recomputed share of the work of a step without recomputation; and by how much the step is longer than with
- * the least recomputation that is not excluded. */
+/* Recomputed share of the FLOPs, and of the cost, of a step without recomputation; and by how much the step costs more
+ * than with the least recomputation that is not excluded. */
 double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
-double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_flops);
+double ckpt_compute_cost_fraction(const ckpt_plan_compute *compute);
+double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_cost);
 
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/units.h"
+#include "cli/cost_model.h"
 
 enum { MOST_DIVISORS = 1600 }; /* a number below 2^31 has 1536 at most */
 
@@ -23,7 +24,10 @@ static ckpt_status load(const search *s, int64_t size, ckpt_job *job, ckpt_error
     ckpt_cli_options options = *s->options;
     if (!s->answer->divisors) options.batch = size;
     else if (size != options.batch) options.micro_batch = size;
-    return ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, job, err);
+    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, s->traits, job, err));
+    const ckpt_status status = ckpt_job_cost(job, &options, s->traits->device, err);
+    if (status != CKPT_OK) ckpt_job_free(job);
+    return status;
 }
 
 /* The total of a plan at this size by a strategy without options. */
@@ -75,7 +79,7 @@ static ckpt_status prove_refusal(search *s, ckpt_error *err) {
     if (!a->refused) return CKPT_OK;
     CKPT_TRY(load(s, a->refused, &job, err));
     const ckpt_plan_options options = {
-        .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation};
+        .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation, .costs = &job.costs};
     ckpt_error refusal;
     const ckpt_status status =
         ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum_bytes, &plan, &refusal);
@@ -143,7 +147,8 @@ static ckpt_status try_size(search *s, int64_t size, ckpt_error *err) {
         *t = (ckpt_batch_trial){.batch = job.batch, .micro_batch = job.model.graph.batch,
                                 .total_bytes = plan->memory.total,
                                 .recompute_fraction = ckpt_compute_recompute_fraction(&compute),
-                                .seconds = ckpt_step_seconds(&job.model.graph, plan, job.parts, a->rates)};
+                                .seconds = ckpt_job_step_seconds(&job, plan)};
+        a->rates = job.rates;
         /* The larger of equals: it comes later. */
         const ckpt_batch_trial *best = &a->trial[a->chosen];
         if ((double)t->batch * best->seconds >= (double)best->batch * t->seconds) a->chosen = a->trial_count - 1;
@@ -178,7 +183,6 @@ static ckpt_status choose_fastest(search *s, ckpt_error *err) {
     ckpt_batch_answer *a = s->answer;
     int64_t size[CKPT_BATCH_TRIALS];
     int count = 0;
-    a->rates = ckpt_rates_nominal(s->traits->device);
     if (a->divisors) {
         const int64_t skip = s->size_count < CKPT_BATCH_TRIALS ? 0 : s->size_count - CKPT_BATCH_TRIALS + 1;
         for (int64_t i = skip; i < s->size_count; i++) size[count++] = s->divisor[i];

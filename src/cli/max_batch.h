@@ -32,7 +32,7 @@ typedef struct ckpt_batch_answer {
     int64_t refused;      /* the next size; 0 where there is none */
     uint64_t refused_minimum_bytes;
     int planned;          /* sizes that the search planned */
-    const ckpt_rates *rates; /* --micro-batch auto: what the trials' seconds assume; else NULL */
+    ckpt_rates rates; /* what the trials' seconds assume */
     int trial_count, chosen;
     ckpt_batch_trial trial[CKPT_BATCH_TRIALS]; /* ascending */
 } ckpt_batch_answer;

@@ -25,7 +25,9 @@ const char *const ckpt_loss_choices[] = {"auto", "ce", "bce", "mse", "nll", "non
 const char *const ckpt_dropout_rng_choices[] = {"philox", "onnx-ref", NULL};
 const char *const ckpt_untie_choices[] = {"auto", "all", "none", NULL};
 const char *const ckpt_precision_choices[] = {"fp32", "tf32", "bf16", NULL};
+const char *const ckpt_algorithms_choices[] = {"measured", "recommended", NULL};
 const char *const ckpt_off_on_choices[] = {"off", "on", NULL};
+const char *const ckpt_cost_choices[] = {"roofline", "nominal", "flops", NULL};
 const char *const ckpt_format_choices[] = {"text", "json", "html", "svg", "dot", NULL};
 
 static void *field_of(const ckpt_option_row *row, ckpt_cli_options *options) { return (char *)options + row->offset; }

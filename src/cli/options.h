@@ -28,6 +28,8 @@ typedef enum ckpt_option {
 
 typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;
 
+typedef enum ckpt_cost_choice { CKPT_CLI_COST_ROOFLINE, CKPT_CLI_COST_NOMINAL, CKPT_CLI_COST_FLOPS } ckpt_cost_choice;
+
 typedef enum ckpt_format {
     CKPT_FORMAT_TEXT,
     CKPT_FORMAT_JSON,
@@ -60,6 +62,8 @@ typedef struct ckpt_cli_options {
     const char *layers;
     bool budget_auto;
     uint64_t budget_bytes;
+    int cost;       /* ckpt_cost_choice */
+    bool profile;
     int checkpoint; /* likewise */
     const char *plan;
 
@@ -68,6 +72,7 @@ typedef struct ckpt_cli_options {
     double lr;
     uint64_t seed;
     int shuffle, preserve_rng;
+    int algorithms; /* 0: measured */
     bool verify, no_graph;
     int64_t threads; /* 0: as many as there are */
 
@@ -117,7 +122,8 @@ CKPT_OPTION_PARSERS(X)
 
 /* In the order of their enums, ended by NULL. */
 extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
-    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[];
+    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_algorithms_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[],
+    *const ckpt_cost_choices[];
 
 /* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */
 const char *ckpt_cli_nearest(const char *text, const char *const *names, int count);

@@ -150,12 +150,18 @@ ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *o, ckpt_error
     if (o->batch && o->micro_batch && o->batch % o->micro_batch)
         return ckpt_fail(err, CKPT_USAGE, "--micro-batch %lld does not divide --batch %lld", (long long)o->micro_batch,
                          (long long)o->batch);
-    if (o->precision != CKPT_PRECISION_FP32 && o->device == CKPT_DEVICE_CPU)
+    if (o->precision == CKPT_PRECISION_TF32 && o->device == CKPT_DEVICE_CPU)
         return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only; leave it out or use --device cuda",
                          ckpt_precision_choices[o->precision]);
     if (o->dropout_rng == CKPT_DROP_ONNX_REF && o->device == CKPT_DEVICE_CUDA)
         return ckpt_fail(err, CKPT_USAGE, "--dropout-rng onnx-ref is drawn on the CPU only; leave it out or use --device cpu");
     if (o->dropout_rng == CKPT_DROP_ONNX_REF) o->device = CKPT_DEVICE_CPU; /* of auto */
+    if (o->profile && ckpt_cli_given(o, CKPT_OPTION_COST))
+        return ckpt_fail(err, CKPT_USAGE, "--profile and --cost are two ways to find costs; give one");
+    if (o->profile && o->max_batch)
+        return ckpt_fail(err, CKPT_USAGE, "--profile measures one batch and --max-batch looks at many; leave out --profile");
+    if (o->plan && (o->profile || ckpt_cli_given(o, CKPT_OPTION_COST)))
+        return ckpt_fail(err, CKPT_USAGE, "--plan has been made with its costs; leave out --%s", o->profile ? "profile" : "cost");
     CKPT_TRY(settle_strategy(o, err));
     return program == CKPT_PROGRAM_PLAN ? check_plan(o, err) : check_train(o, err);
 }

@@ -8,8 +8,14 @@
 #include "cli/plan_output.h"
 #include "base/atomic_file.h"
 
-/* Share of a step's arithmetic, from FLOPs of one micro-batch. */
-static double share_of(const ckpt_plan_report *r, uint64_t flops) {
+/* Share of a step's cost, from that of one micro-batch. */
+static double share_of(const ckpt_plan_report *r, uint64_t cost) {
+    ckpt_plan_compute c = r->compute;
+    c.recompute_cost = cost * (uint64_t)r->job->parts;
+    return ckpt_compute_cost_fraction(&c);
+}
+
+static double flops_share(const ckpt_plan_report *r, uint64_t flops) {
     ckpt_plan_compute c = r->compute;
     c.recompute_flops = flops * (uint64_t)r->job->parts;
     return ckpt_compute_recompute_fraction(&c);
@@ -24,10 +30,10 @@ static void print_text(const ckpt_plan_report *r, const ckpt_frontier *f) {
         char count[CKPT_NUMBER_TEXT], total[CKPT_SIZE_TEXT], arena[CKPT_SIZE_TEXT], live[CKPT_SIZE_TEXT];
         printf("%15s  %12s  %12s  %12s  %9.2f%%  %9.2f%%\n", ckpt_console_count(p->total_bytes, count),
                ckpt_units_format_size(p->total_bytes, total), ckpt_units_format_size(p->arena_bytes, arena),
-               ckpt_units_format_size(p->live_peak_bytes, live), 100 * share_of(r, p->recompute_flops),
-               100 * share_of(r, p->lower_bound_flops));
+               ckpt_units_format_size(p->live_peak_bytes, live), 100 * share_of(r, p->recompute_cost),
+               100 * share_of(r, p->lower_bound_cost));
     }
-    printf("\nrecompute: share of a step's arithmetic that is done again; at least: no plan with these bytes does less\n");
+    printf("\nrecompute: share of a step's cost that comes again; at least: no plan with these bytes does less\n");
     if (!f->complete) printf("there are more plans between these\n");
 }
 
@@ -39,18 +45,20 @@ static json_t *document_of(const ckpt_plan_report *r, const ckpt_frontier *f) {
     for (int i = 0; i < f->count; i++) {
         const ckpt_frontier_point *p = &f->point[i];
         json_array_append_new(
-            points, json_pack("{s:o, s:o, s:o, s:o, s:f, s:o}", "total", bytes_of(p->total_bytes), "arena",
+            points, json_pack("{s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:o}", "total", bytes_of(p->total_bytes), "arena",
                               bytes_of(p->arena_bytes), "live_peak", bytes_of(p->live_peak_bytes), "recompute_flops",
-                              bytes_of(p->recompute_flops * parts), "recompute_fraction", share_of(r, p->recompute_flops),
-                              "lower_bound_recompute_flops", bytes_of(p->lower_bound_flops * parts)));
+                              bytes_of(p->recompute_flops * parts), "recompute_cost",
+                              bytes_of(p->recompute_cost * parts), "recompute_fraction", flops_share(r, p->recompute_flops),
+                              "cost_fraction", share_of(r, p->recompute_cost), "lower_bound_recompute_cost", bytes_of(p->lower_bound_cost * parts)));
     }
     for (int i = 0; i < f->bound_count; i++)
-        json_array_append_new(bounds, json_pack("{s:o, s:o}", "total", bytes_of(f->bound[i].total_bytes), "recompute_flops",
-                                                bytes_of(f->bound[i].flops * parts)));
-    return json_pack("{s:s, s:o, s:s, s:I, s:I, s:s, s:s, s:o, s:o, s:b, s:o, s:o}", "schema", "ckptplan-frontier/1", "path",
+        json_array_append_new(bounds, json_pack("{s:o, s:o}", "total", bytes_of(f->bound[i].total_bytes), "recompute_cost",
+                                                bytes_of(f->bound[i].cost * parts)));
+    return json_pack("{s:s, s:o, s:s, s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o}", "schema", "ckptplan-frontier/1", "path",
                      ckpt_console_json_text(r->options->model_path), "graph_hash", r->job->model.graph.hash, "batch",
                      (json_int_t)r->job->batch, "micro_batch", (json_int_t)r->job->model.graph.batch, "optimizer",
-                     ckpt_plan_report_optimizer(r), "device", r->traits->device, "store_all_total",
+                     ckpt_plan_report_optimizer(r), "device", r->traits->device, "cost_unit",
+                     ckpt_cost_unit_name(r->job->costs.unit), "store_all_total",
                      bytes_of(r->store_all_bytes), "minimum_total", bytes_of(r->minimum_bytes), "complete", f->complete,
                      "points", points, "lower_bound", bounds);
 }
@@ -90,7 +98,7 @@ ckpt_status ckpt_plan_report_frontier(const ckpt_plan_report *report, ckpt_error
     r.compute = ckpt_job_compute(r.job, all);
     ckpt_plan_free(all);
     ckpt_frontier frontier;
-    CKPT_TRY(ckpt_frontier_find(&r.job->model.graph, &r.job->evaluation, r.traits, CKPT_FRONTIER_POINTS, &frontier, err));
+    CKPT_TRY(ckpt_frontier_find(&r.job->model.graph, &r.job->evaluation, &r.job->costs, r.traits, CKPT_FRONTIER_POINTS, &frontier, err));
     const ckpt_status status = tell(&r, &frontier, err);
     ckpt_frontier_free(&frontier);
     return status;

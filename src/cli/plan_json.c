@@ -3,6 +3,7 @@
 
 #include "base/units.h"
 #include "cli/console.h"
+#include "cli/cost_model.h"
 #include "cli/plan_report.h"
 #include "planner/usage.h"
 
@@ -31,15 +32,19 @@ static json_t *memory_json(const ckpt_plan_report *r) {
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {
-    return json_pack("{s:o, s:o, s:o, s:f}", "forward_flops", bytes_of(c->forward_flops), "backward_flops",
+    return json_pack("{s:o, s:o, s:o, s:f, s:o, s:o}", "forward_flops", bytes_of(c->forward_flops), "backward_flops",
                      bytes_of(c->backward_flops), "recompute_flops", bytes_of(c->recompute_flops), "recompute_fraction",
-                     ckpt_compute_recompute_fraction(c));
+                     ckpt_compute_recompute_fraction(c), "step_cost", bytes_of(c->step_cost), "recompute_cost",
+                     bytes_of(c->recompute_cost));
 }
 
 static json_t *optimality_json(const ckpt_plan_report *r, const ckpt_plan_compute *c) {
-    const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->job->parts;
-    return json_pack("{s:b, s:o, s:f}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops", bytes_of(bound),
-                     "gap", ckpt_compute_gap(c, bound));
+    const uint64_t parts = (uint64_t)r->job->parts, bound = r->plan->bound.lower_bound_cost * parts;
+    const uint64_t staged = r->plan->bound.staged_bound_cost * parts;
+    return json_pack("{s:b, s:o, s:o, s:f, s:o, s:f}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
+                     bytes_of(r->plan->bound.lower_bound_flops * parts), "lower_bound_recompute_cost", bytes_of(bound), "gap",
+                     ckpt_compute_gap(c, bound), "staged_lower_bound_recompute_cost", bytes_of(staged), "staged_gap",
+                     staged < c->recompute_cost ? ckpt_compute_gap(c, staged) : 0.0);
 }
 
 static json_t *layers_json(const ckpt_plan_report *r) {
@@ -80,13 +85,21 @@ static json_t *model_json(const ckpt_plan_report *r) {
                      r->job->model.graph.layer_count);
 }
 
+static json_t *cost_model_json(const ckpt_plan_report *r) {
+    const ckpt_costs *costs = &r->plan->costs;
+    char name[32];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(costs->source, ",:"), costs->source);
+    return json_pack("{s:s, s:s, s:o}", "name", name, "unit", ckpt_cost_unit_name(costs->unit), "source",
+                     ckpt_console_json_text(costs->source));
+}
+
 ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
     const ckpt_plan_compute compute = ckpt_job_compute(r->job, r->plan);
     json_t *document = json_pack(
-        "{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", "ckptplan/1", "model", model_json(r),
+        "{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}", "schema", "ckptplan/1", "model", model_json(r),
         "batch", (json_int_t)r->job->batch, "micro_batch", (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device", r->traits->device,
         "precision", ckpt_precision_choices[r->options->precision], "strategy", strategy_json(r->plan), "memory",
-        memory_json(r), "compute", compute_json(&compute), "optimality", optimality_json(r, &compute), "layers",
+        memory_json(r), "cost_model", cost_model_json(r), "step_seconds", ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality", optimality_json(r, &compute), "layers",
         layers_json(r), "timeline", timeline_json(r));
     if (document) ckpt_plan_report_batches_json(r, document);
     return ckpt_console_json_print(document, err);

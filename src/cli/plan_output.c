@@ -46,6 +46,7 @@ ckpt_status ckpt_plan_output_draw(const ckpt_plan_report *r, const ckpt_frontier
     const ckpt_report report = {
         .graph = &r->job->model.graph, .plan = r->plan, .frontier = frontier, .model = r->options->model_path, .step = step,
         .precision = ckpt_precision_choices[r->options->precision], .parts = r->job->parts,
+        .unit = r->plan ? r->plan->costs.unit : r->job->costs.unit,
         .compute = r->plan ? ckpt_job_compute(r->job, r->plan) : r->compute, .parameter_count = ckpt_job_parameter_count(r->job),
         .store_all_bytes = r->store_all_bytes, .minimum_bytes = r->minimum_bytes};
     ckpt_markup out = {0};
@@ -60,7 +61,7 @@ ckpt_status ckpt_plan_output_write(const ckpt_plan_report *r, ckpt_error *err) {
     ckpt_frontier frontier = {0};
     const bool curve = r->options->format == CKPT_FORMAT_HTML && !r->job->forward_only;
     if (curve)
-        CKPT_TRY(ckpt_frontier_find(&r->job->model.graph, &r->job->evaluation, r->traits, CKPT_FRONTIER_POINTS, &frontier, err));
+        CKPT_TRY(ckpt_frontier_find(&r->job->model.graph, &r->job->evaluation, &r->job->costs, r->traits, CKPT_FRONTIER_POINTS, &frontier, err));
     const ckpt_status status = ckpt_plan_output_draw(r, curve ? &frontier : NULL, err);
     ckpt_frontier_free(&frontier);
     return status;

@@ -9,8 +9,8 @@
 ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err) {
     report->store_all_bytes = report->minimum_bytes = report->plan ? report->plan->memory.total : 0;
     if (report->job->forward_only) return CKPT_OK;
-    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, report->traits,
-                              &report->store_all_bytes, &report->minimum_bytes, err);
+    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, &report->job->costs,
+                              report->traits, &report->store_all_bytes, &report->minimum_bytes, err);
 }
 
 const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
@@ -42,6 +42,7 @@ static void print_head(const ckpt_plan_report *r) {
     else printf(", forward pass only");
     printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
     printf("Strategy  %s\n", r->plan->strategy);
+    printf("Costs     %s\n", r->plan->costs.source);
 }
 
 static void print_bytes(const char *name, uint64_t bytes) {
@@ -69,17 +70,25 @@ static void print_memory(const ckpt_plan_report *r) {
 
 static void print_compute(const ckpt_plan_report *r) {
     const ckpt_plan_compute c = ckpt_job_compute(r->job, r->plan);
-    const uint64_t bound = r->plan->bound.lower_bound_flops * (uint64_t)r->job->parts;
+    const uint64_t bound = r->plan->bound.lower_bound_cost * (uint64_t)r->job->parts;
+    const ckpt_cost_unit unit = r->plan->costs.unit;
     char text[CKPT_NUMBER_TEXT];
-    printf("\nCompute\n  forward    %14s\n", ckpt_console_flops(c.forward_flops, text));
+    printf("\nCompute\n  forward    %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.forward_flops, text));
     if (r->job->forward_only) return;
-    printf("  backward   %14s\n", ckpt_console_flops(c.backward_flops, text));
-    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_console_flops(c.recompute_flops, text),
+    printf("  backward   %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.backward_flops, text));
+    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_cost_text(CKPT_COST_FLOPS, c.recompute_flops, text),
            100 * ckpt_compute_recompute_fraction(&c), c.recomputed_nodes, ckpt_plan_recomputed_layers(r->plan),
            r->plan->layer_count);
-    if (r->plan->bound.proved)
+    if (unit == CKPT_COST_NS)
+        printf("  time       %14s  a step, predicted: %.1f%% more than without recomputation\n",
+               ckpt_cost_text(unit, c.step_cost + c.recompute_cost, text), 100 * ckpt_compute_cost_fraction(&c));
+    if (c.recompute_cost > 0)
         printf("  at least   %14s  must be recomputed under this budget: the step is within %.2f%% of optimal\n",
-               ckpt_console_flops(bound, text), 100 * ckpt_compute_gap(&c, bound));
+               ckpt_cost_text(unit, bound, text), 100 * ckpt_compute_gap(&c, bound));
+    const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
+    if (!r->plan->bound.proved && staged > bound)
+        printf("  at least   %14s  by any schedule that runs whole stages: within %.2f%% of the best of those\n",
+               ckpt_cost_text(unit, staged, text), staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 
 static void print_layers(const ckpt_plan_report *r) {

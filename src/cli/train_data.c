@@ -82,8 +82,9 @@ static ckpt_status load_training(const ckpt_cli_options *o, ckpt_job *job, ckpt_
     CKPT_TRY(load_file(job, open, o->data, set, err));
     const bool classes = set->arrays[set->array_count - 1].type == CKPT_ARRAY_I64;
     if (classes == takes_classes(job->model.loss)) return CKPT_OK;
+    const ckpt_traits *traits = job->traits;
     ckpt_job_free(job);
-    CKPT_TRY(ckpt_job_load(o, classes ? CKPT_TARGET_CLASSES : CKPT_TARGET_FLOAT, job, err));
+    CKPT_TRY(ckpt_job_load(o, classes ? CKPT_TARGET_CLASSES : CKPT_TARGET_FLOAT, traits, job, err));
     if (classes == takes_classes(job->model.loss)) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "%s: the targets are %s, which the model's loss, %s, does not take", o->data,
                      classes ? "classes" : "floats", job->model.loss_reason);

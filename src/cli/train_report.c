@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "cli/console.h"
+#include "cli/cost_model.h"
 
 static double samples_per_second(const ckpt_train_report *r) {
     return r->seconds > 0 ? (double)r->samples / r->seconds : 0;
@@ -20,6 +21,12 @@ static const char *checkpoint_word(const ckpt_cli_options *o) { return ckpt_off_
 /* "budget=1048576" was asked for as "budget". */
 static int strategy_length(const ckpt_plan *plan) { return (int)strcspn(plan->strategy, "="); }
 
+/* What the prediction rests on: the plan's own costs where they are times. */
+static const char *time_source(const ckpt_session *s) {
+    if (s->plan->costs.unit == CKPT_COST_NS) return s->plan->costs.source;
+    return s->job->rates.measured ? "roofline, measured" : "roofline, nominal";
+}
+
 ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
     const ckpt_train_report *r = &s->report;
     char bytes[CKPT_NUMBER_TEXT];
@@ -32,6 +39,9 @@ ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options
     if (r->val_loss >= 0) printf("\n");
     printf("%.2f s, %.0f samples a second; %d nodes recomputed a step\n", r->seconds, samples_per_second(r),
            ckpt_job_compute(s->job, s->plan).recomputed_nodes);
+    if (r->step_seconds > 0)
+        printf("step %.4g ms, predicted %.4g ms (%s)\n", 1e3 * r->step_seconds, 1e3 * ckpt_job_step_seconds(s->job, s->plan),
+               time_source(s));
     if (s->reference) printf("verification against a run without recomputation: %s\n", verification(s));
     printf("weights_sha256 %s\n", s->weights_sha256);
     printf("Peak memory usage: %.2f MB with Checkpoint = %s", (double)ckpt_exec_measured_peak(s->exec) / 1e6, checkpoint_word(o));
@@ -42,6 +52,13 @@ ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options
         printf(", %s before (the context, and other processes)\n", ckpt_console_count(s->memory.before_bytes, bytes));
     }
     return CKPT_OK;
+}
+
+/* {"predicted", "measured", "cost_model"}; measured: null where steps were not timed. */
+static json_t *step_seconds(const ckpt_session *s) {
+    return json_pack("{s:f, s:o, s:o}", "predicted", ckpt_job_step_seconds(s->job, s->plan), "measured",
+                     s->report.step_seconds > 0 ? json_real(s->report.step_seconds) : json_null(), "cost_model",
+                     ckpt_console_json_text(time_source(s)));
 }
 
 /* A share or a loss, null where there is none. */
@@ -65,13 +82,13 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:s, s:s}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:o, s:s, s:s}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
                   "loss", "first", loss_or_null(r, r->first_loss), "last", loss_or_null(r, r->last_loss), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
-                  samples_per_second(r), "weights_sha256", s->weights_sha256, "verify", verification(s)),
+                  samples_per_second(r), "step_seconds", step_seconds(s), "weights_sha256", s->weights_sha256, "verify", verification(s)),
         err);
 }

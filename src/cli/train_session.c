@@ -107,7 +107,7 @@ static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
     return check_writable("--save", o->save, err);
 }
 
-static ckpt_status upload_weights(const ckpt_job *job, const ckpt_plan *plan, ckpt_exec *exec, ckpt_error *err) {
+ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt_exec *exec, ckpt_error *err) {
     const ckpt_graph *graph = &job->model.graph;
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
@@ -127,9 +127,10 @@ static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const c
                              ckpt_error *err) {
     const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
                                        .device = {.index = o->device_index, .threads = (int)o->threads, .no_graph = o->no_graph,
+                                                  .first_choice = o->algorithms != 0,
                                                   .precision = (ckpt_precision)o->precision}};
     CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
-    return upload_weights(s->job, plan, *exec, err);
+    return ckpt_session_upload(s->job, plan, *exec, err);
 }
 
 static ckpt_status resume(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_session *s, ckpt_error *err) {

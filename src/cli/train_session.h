@@ -40,6 +40,9 @@ ckpt_status ckpt_session_choose_device(ckpt_cli_options *options, const ckpt_bac
 ckpt_status ckpt_session_open(const ckpt_cli_options *options, const ckpt_backend *backend, const ckpt_job *job,
                               const ckpt_train_data *data, ckpt_session *session, ckpt_error *err);
 
+/* Copies the model's weights and constants to the device. */
+ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt_exec *exec, ckpt_error *err);
+
 /* Trains, then saves if asked to: after an interruption too, not after a failure. Errors as ckpt_train_run's. */
 ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,
                                const volatile sig_atomic_t *stop, ckpt_error *err);

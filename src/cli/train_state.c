@@ -53,6 +53,7 @@ ckpt_status ckpt_train_state_open(ckpt_train_state *s, const ckpt_cli_options *o
     /* What a user may have meant to change comes before the hashes, which say less. */
     snprintf(add_fact(s, "--device", NULL), CKPT_FACT_TEXT, "%s", source->device);
     snprintf(add_fact(s, "--precision", NULL), CKPT_FACT_TEXT, "%s", ckpt_precision_choices[o->precision]);
+    snprintf(add_fact(s, "--algorithms", NULL), CKPT_FACT_TEXT, "%s", ckpt_algorithms_choices[o->algorithms]);
     snprintf(add_fact(s, "--batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->batch);
     snprintf(add_fact(s, "--micro-batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->model.graph.batch);
     snprintf(add_fact(s, "--optimizer", NULL), CKPT_FACT_TEXT, "%s", ckpt_optimizer_choices[o->optimizer]);

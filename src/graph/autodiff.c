@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/op.h"
+#include "graph/rewrite.h"
 
 static const struct {
     const char *name;
@@ -78,7 +79,6 @@ static ckpt_status add(ckpt_autodiff *ad, int a, int b, int out, ckpt_error *err
 ckpt_status ckpt_gradient_replace(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err) {
     (void)err;
     ad->gradient[tensor] = gradient;
-    ad->pending[tensor]--;
     return CKPT_OK;
 }
 
@@ -118,33 +118,34 @@ static bool differentiable(const ckpt_tensor *tensor) {
            tensor->dtype == CKPT_BF16;
 }
 
-/* Which tensors a gradient is wanted for: those on a differentiable way from a parameter. */
-static void find_wanted(ckpt_autodiff *ad) {
-    const ckpt_graph *g = ad->graph;
-    for (int t = 0; t < g->tensor_count; t++) ad->wanted[t] = g->tensor[t].role == CKPT_ROLE_PARAM;
+void ckpt_autodiff_find_wanted(const ckpt_graph *g, bool *wanted) {
+    for (int t = 0; t < g->tensor_count; t++) wanted[t] = g->tensor[t].role == CKPT_ROLE_PARAM;
     for (int n = 0; n < g->forward_count; n++) {
         const ckpt_node *node = &g->node[n];
         bool any = false;
-        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && ad->wanted[node->in[i]];
+        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && wanted[node->in[i]];
         if (any && ckpt_op_info(node->op)->gradient && differentiable(&g->tensor[node->out[0]]))
-            ad->wanted[node->out[0]] = true;
+            wanted[node->out[0]] = true;
     }
 }
 
-/* How many contributions each of them will get: one for each read by a node that the loss's gradient reaches. */
-static void count_pending(ckpt_autodiff *ad, int prediction, bool *reached) {
+/* Which of them the loss's gradient reaches. */
+static void find_reached(ckpt_autodiff *ad, int prediction) {
     const ckpt_graph *g = ad->graph;
-    reached[prediction] = true;
-    ad->pending[prediction]++;
+    ad->reached[prediction] = true;
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
-        if (!ckpt_op_info(node->op)->gradient || !reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
+        if (!ckpt_op_info(node->op)->gradient || !ad->reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
         for (int i = 0; i < node->in_count; i++)
-            if (node->in[i] >= 0 && ad->wanted[node->in[i]]) {
-                reached[node->in[i]] = true;
-                ad->pending[node->in[i]]++;
-            }
+            if (node->in[i] >= 0 && ad->wanted[node->in[i]]) ad->reached[node->in[i]] = true;
     }
+}
+
+static void find_first_readers(ckpt_autodiff *ad) {
+    const ckpt_graph *g = ad->graph;
+    for (int n = g->forward_count - 1; n >= 0; n--)
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (g->node[n].in[i] >= 0) ad->first_reader[g->node[n].in[i]] = n;
 }
 
 static ckpt_status emit_update(ckpt_autodiff *ad, int param, ckpt_error *err) {
@@ -175,12 +176,15 @@ static ckpt_status emit_update(ckpt_autodiff *ad, int param, ckpt_error *err) {
     return CKPT_OK;
 }
 
-/* Updates every parameter of `n` whose last contribution has come. */
-static ckpt_status emit_updates(ckpt_autodiff *ad, const ckpt_node *n, ckpt_error *err) {
-    for (int i = 0; i < n->in_count; i++) {
-        const int t = n->in[i];
-        if (t >= 0 && ad->graph->tensor[t].role == CKPT_ROLE_PARAM && ad->wanted[t] && ad->pending[t] == 0 &&
-            ad->gradient[t] >= 0)
+/* Updates the parameters that no node before forward node `f` reads. Every contribution to their gradients has come
+ * then, and nothing behind reads them again: the backward pass of what is before `f` needs no tensor that `f` or a
+ * later node makes. Readers through which no gradient passes count as well, since what they make may be needed (and so
+ * made again) for the backward pass of others. */
+static ckpt_status emit_updates(ckpt_autodiff *ad, int f, ckpt_error *err) {
+    const ckpt_node n = ad->graph->node[f];
+    for (int i = 0; i < n.in_count; i++) {
+        const int t = n.in[i];
+        if (t >= 0 && ad->first_reader[t] == f && ad->graph->tensor[t].role == CKPT_ROLE_PARAM && ad->gradient[t] >= 0)
             CKPT_TRY(emit_update(ad, t, err));
     }
     return CKPT_OK;
@@ -194,8 +198,7 @@ static ckpt_status emit_loss_gradient(ckpt_autodiff *ad, int loss, ckpt_error *e
     int gradient = ckpt_gradient_tensor(ad, prediction, err);
     if (gradient < 0) return CKPT_NOMEM;
     CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LOSS_GRAD, &n.attr, 2, n.in, gradient, err));
-    CKPT_TRY(ckpt_gradient_give(ad, prediction, gradient, err));
-    return emit_updates(ad, &n, err); /* the prediction may itself be a parameter */
+    return ckpt_gradient_give(ad, prediction, gradient, err);
 }
 
 /* With accumulation: a sum for every parameter that the loss depends on, cleared before the first micro-batch. */
@@ -203,7 +206,7 @@ static ckpt_status add_gradsums(ckpt_autodiff *ad, ckpt_error *err) {
     ckpt_graph *g = ad->graph;
     const int count = g->tensor_count;
     for (int p = 0; p < count; p++) {
-        if (!ad->pending[p] || g->tensor[p].role != CKPT_ROLE_PARAM) continue;
+        if (!ad->reached[p] || g->tensor[p].role != CKPT_ROLE_PARAM) continue;
         const ckpt_tensor w = g->tensor[p];
         int sum = ckpt_graph_add_tensor(g, w.name, CKPT_F32, CKPT_ROLE_GRADSUM, w.rank, w.dim, err);
         if (sum < 0) return CKPT_NOMEM;
@@ -222,11 +225,10 @@ static ckpt_status emit_all(ckpt_autodiff *ad, int loss, ckpt_error *err) {
     for (int f = g->forward_count - 1; f >= 0; f--) {
         const ckpt_node n = g->node[f];
         ckpt_status (*rule)(ckpt_autodiff *, int, ckpt_error *) = ckpt_op_info(n.op)->gradient;
-        if (!rule || n.out[0] < 0 || ad->gradient[n.out[0]] < 0 || !ad->wanted[n.out[0]]) continue;
         ad->layer = n.layer;
         ad->name = n.name;
-        CKPT_TRY(rule(ad, f, err));
-        CKPT_TRY(emit_updates(ad, &n, err));
+        if (rule && n.out[0] >= 0 && ad->gradient[n.out[0]] >= 0 && ad->wanted[n.out[0]]) CKPT_TRY(rule(ad, f, err));
+        CKPT_TRY(emit_updates(ad, f, err));
     }
     return CKPT_OK;
 }
@@ -243,15 +245,16 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
     ckpt_autodiff ad = {.graph = graph, .options = options,
                         .gradient = ckpt_pool_array(&scratch, graph->tensor_count, int),
                         .wanted = ckpt_pool_array(&scratch, graph->tensor_count, bool),
-                        .pending = ckpt_pool_array(&scratch, graph->tensor_count, int)};
+                        .reached = ckpt_pool_array(&scratch, graph->tensor_count, bool),
+                        .first_reader = ckpt_pool_array(&scratch, graph->tensor_count, int)};
     ckpt_status status = CKPT_OK;
-    bool *reached = ckpt_pool_array(&scratch, graph->tensor_count, bool);
-    if (!ad.gradient || !ad.wanted || !ad.pending || !reached) {
+    if (!ad.gradient || !ad.wanted || !ad.reached || !ad.first_reader) {
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     } else {
         memset(ad.gradient, -1, sizeof *ad.gradient * (size_t)graph->tensor_count);
-        find_wanted(&ad);
-        count_pending(&ad, graph->node[loss].in[0], reached);
+        ckpt_autodiff_find_wanted(graph, ad.wanted);
+        find_reached(&ad, graph->node[loss].in[0]);
+        find_first_readers(&ad);
         if (!ad.wanted[graph->node[loss].in[0]])
             status = ckpt_fail(err, CKPT_MODEL, "the model has no trainable parameter: no float weight of a linear, "
                                                 "normalization, scale or bias lies on the way to its output");
@@ -298,4 +301,16 @@ ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evalu
     }
     ckpt_graph_compute_hash(evaluation);
     return CKPT_OK;
+}
+
+ckpt_status ckpt_training_graphs_make(ckpt_graph *graph, const ckpt_training_options *options, ckpt_graph *evaluation,
+                                      ckpt_error *err) {
+    if (options->bf16) CKPT_TRY(ckpt_rewrite_to_bf16(graph, err));
+    /* The copy is of the forward pass alone, so it comes first. */
+    CKPT_TRY(ckpt_graph_for_evaluation(graph, evaluation, err));
+    ckpt_status status = ckpt_autodiff_run(graph, options, err);
+    if (status == CKPT_OK && options->bf16) status = ckpt_rewrite_add_casts(evaluation, options->bf16_kernels, err);
+    if (status == CKPT_OK && options->bf16) status = ckpt_rewrite_add_casts(graph, options->bf16_kernels, err);
+    if (status != CKPT_OK) ckpt_graph_free(evaluation);
+    return status;
 }

@@ -32,6 +32,8 @@ typedef struct ckpt_training_options {
     ckpt_optimizer optimizer;
     float beta1, beta2, epsilon, weight_decay, momentum;
     bool accumulate; /* several micro-batches a step */
+    bool bf16;         /* activations in bf16, */
+    bool bf16_kernels; /* on a device whose nodes work in it (ckpt_rewrite_add_casts) */
 } ckpt_training_options;
 
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
@@ -44,9 +46,17 @@ void ckpt_training_defaults(ckpt_training_options *options);
  * without a trainable parameter on the way to the loss is CKPT_MODEL. */
 ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *options, ckpt_error *err);
 
+/* By tensor of a forward graph with its loss: whether it is on a differentiable way from a parameter. */
+void ckpt_autodiff_find_wanted(const ckpt_graph *graph, bool *wanted);
+
 /* A copy of a forward graph with its loss as validation runs it: no dropout, nothing behind the loss. Tensor ids
  * stay, so both graphs can share the memory of what outlives a step. */
 ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evaluation, ckpt_error *err);
+
+/* All of it for a forward graph with its loss: the graph becomes the training graph, `evaluation` that for evaluation,
+ * both in the types that the options ask for. */
+ckpt_status ckpt_training_graphs_make(ckpt_graph *graph, const ckpt_training_options *options, ckpt_graph *evaluation,
+                                      ckpt_error *err);
 
 /* Below: for the gradient rules in op_*.c. */
 
@@ -55,7 +65,8 @@ typedef struct ckpt_autodiff {
     const ckpt_training_options *options;
     int *gradient; /* tensor -> gradient tensor so far, or -1 */
     bool *wanted;  /* tensor -> whether the loss's gradient flows through it to a parameter */
-    int *pending;  /* parameter -> contributions still to come */
+    bool *reached; /* tensor -> wanted, and the loss depends on it by way of nodes with a gradient */
+    int *first_reader; /* tensor -> the first forward node that reads it */
     int layer;     /* of the forward node at work */
     const char *name;
 } ckpt_autodiff;

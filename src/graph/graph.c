@@ -49,8 +49,8 @@ bool ckpt_node_must_run(const ckpt_graph *graph, int node, const bool *needed) {
     const ckpt_node *n = &graph->node[node];
     for (int i = 0; i < n->out_count; i++) {
         if (n->out[i] < 0) continue;
-        if (graph->tensor[n->out[i]].role == CKPT_ROLE_STATISTIC ? needed[n->in[0]]
-                                                                 : needed[n->out[i]] || !ckpt_tensor_is_step(graph, n->out[i]))
+        if (n->op == CKPT_OP_STATS_UPDATE ? needed[n->in[0]] || needed[n->out[i]]
+                                          : needed[n->out[i]] || !ckpt_tensor_is_step(graph, n->out[i]))
             return true;
     }
     return false;

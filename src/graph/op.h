@@ -81,6 +81,9 @@ ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node);
 /* The epilogue of a node that may drop, or NULL. */
 const ckpt_epilogue *ckpt_node_epilogue(const ckpt_node *node);
 
+/* The same slice with fewer axes: trailing ones that are taken whole are one with the axis before them. At least one. */
+ckpt_slice_attr ckpt_slice_merged(const ckpt_slice_attr *slice);
+
 /* What acts.def says. */
 const char *ckpt_act_name(ckpt_act act);
 bool ckpt_act_from_output(ckpt_act act);

@@ -15,6 +15,24 @@ ckpt_cost ckpt_cost_copy(const ckpt_graph *graph, const ckpt_node *node) {
     return (ckpt_cost){.flops = (uint64_t)graph->tensor[node->out[0]].count, .bytes = 2 * out};
 }
 
+ckpt_slice_attr ckpt_slice_merged(const ckpt_slice_attr *g) {
+    ckpt_slice_attr s = *g;
+    while (s.rank > 1) {
+        const int last = s.rank - 1;
+        if (s.part[last] != s.whole[last] || s.step[last] != 1 || s.step[last - 1] != 1) break;
+        s.whole[last - 1] *= s.whole[last];
+        s.part[last - 1] *= s.whole[last];
+        s.start[last - 1] *= s.whole[last];
+        s.rank--;
+    }
+    if (s.rank == 0) {
+        s.rank = 1;
+        s.whole[0] = s.part[0] = s.step[0] = 1;
+        s.start[0] = 0;
+    }
+    return s;
+}
+
 ckpt_status ckpt_build_slice(ckpt_graph *graph, const char *name, const ckpt_slice_attr *slice, const ckpt_view *whole,
                              ckpt_view *part, ckpt_error *err) {
     const ckpt_attr attr = {.slice = *slice};

@@ -278,6 +278,14 @@ static bool is_operator(const char *domain, const char *op_type) {
     return ckpt_import_find(domain, op_type, &attributes) != NULL;
 }
 
+/* The version that a message names: that of the operator's own domain where it is not one of ONNX's. */
+static int64_t opset_of(const ckpt_import *im, const char *domain) {
+    const Onnx__ModelProto *model = im->model->file->model;
+    for (size_t i = 0; *domain && i < model->n_opset_import; i++)
+        if (strcmp(text_of(model->opset_import[i]->domain), domain) == 0) return model->opset_import[i]->version;
+    return *domain && strcmp(domain, "ai.onnx") != 0 ? 0 : im->opset;
+}
+
 static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     const Onnx__NodeProto *node = from->proto;
     const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
@@ -290,8 +298,8 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     im->in_function = from->in_function;
     if (!function) {
         const bool full = im->unsupported_count++ < FULL_MESSAGES; /* all of them are kept until the loss is known */
-        status = ckpt_fail(im->err, CKPT_MODEL, "this operator is not supported%s%s", full ? "; supported are " : "",
-                           full ? ckpt_import_operators() : "");
+        status = ckpt_fail(im->err, CKPT_MODEL, "this operator is not supported; export the model without it%s%s",
+                           full ? "; supported are " : "", full ? ckpt_import_operators() : "");
     } else {
         bool folded = false;
         status = ckpt_import_attrs_known(im, node, attributes);
@@ -301,7 +309,7 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     if (status == CKPT_NOMEM || (status == CKPT_OK && im->model->graph.node_count == nodes_before)) return status;
     const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
     const char *origin = name ? ckpt_pool_printf(&im->model->graph.pool, "node '%s' (%s%s%s, opset %" PRId64 ")", name, domain,
-                                                 *domain ? "." : "", op, im->opset) : NULL;
+                                                 *domain ? "." : "", op, opset_of(im, domain)) : NULL;
     if (!origin) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (int n = nodes_before; n < im->model->graph.node_count; n++) im->model->graph.node[n].origin = origin;
     if (status == CKPT_OK) return status;

@@ -83,7 +83,7 @@ static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *opti
     return CKPT_OK;
 }
 
-/* A running statistic is moved by one node and read by no other; the file must have a place for it. */
+/* A running statistic is moved by one node and read by no other. */
 static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
     ckpt_pool scratch = {0};
     int *uses, *reader;
@@ -92,10 +92,7 @@ static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
         const ckpt_node *node = &graph->node[n];
         for (int i = 1; status == CKPT_OK && i < 3 && node->op == CKPT_OP_STATS_UPDATE; i++) {
             const ckpt_tensor *t = &graph->tensor[node->in[i]];
-            if (t->role != CKPT_ROLE_STATISTIC)
-                status = ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of "
-                                   "its own: there is no place to save it in", graph->path, t->name);
-            else if (uses[node->in[i]] != 1)
+            if (t->role == CKPT_ROLE_PARAM || (t->role == CKPT_ROLE_STATISTIC && uses[node->in[i]] != 1))
                 status = ckpt_fail(err, CKPT_MODEL, "%s: '%s' is a running statistic of a BatchNormalization and something else "
                                    "as well; --untie all takes them apart", graph->path, t->name);
         }
@@ -204,11 +201,20 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
         if (supports(node->op)) continue;
         const char *name = ckpt_op_info(node->op)->name;
         if (node->origin)
-            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned but not trained on %s yet", graph->path,
+            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned (ckptplan) but not trained on %s yet; to train, "
+                             "export what is behind it", graph->path,
                              node->origin, device);
-        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned but not trained on %s yet", graph->path,
+        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet", graph->path,
                          node->name, name, device);
     }
+    const bool saved = model->prediction != NULL; /* not a model as written, whose outputs the moved statistics are */
+    for (int n = 0; n < graph->node_count && saved; n++)
+        for (int i = 1; i < 3 && graph->node[n].op == CKPT_OP_STATS_UPDATE; i++) {
+            const ckpt_tensor *t = &graph->tensor[graph->node[n].in[i]];
+            if (t->role != CKPT_ROLE_STATISTIC)
+                return ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of its "
+                                 "own: there is no place to save it in", graph->path, t->name);
+        }
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         ckpt_onnx_tensor_info info;

@@ -19,6 +19,7 @@ enum {
 typedef struct place {
     int weight; /* index of the initializer */
     int node, input, through;
+    int moved;    /* 0: a weight, trained. Else a running mean (3) or variance (4), which follows the batches */
     int group;    /* places of a group stay together */
     int up, down; /* the nearest weight matrix above and below the node, or -1 */
 } place;
@@ -128,7 +129,9 @@ static ckpt_status find_places(audit *a) {
         for (size_t i = 0; i < node->n_input && !is_op(node, "Identity"); i++) {
             const entry *e = node->input[i] && *node->input[i] ? find(a, node->input[i]) : NULL;
             if (!e || e->weight < 0 || a->tensor[e->weight] < 0) continue;
-            a->place[a->place_count++] = (place){e->weight, (int)n, (int)i, e->through, 0, -1, -1};
+            a->place[a->place_count++] =
+                (place){.weight = e->weight, .node = (int)n, .input = (int)i, .through = e->through, .up = -1, .down = -1,
+                        .moved = is_op(node, "BatchNormalization") && i > 2 ? (int)i : 0};
         }
     }
     if (a->place_count) qsort(a->place, (size_t)a->place_count, sizeof *a->place, compare_places);
@@ -246,7 +249,8 @@ static ckpt_status is_fresh(const audit *a, int weight, bool *fresh, float *valu
     return status;
 }
 
-/* Numbers the groups of the places of one weight, the first place's 0; returns how many. */
+/* Numbers the groups of the places of one weight, the first place's 0; returns how many. A scale and a running variance
+ * change by different rules, so they are never one, not in one node either. */
 static int group_places(audit *a, place *p, int count, bool by_module) {
     int groups = 0;
     for (int i = 0; by_module && i < count; i++) {
@@ -256,6 +260,7 @@ static int group_places(audit *a, place *p, int count, bool by_module) {
     for (int i = 0; i < count; i++) {
         p[i].group = -1;
         for (int j = 0; j < i && p[i].group < 0; j++) {
+            if (p[i].moved != p[j].moved) continue;
             const bool one_name = (p[i].through >= 0 && p[i].through == p[j].through) || p[i].node == p[j].node;
             if (one_name || (by_module && same_module(a, &p[i], &p[j]))) p[i].group = p[j].group;
         }
@@ -303,12 +308,15 @@ static ckpt_status resolve_weight(audit *a, place *p, int count, ckpt_untie how,
     if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
     const bool apart = !many && (how == CKPT_UNTIE_ALL || (how == CKPT_UNTIE_AUTO && fresh));
     const int groups = apart ? group_places(a, p, count, how == CKPT_UNTIE_AUTO) : 1;
+    bool mixed = false;
+    for (int i = 1; i < count; i++) mixed |= p[i].moved != p[0].moved;
     ckpt_tie *tie = &report->tie[report->count++];
     *tie = (ckpt_tie){.name = a->graph->initializer[p->weight]->name, .readers = readers, .copies = groups};
     tie->reason = how == CKPT_UNTIE_NONE  ? "as --untie none says"
                   : many                  ? "it has more readers than are taken apart"
                   : how == CKPT_UNTIE_ALL ? "as --untie all says"
                   : !fresh                ? "its values are not those of a fresh weight"
+                  : mixed                 ? "all its values are equal, and it is a weight and a running statistic"
                   : groups == 1           ? "its readers belong to one module that is called again"
                   : value == 1            ? "all its values are 1, and its readers belong to different modules"
                   : value == 0            ? "all its values are 0, and its readers belong to different modules"

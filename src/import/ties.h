@@ -7,7 +7,9 @@
  *
  * A tie is accidental when the initializer holds one value throughout, as nothing that was trained does, and its
  * readers do not otherwise belong to one module that is called twice: what the exporter says of them shows different
- * modules or, where it says nothing, the nearest weight matrix above or below them is not the same. Readers of one Identity's output count as one. The file in memory is edited: an accidental tie's other
+ * modules or, where it says nothing, the nearest weight matrix above or below them is not the same. Readers of one
+ * Identity's output count as one. A weight and a running statistic of BatchNormalization never belong together, not even in
+ * one node: the one is trained, the other follows the batches. The file in memory is edited: an accidental tie's other
  * readers get an initializer of their own, under the name of the Identity that stood for it, or NAME_2 and so on.
  */
 #ifndef CKPT_TIES_H

@@ -6,8 +6,11 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "model_maker.h"
@@ -81,6 +84,55 @@ static void test_training_saves_external_weights(void **state) {
     program_free(&run);
 }
 
+static void read_both(char *bytes[2], size_t size[2]) {
+    static const char *const names[2] = {"kept.onnx", "kept.onnx.data"};
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(names[i], "rb");
+        assert_non_null(file);
+        bytes[i] = malloc(1 << 16);
+        assert_non_null(bytes[i]);
+        size[i] = fread(bytes[i], 1, 1 << 16, file);
+        fclose(file);
+    }
+}
+
+/* A limit of file size stands for a full disk: neither file fits, or the model does and its weights
+ * do not. */
+static void test_a_full_disk_keeps_both_files(void **state) {
+    (void)state;
+    write_model("small.onnx", "small.data", 32);
+    program_run run = run_program("train", "small.onnx --steps 1 --lr 0.1 --save kept.onnx");
+    assert_int_equal(run.status, 0);
+    program_free(&run);
+    char *before[2], *after[2];
+    size_t size[2], size_after[2];
+    read_both(before, size);
+    struct rlimit old;
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    static const rlim_t limits[] = {0, 64, 4000};
+    for (int i = 0; i < 3; i++) {
+        const struct rlimit low = {.rlim_cur = limits[i], .rlim_max = old.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &low);
+        const int status = wait_program(start_program("train", "small.onnx --steps 3 --lr 0.1 --save kept.onnx"));
+        setrlimit(RLIMIT_FSIZE, &old);
+        assert_int_equal(status, 1);
+        read_both(after, size_after);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(size[k], size_after[k]);
+            assert_memory_equal(before[k], after[k], size[k]);
+            free(after[k]);
+        }
+    }
+    run = run_program("train", "small.onnx --steps 3 --lr 0.1 --save kept.onnx"); /* with room it is another file */
+    assert_int_equal(run.status, 0);
+    program_free(&run);
+    read_both(after, size_after);
+    assert_memory_not_equal(before[1], after[1], size[1]);
+    for (int k = 0; k < 2; k++) free(before[k]), free(after[k]);
+    assert_int_equal(system("ls -A | grep -q '\\.tmp'") == 0, 0);
+}
+
 /* Anything but a plain file below the model's folder. */
 static void test_escapes_are_refused(void **state) {
     (void)state;
@@ -100,6 +152,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_planning_reads_no_weights),
         cmocka_unit_test(test_training_saves_external_weights),
+        cmocka_unit_test(test_a_full_disk_keeps_both_files),
         cmocka_unit_test(test_escapes_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,9 @@ extern fake_cuda_counts fake_counts;
 /* Whether [address, address + bytes) lies inside one allocation of the device. */
 bool fake_cuda_owns(const void *address, size_t bytes);
 
+/* What was started takes that much longer than other work. */
+void fake_cuda_spend(uint64_t more);
+
 /* A block of threads that may meet, as coroutines (fake_threads.cpp). */
 void fake_cuda_run_block(const std::function<void()> &thread);
 

@@ -45,7 +45,10 @@ expect 0 out 'the context, and other processes' "${run[@]}"
 expect 0 out '"device": "cuda"' "${run[@]}" --precision tf32 --json
 expect 2 err 'tf32' "${run[@]}" --precision tf32 --device cpu
 expect 2 err 'tf32' FAKE_CUDA_DRIVER=35 "${run[@]}" --precision tf32
-expect 2 err 'bf16' "${run[@]}" --precision bf16
+expect 0 out '"device": "cuda"' "${run[@]}" --precision bf16 --json
+expect 0 out '"device": "cpu"' "${run[@]}" --precision bf16 --device cpu --json
+
+expect 0 out '"device": "cuda"' "${run[@]}" --algorithms recommended --json
 
 # A saved state goes on, steps under way included; a CPU run's state is another run's.
 hash_of() { "$@" --json 2>/dev/null | grep weights_sha256; }

@@ -46,8 +46,11 @@ static struct {
     size_t string_count;
 } seen;
 
-static const char *const words[] = {
 #define X(op, function, attributes) #op,
+static const char *const operators[] = {
+#include "import/onnx_ops.def"
+};
+static const char *const words[] = {
 #include "import/onnx_ops.def"
 #undef X
     "alpha", "beta", "axis", "axes", "perm", "transA", "transB", "epsilon", "keepdims", "ratio", "to", "value", "shape",
@@ -239,7 +242,7 @@ static void insert_node(Onnx__GraphProto *g) {
     if (!fresh || !longer || !name || !g->node[at]->n_output || !fresh->n_output || !fresh->n_input) return;
     snprintf(name, 32, "f%zu", draw(1000));
     if (draw(2)) {
-        fresh->op_type = copy_string(words[draw(40)]); /* the operators come first */
+        fresh->op_type = copy_string(operators[draw(sizeof operators / sizeof *operators)]);
         fresh->n_attribute = draw(3) ? 0 : fresh->n_attribute;
         if (!fresh->op_type) return;
     }

@@ -32,7 +32,7 @@ def models(folder):
             continue
         name = "-".join(path.relative_to(TREE / "tests" / "golden").parent.parts)
         digest = hashlib.sha256(name.encode()).digest()
-        header = bytes([digest[0] & 0x3F | 4, digest[1] & 7, 8, digest[2] % 7 | 64 | digest[3] & 128])
+        header = bytes([digest[0] | 4, digest[1] & 0xC7, 8, digest[2] % 7 | 64 | digest[3] & 128])
         (folder / name).write_bytes(header + content)
 
 

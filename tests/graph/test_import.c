@@ -545,6 +545,40 @@ static void test_accidental_ties_are_undone(void **state) {
     }
 }
 
+/* A fresh BatchNormalization has a scale and a variance of ones, a bias and a mean of zeros: exporters write one each. */
+static void test_statistics_are_no_weights(void **state) {
+    (void)state;
+    for (int identity = 0; identity < 2; identity++)
+        for (ckpt_untie how = CKPT_UNTIE_AUTO; how <= CKPT_UNTIE_NONE; how++) {
+            maker m;
+            ckpt_model model;
+            maker_start(&m, 17);
+            maker_input(&m, "x", 2, (int64_t[]){-1, 4});
+            maker_weight(&m, "w1", 2, (int64_t[]){4, 4});
+            maker_weight(&m, "w2", 2, (int64_t[]){4, 4});
+            fill(maker_weight(&m, "s", 1, (int64_t[]){4}), 1);
+            fill(maker_weight(&m, "b", 1, (int64_t[]){4}), 0);
+            if (identity) maker_node(&m, "Identity", "i1", "s", "variance", NULL);
+            if (identity) maker_node(&m, "Identity", "i2", "b", "mean", NULL);
+            maker_node(&m, "MatMul", "f1", "x,w1", "h1", NULL);
+            maker_node(&m, "BatchNormalization", "n", identity ? "h1,s,b,mean,variance" : "h1,s,b,b,s", "h2", NULL);
+            maker_node(&m, "MatMul", "f2", "h2,w2", "y", NULL);
+            maker_output(&m, "y");
+            if (how == CKPT_UNTIE_NONE) {
+                const ckpt_model_options options = {.loss_auto = true, .untie = how};
+                assert_int_equal(ckpt_model_load(maker_write(&m, "ties.onnx"), &options, &model, &err), CKPT_MODEL);
+                assert_non_null(strstr(err.message, "'b' is a running statistic"));
+                assert_non_null(strstr(err.message, "--untie all"));
+                continue;
+            }
+            load_tied(&model, &m, how, 2, 2, 4);
+            assert_int_equal(count_role(&model.graph, CKPT_ROLE_STATISTIC), 2);
+            assert_int_equal(count_op(&model.graph, CKPT_OP_STATS_UPDATE), 1);
+            if (how == CKPT_UNTIE_AUTO) assert_non_null(strstr(model.ties.tie[0].reason, "running statistic"));
+            ckpt_model_free(&model);
+        }
+}
+
 static void test_real_ties_stay(void **state) {
     (void)state;
     maker m;
@@ -589,6 +623,7 @@ int main(void) {
         cmocka_unit_test(test_hostile_functions),
         cmocka_unit_test(test_sklearn_tail),
         cmocka_unit_test(test_accidental_ties_are_undone),
+        cmocka_unit_test(test_statistics_are_no_weights),
         cmocka_unit_test(test_real_ties_stay),
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_value),

@@ -7,6 +7,7 @@
 
 typedef struct oracle {
     const ckpt_graph *graph;
+    const ckpt_costs *costs;
     uint64_t alignment, budget;
     int bit[256];  /* by tensor; -1 */
     int last[256]; /* by tensor that a fixed node made: the last node that reads it */
@@ -72,7 +73,7 @@ static bool run(oracle *o, int n, int set, uint64_t others, uint64_t *to) {
     }
     if (!runs_once(g, n) && with == set) return false;
     const uint64_t live = live_in(o, set) + others + fresh;
-    const uint64_t cost = o->cost[set] + (runs_once(g, n) ? 0 : ckpt_node_cost(g, n).flops);
+    const uint64_t cost = o->cost[set] + (runs_once(g, n) ? 0 : o->costs->node[n]);
     if (live <= o->budget) fell |= lower(&to[with], cost);
     for (int i = 0; i < node->in_count && !free_over; i++) {
         const int b = node->in[i] >= 0 ? o->bit[node->in[i]] : -1;
@@ -95,14 +96,14 @@ static void settle(oracle *o, uint64_t others) {
     }
 }
 
-uint64_t ckpt_graph_oracle(const ckpt_graph *g, uint64_t alignment, uint64_t budget) {
+uint64_t ckpt_graph_oracle(const ckpt_graph *g, const ckpt_costs *costs, uint64_t alignment, uint64_t budget) {
     static oracle o;
     uint64_t once = 0, others = 0, best = UINT64_MAX;
     assert(g->tensor_count <= 256 && ckpt_graph_oracle_tensors(g) <= CKPT_GRAPH_ORACLE_TENSORS);
-    o = (oracle){.graph = g, .alignment = alignment, .budget = budget};
+    o = (oracle){.graph = g, .costs = costs, .alignment = alignment, .budget = budget};
     for (int t = 0; t < 256; t++) o.bit[t] = o.last[t] = -1;
     for (int n = 0; n < g->node_count; n++) {
-        if (!runs_once(g, n)) once += ckpt_node_cost(g, n).flops;
+        if (!runs_once(g, n)) once += costs->node[n];
         for (int i = 0; i < g->node[n].in_count; i++)
             if (g->node[n].in[i] >= 0) o.last[g->node[n].in[i]] = n;
         for (int i = 0; i < g->node[n].out_count && !runs_once(g, n); i++)

@@ -81,17 +81,34 @@ static void finish(ckpt_graph *g, const ckpt_view *x, ckpt_optimizer optimizer, 
     if (ckpt_autodiff_run(g, &training, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
 }
 
+static ckpt_pool costs_pool;
+static ckpt_costs costs;
+static bool priced; /* costs are no FLOPs, but times that have nothing to do with them */
+
+/* Good until the next call. */
+static const ckpt_costs *costs_of(const ckpt_graph *g) {
+    ckpt_pool_free(&costs_pool);
+    costs_pool = (ckpt_pool){0};
+    assert_int_equal(ckpt_costs_flops(g, &costs_pool, &costs, &g_err), CKPT_OK);
+    if (!priced) return &costs;
+    uint64_t *node = ckpt_pool_array(&costs_pool, g->node_count, uint64_t);
+    for (int n = 0; n < g->node_count; n++) node[n] = 1 + (uint64_t)n * 2654435761u % 997;
+    costs = (ckpt_costs){.unit = CKPT_COST_NS, .source = "test", .count = g->node_count, .node = node};
+    return &costs;
+}
+
 static uint64_t peak_of(const ckpt_graph *g, const ckpt_schedule *schedule, uint64_t *recomputed) {
     ckpt_pool pool = {0};
     ckpt_liveness live;
     if (ckpt_liveness_find(g, schedule, ALIGNMENT, &pool, &live, &g_err) != CKPT_OK)
         fail_msg("%s", g_err.message);
+    const ckpt_costs *price = costs_of(g);
     *recomputed = 0;
     int *runs = ckpt_pool_array(&pool, g->node_count, int);
     for (int i = 0; i < schedule->count; i++) {
         int n = schedule->node[i];
         if (runs[n]++) {
-            *recomputed += ckpt_node_cost(g, n).flops;
+            *recomputed += price->node[n];
             assert_true(n < g->forward_count && !ckpt_stage_once(g, n));
         }
     }
@@ -116,8 +133,8 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
         *peak = peak_of(g, &schedule, &recomputed);
         assert_true(*peak <= solution->needed_bytes);
         assert_true(solution->needed_bytes <= budget);
-        assert_int_equal(recomputed, solution->recompute_flops);
-        assert_true(solution->bound.lower_bound_flops <= solution->recompute_flops);
+        assert_int_equal(recomputed, solution->recompute_cost);
+        assert_true(solution->bound.lower_bound_cost <= solution->recompute_cost);
     } else {
         assert_int_equal(status, CKPT_INFEASIBLE);
     }
@@ -125,12 +142,12 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
     return status;
 }
 
-/* Exhaustive: against all schedules of the stages, which a graph with branches may beat. */
+/* Exhaustive: against all schedules of the stages, which a graph with branches, or of odd costs, may beat. */
 static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreement *sum) {
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
-    if (ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
-    assert_int_equal(ckpt_stages_find(g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    if (ckpt_chain_strategy_open(g, costs_of(g), ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
+    assert_int_equal(ckpt_stages_find(g, costs_of(g), ALIGNMENT, &stages, &g_err), CKPT_OK);
     ckpt_schedule all = {.count = g->node_count, .node = malloc(sizeof(int) * (size_t)g->node_count)};
     for (int n = 0; n < g->node_count; n++) all.node[n] = n;
     uint64_t zero, most = peak_of(g, &all, &zero), least = ckpt_chain_strategy_minimum(chain);
@@ -148,16 +165,16 @@ static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreeme
             sum->wrong += branches ? truth != CKPT_CHAIN_NEVER && status != CKPT_OK
                                    : (truth != CKPT_CHAIN_NEVER) != (status == CKPT_OK);
         if (status != CKPT_OK) continue;
-        assert_true(solution.recompute_flops <= before && solution.needed_bytes >= need_before);
-        before = solution.recompute_flops;
+        assert_true(solution.recompute_cost <= before && solution.needed_bytes >= need_before);
+        before = solution.recompute_cost;
         need_before = solution.needed_bytes;
         sum->answers++;
         sum->exact_need += peak == solution.needed_bytes;
         if (!exhaustive) continue;
-        uint64_t ours = solution.recompute_flops + stages.forward_flops;
+        uint64_t ours = solution.recompute_cost + stages.forward_cost;
         if (branches && truth == CKPT_CHAIN_NEVER) continue;
         if (!branches) assert_true(ours >= truth);
-        assert_true(solution.bound.lower_bound_flops + stages.forward_flops <= truth);
+        assert_true(solution.bound.lower_bound_cost + stages.forward_cost <= truth);
         sum->feasible++;
         sum->equal += ours <= truth;
     }
@@ -261,34 +278,34 @@ static int g_tight, g_overstated;
  * says of them is never more. */
 static void compare_whole(const ckpt_graph *g, int *budgets, int *below_stages) {
     ckpt_chain_strategy *chain, *tables;
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, false, &chain, &g_err), CKPT_OK);
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &tables, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, costs_of(g), ALIGNMENT, false, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, costs_of(g), ALIGNMENT, true, &tables, &g_err), CKPT_OK);
     const uint64_t least = ckpt_chain_strategy_minimum(chain);
     assert_true(least <= ckpt_chain_strategy_minimum(tables));
     uint64_t truth = UINT64_MAX, before = UINT64_MAX;
     for (uint64_t m = least - ALIGNMENT; truth > 0; m += ALIGNMENT) {
         ckpt_chain_solution solution, staged;
         uint64_t peak, bound;
-        truth = ckpt_graph_oracle(g, ALIGNMENT, m);
+        truth = ckpt_graph_oracle(g, costs_of(g), ALIGNMENT, m);
         const ckpt_status status = answer(g, chain, m, &solution, &peak);
         assert_int_equal(status, m < least ? CKPT_INFEASIBLE : CKPT_OK);
         assert_int_equal(truth == UINT64_MAX, m < least);
         if (m < least) continue;
-        assert_int_equal(solution.recompute_flops, truth);
-        assert_true(solution.bound.proved && solution.bound.lower_bound_flops == truth);
+        assert_int_equal(solution.recompute_cost, truth);
+        assert_true(solution.bound.proved && solution.bound.lower_bound_cost == truth);
         assert_int_equal(peak, solution.needed_bytes);
         if (truth < before) assert_int_equal(peak, m);
-        assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m, &bound, &g_err), CKPT_OK);
+        assert_int_equal(ckpt_graph_bound(g, costs_of(g), ALIGNMENT, m, &bound, &g_err), CKPT_OK);
         assert_true(bound <= truth);
         g_tight += bound == truth && truth > 0;
-        assert_int_equal(ckpt_graph_bound(g, ALIGNMENT, m - m / 8, &bound, &g_err), CKPT_OK);
+        assert_int_equal(ckpt_graph_bound(g, costs_of(g), ALIGNMENT, m - m / 8, &bound, &g_err), CKPT_OK);
         g_overstated += bound > truth;
         if (truth < before && before != UINT64_MAX)
             assert_int_equal(ckpt_chain_strategy_next(chain, m - ALIGNMENT), m);
         before = truth;
         ++*budgets;
         if (m < ckpt_chain_strategy_minimum(tables) ||
-            (answer(g, tables, m, &staged, &peak) == CKPT_OK && staged.recompute_flops > truth))
+            (answer(g, tables, m, &staged, &peak) == CKPT_OK && staged.recompute_cost > truth))
             ++*below_stages;
     }
     assert_int_equal(ckpt_chain_strategy_next(chain, UINT64_MAX - 1), UINT64_MAX);
@@ -331,6 +348,29 @@ static void test_series_parallel(void **state) {
            g_overstated);
     assert_true(g_tight > 0 && g_overstated > 0); /* the optimum tells a bound that claims too much */
     assert_true(below_stages <= 0.1 * budgets);
+}
+
+/* The same where costs are times that have nothing to do with FLOPs. */
+static void test_other_costs(void **state) {
+    (void)state;
+    int budgets = 0, below_stages = 0;
+    agreement sum = {0};
+    g_random.state = 16;
+    priced = true;
+    for (int i = 0; i < 20; i++) {
+        ckpt_graph g;
+        if (i % 2) random_series_parallel(&g);
+        else random_residual_mlp(1, &g);
+        if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) compare_whole(&g, &budgets, &below_stages);
+        ckpt_graph_free(&g);
+        random_mlp(i, &g);
+        compare(&g, true, true, &sum);
+        ckpt_graph_free(&g);
+    }
+    priced = false;
+    printf("other costs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
+    assert_true(budgets > 200 && below_stages > 0);
+    print_agreement("other costs", &sum);
 }
 
 /* What holding `held` takes when all that is needed and not held is made again; NEVER where that cannot be. */
@@ -415,7 +455,7 @@ static void test_shared_weight(void **state) {
     finish(&g, &x, CKPT_OPTIMIZER_ADAM, false);
     compare(&g, false, true, &sum);
     ckpt_stages stages;
-    assert_int_equal(ckpt_stages_find(&g, ALIGNMENT, &stages, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_stages_find(&g, costs_of(&g), ALIGNMENT, &stages, &g_err), CKPT_OK);
     assert_true(stages.chain.stage_count > 8);
     ckpt_stages_free(&stages);
     ckpt_graph_free(&g);
@@ -450,7 +490,7 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     agreement sum = {0};
     ckpt_chain_strategy *chain;
     double start = seconds();
-    assert_int_equal(ckpt_chain_strategy_open(g, ALIGNMENT, true, &chain, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_chain_strategy_open(g, costs_of(g), ALIGNMENT, true, &chain, &g_err), CKPT_OK);
     double opened = seconds();
     uint64_t least = ckpt_chain_strategy_minimum(chain);
     ckpt_chain_solution solution;
@@ -459,8 +499,8 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     assert_int_equal(ckpt_chain_strategy_solve(chain, 2 * least, &pool, &schedule, &solution, &g_err),
                      CKPT_OK);
     printf("%s: open %.1f ms, solve %.1f ms; at twice the minimum: recomputed %.3g, bound %.3g\n", what,
-           1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_flops,
-           (double)solution.bound.lower_bound_flops);
+           1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_cost,
+           (double)solution.bound.lower_bound_cost);
     ckpt_pool_free(&pool);
     ckpt_chain_strategy_close(chain);
     compare(g, false, true, &sum);
@@ -491,7 +531,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
         cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
-        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_cuts),          cmocka_unit_test(test_other_costs),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
         cmocka_unit_test(test_deep_models),
     };

@@ -141,7 +141,8 @@ static void change_total(ckpt_plan *p) {
         &p->memory.optimizer,      &p->memory.gradients,       &p->memory.inputs,
         &p->memory.workspace,      &p->memory.arena,           &p->memory.live_peak,
         &p->memory.eval_live_peak, &p->persistent_bytes,       &p->input_stride_bytes,
-        &p->compute.forward_flops, &p->compute.backward_flops, &p->compute.recompute_flops};
+        &p->compute.forward_flops, &p->compute.backward_flops, &p->compute.recompute_flops,
+        &p->compute.step_cost,     &p->compute.recompute_cost};
     enum { COUNT = sizeof total / sizeof *total };
     const int which = pick(COUNT + 2);
     const uint64_t by = pick(2) ? p->alignment_bytes * (1 + next_random(5)) : 1 + next_random(1000);
@@ -166,7 +167,7 @@ static void flip_layer(ckpt_plan *p) {
 }
 
 static void change_head(ckpt_plan *p) {
-    switch (pick(5)) {
+    switch (pick(6)) {
     case 0:
         p->graph_hash[pick(64)] ^= 1;
         break;
@@ -179,8 +180,12 @@ static void change_head(ckpt_plan *p) {
     case 3:
         p->layer_count--;
         break;
+    case 4:
+        p->bound.lower_bound_cost = p->bound.staged_bound_cost + 1;
+        break;
     default:
-        p->bound.lower_bound_flops = p->compute.recompute_flops + 1;
+        p->bound.staged_bound_cost = UINT64_MAX;
+        *(pick(2) ? &p->bound.lower_bound_flops : &p->bound.lower_bound_cost) = p->compute.recompute_cost + 1;
         break;
     }
 }
@@ -226,13 +231,14 @@ static bool rebuild(const ckpt_graph *g, const ckpt_plan *base, const ckpt_sched
     p->memory.live_peak = layout.live.peak_bytes > base->memory.eval_live_peak ? layout.live.peak_bytes
                                                                                : base->memory.eval_live_peak;
     p->memory.total = p->persistent_bytes + p->memory.workspace + p->memory.arena;
-    p->compute.recompute_flops = 0;
+    p->compute.recompute_flops = p->compute.recompute_cost = 0;
     p->compute.recomputed_nodes = 0;
     p->bound = (ckpt_plan_bound){0};
     memset(p->layer_recomputed, 0, (size_t)p->layer_count * sizeof(bool));
     for (int s = 0; s < p->step_count; s++) {
         if (!p->step[s].recompute) continue;
         p->compute.recompute_flops += ckpt_node_cost(g, p->step[s].node).flops;
+        p->compute.recompute_cost += p->costs.node[p->step[s].node];
         p->compute.recomputed_nodes++;
         if (g->node[p->step[s].node].layer >= 0) p->layer_recomputed[g->node[p->step[s].node].layer] = true;
     }

@@ -47,7 +47,7 @@ static void every_strategy_makes_a_checked_plan(void **state) {
                     &g, &eval);
                 uint64_t all, least;
                 ckpt_error err;
-                assert_int_equal(ckpt_plan_extremes(&g, &eval, &plan_graph_traits, &all, &least, &err),
+                assert_int_equal(ckpt_plan_extremes(&g, &eval, NULL, &plan_graph_traits, &all, &least, &err),
                                  CKPT_OK);
                 assert_true(least <= all);
                 for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
@@ -345,7 +345,7 @@ static void smaller_budgets_never_get_larger_peaks(void **state) {
         make(kind, 12, &g, NULL);
         uint64_t all, least;
         ckpt_error err;
-        assert_int_equal(ckpt_plan_extremes(&g, NULL, &plan_graph_traits, &all, &least, &err), CKPT_OK);
+        assert_int_equal(ckpt_plan_extremes(&g, NULL, NULL, &plan_graph_traits, &all, &least, &err), CKPT_OK);
         uint64_t total = UINT64_MAX, recompute = 0;
         bool recomputes = false;
         for (int i = 0; i <= 60; i++) {

@@ -118,6 +118,39 @@ static void plans_come_back(void **state) {
     ckpt_plan_free(read);
 }
 
+static void costs_come_back(void **state) {
+    (void)state;
+    ckpt_error err = {0};
+    ckpt_plan *timed, *read;
+    uint64_t *ns = calloc((size_t)graph.node_count, sizeof *ns);
+    for (int n = 0; n < graph.node_count; n++) ns[n] = 100 + (uint64_t)n;
+    const ckpt_costs costs = {.unit = CKPT_COST_NS, .source = "a stopwatch", .count = graph.node_count, .node = ns};
+    const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_SQRT, .eval = &evaluation, .costs = &costs};
+    assert_int_equal(ckpt_plan_make(&graph, &options, &plan_graph_traits, NULL, &timed, &err), CKPT_OK);
+    assert_true(timed->compute.recompute_cost > 0 && timed->compute.recompute_cost != timed->compute.recompute_flops);
+    assert_int_equal(ckpt_plan_write(timed, path, &err), CKPT_OK);
+    if (ckpt_plan_read(path, &graph, &evaluation, &read, &err) != CKPT_OK) fail_msg("%s", err.message);
+    assert_int_equal(read->costs.unit, CKPT_COST_NS);
+    assert_string_equal(read->costs.source, "a stopwatch");
+    assert_memory_equal(read->costs.node, ns, (size_t)graph.node_count * sizeof *ns);
+    assert_memory_equal(&read->compute, &timed->compute, sizeof read->compute);
+    assert_memory_equal(&read->bound, &timed->bound, sizeof read->bound);
+    ckpt_plan_free(read);
+    /* A node's cost that is not the one the totals were made from. */
+    char *whole = malloc(1 << 20);
+    FILE *file = fopen(path, "rb");
+    whole[fread(whole, 1, (1 << 20) - 1, file)] = 0;
+    fclose(file);
+    char *at = strstr(whole, "[100,101,");
+    assert_non_null(at);
+    at[3] = '9';
+    write_bytes(whole, strlen(whole));
+    expect_refused("step_cost");
+    free(whole);
+    free(ns);
+    ckpt_plan_free(timed);
+}
+
 static void other_models_plans_are_refused(void **state) {
     (void)state;
     write_bytes(text, length);
@@ -145,7 +178,7 @@ static void damaged_files_get_one_clear_line(void **state) {
     expect_refused("no plan file");
     write_bytes("{\"schema\":\"\x1b[31m\"}", 16);
     expect_refused("no plan file");
-    expect_refused_with("ckptplan-file/1", "ckptplan-file/2", "schema 'ckptplan-file/2'");
+    expect_refused_with("ckptplan-file/2", "ckptplan-file/1", "schema 'ckptplan-file/1'");
     expect_refused_with("\"schema\":", "\"schema\":1,\"schema\":", "duplicate");
     expect_refused_with("\"device\":", "\"more\":1,\"device\":", "fields");
     expect_refused_with("\"device\":\"test\"", "\"device\":3", "'device'");
@@ -256,6 +289,7 @@ static void writing_is_all_or_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans_come_back),
+        cmocka_unit_test(costs_come_back),
         cmocka_unit_test(other_models_plans_are_refused),
         cmocka_unit_test(damaged_files_get_one_clear_line),
         cmocka_unit_test(odd_paths_are_refused),

@@ -32,13 +32,16 @@ static void test_opening(void **state) {
 
 static void test_every_operator_has_a_kernel(void **state) {
     (void)state;
-    static const char *const kernel[] = {
-#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda) [CKPT_OP_##ID] = #cuda,
+    static const char *const kernel[][2] = {
+#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda) [CKPT_OP_##ID] = {#cpu, #cuda},
 #include "graph/ops.def"
 #undef X
     };
-    for (int op = 0; op < CKPT_OP_COUNT; op++) /* an empty slot means unsupported, and nothing else does */
-        assert_int_equal(ckpt_cuda_supports((ckpt_op)op), strcmp(kernel[op], "none") != 0);
+    for (int op = 0; op < CKPT_OP_COUNT; op++) { /* an empty slot means unsupported, and nothing else does */
+        assert_int_equal(ckpt_cuda_supports((ckpt_op)op), strcmp(kernel[op][1], "none") != 0);
+        if (strcmp(kernel[op][0], "none") != 0 && strcmp(kernel[op][1], "none") == 0)
+            fail_msg("%s has a kernel on the CPU and none on CUDA", kernel[op][0]);
+    }
     assert_true(ckpt_cuda_supports(CKPT_OP_LINEAR));
 }
 

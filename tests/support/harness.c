@@ -54,6 +54,16 @@ double relative_error(const float *a, const double *b, int64_t count) {
     return norm > 0 ? sqrt(difference / norm) : sqrt(difference);
 }
 
+void harness_differentiate(ckpt_graph *graph, const ckpt_training_options *options, bool bf16, const ckpt_backend *backend) {
+    ckpt_error err;
+    ckpt_graph evaluation;
+    ckpt_training_options typed = *options;
+    typed.bf16 = bf16;
+    typed.bf16_kernels = backend->traits->bf16_kernels;
+    MUST(ckpt_training_graphs_make(graph, &typed, &evaluation, &err), &err);
+    ckpt_graph_free(&evaluation);
+}
+
 void runner_open(step_runner *runner, ckpt_graph *training, const ckpt_backend *backend, ckpt_strategy strategy) {
     ckpt_error err;
     const ckpt_plan_options options = {.strategy = strategy};

@@ -36,6 +36,13 @@ void golden_free(golden_tensor *tensor);
 double relative_error(const float *a, const double *b, int64_t count);
 
 /* A training graph with a plan on a backend, everything still zero. */
+/* Whether this suite trains in bf16: CKPT_TEST_BF16 is 1 where it is compiled for that. */
+#ifndef CKPT_TEST_BF16
+#define CKPT_TEST_BF16 0
+#endif
+/* ckpt_training_graphs_make for the backend, without the graph for evaluation. */
+void harness_differentiate(ckpt_graph *graph, const ckpt_training_options *options, bool bf16, const ckpt_backend *backend);
+
 typedef struct step_runner {
     ckpt_graph *graph;
     ckpt_plan *plan;

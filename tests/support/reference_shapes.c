@@ -7,6 +7,23 @@
 
 #include "graph/op.h"
 
+/* The upper half of a float. To nearest even, 8 digits of the mantissa; below the normal numbers it is cut off. */
+static double bfloat_value(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+static uint16_t bfloat_of(double v) {
+    int exponent;
+    const double mantissa = frexp(v, &exponent);
+    const float rounded = (float)(isfinite(v) ? ldexp(rint(ldexp(mantissa, 8)), exponent - 8) : v);
+    uint32_t bits;
+    memcpy(&bits, &rounded, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
 static double get(const void *data, ckpt_dtype type, int64_t i) {
     switch (type) {
     case CKPT_F32: return (double)((const float *)data)[i];
@@ -14,6 +31,7 @@ static double get(const void *data, ckpt_dtype type, int64_t i) {
     case CKPT_I32: return ((const int32_t *)data)[i];
     case CKPT_I64: return (double)((const int64_t *)data)[i];
     case CKPT_BOOL: return ((const unsigned char *)data)[i];
+    case CKPT_BF16: return bfloat_value(((const uint16_t *)data)[i]);
     default: return NAN;
     }
 }
@@ -25,6 +43,7 @@ static void put(void *data, ckpt_dtype type, int64_t i, double v) {
     case CKPT_I32: ((int32_t *)data)[i] = (int32_t)v; break;
     case CKPT_I64: ((int64_t *)data)[i] = (int64_t)v; break;
     case CKPT_BOOL: ((unsigned char *)data)[i] = v != 0; break;
+    case CKPT_BF16: ((uint16_t *)data)[i] = bfloat_of(v); break;
     default: break;
     }
 }

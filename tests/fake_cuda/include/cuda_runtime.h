@@ -13,6 +13,8 @@
 #define __global__
 #define __device__
 #define __host__
+#define __grid_constant__
+#define __launch_bounds__(...)
 /* One block at a time: what its threads share can be one variable. */
 #define __shared__ static
 

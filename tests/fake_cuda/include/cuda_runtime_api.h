@@ -35,6 +35,16 @@ typedef struct CUgraphExec_st *cudaGraphExec_t;
 
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaSetDevice(int device);
+typedef enum cudaDeviceAttr {
+    cudaDevAttrMemoryClockRate = 36, cudaDevAttrGlobalMemoryBusWidth = 37, cudaDevAttrL2CacheSize = 38
+} cudaDeviceAttr;
+/* Always cudaErrorInvalidValue: host memory has none of these, so that nothing is timed against them. */
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
+struct cudaDeviceProp {
+    char name[256];
+    int major, minor, multiProcessorCount;
+};
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError(void);
 
@@ -57,7 +67,8 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
-/* Of events that may time: the work between them, in arbitrary units that depend on nothing but what was started. */
+/* Of events that may time: the work between them, in arbitrary units that depend on nothing but what was started: 1 a
+ * piece of work, and what an algorithm of cublasLt costs more. */
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end);
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags);
@@ -70,6 +81,7 @@ typedef struct fake_cuda_counts {
     size_t requested_bytes, most_requested_bytes; /* by cudaMalloc, as asked for */
     int allocations;                              /* still there */
     int launches, graph_launches, products;       /* carried out; those inside graphs too */
+    int searches, fused_products;                 /* of algorithms; products with an epilogue that were carried out */
     int streams, events, graphs, descriptors;     /* created and not destroyed */
     int pinned;                                   /* blocks of page-locked memory */
 } fake_cuda_counts;

@@ -1,0 +1,67 @@
+/* Inside of chain.h: lower bounds on what a chain costs under a number of bytes. Used by chain*.c only.
+ *
+ * All of them look at what is held while each backward runs. Phase k is what happens between the backward of k + 1
+ * and that of k, the first pass being phase L. In phase k x_{k-1} has to be there. An x_i, or internals of a stage,
+ * that is there in two phases is held while the backward between them runs, beside that backward's own bytes; what
+ * is not held is made again by forward runs from something that is. The memory that forward runs take is left out.
+ * So every schedule is a tree in a grid of stages (to the right: a forward run) and phases (down: held), from x_0 to
+ * the L places where a backward reads its input.
+ */
+#ifndef CKPT_CHAIN_BOUND_H
+#define CKPT_CHAIN_BOUND_H
+
+#include "planner/chain.h"
+
+/* The least that the backward of a stage takes beyond its input, of all ways to run it. */
+uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage);
+
+/* What can be held while the backward of stage k runs beside all that it needs itself. */
+uint64_t ckpt_chain_room(const ckpt_chain *chain, int k, uint64_t budget_bytes);
+
+/* What is run again at least, by counting: windows of stages as if each cost and took as much as the least of them,
+ * for which Griewank and Walther's closed form is the optimum of all schedules (Grimm, Pottier and Rostaing-Schmidt
+ * 1996). The best choice of disjoint windows; equal stages are one. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_bound_by_count(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again, ckpt_error *err);
+
+/* By prices: each backward asks a price for every byte held over it, and the cheapest tree at these prices, less
+ * what all bytes there are would cost, is a bound (Lagrange relaxation; Held and Karp 1971). Prices are improved
+ * by subgradient steps. Cheapest trees are found exactly, by intervals of phases (the order of ends along the border
+ * of a planar grid is kept by subtrees: Erickson, Monma and Veinott 1987). *persistent: of schedules that hold what
+ * they keep until the backward that reads it; *all: of all. 0 where the chain is too long for it. Errors: CKPT_NOMEM.
+ */
+ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
+                                      uint64_t *all, ckpt_error *err);
+
+/* Splits of good programs: of stages s..t at checkpoint x_j. */
+typedef struct ckpt_chain_likely {
+    size_t side, words; /* of 64 bits, for each s and t */
+    uint64_t *bits;
+    uint64_t count;
+} ckpt_chain_likely;
+
+static inline size_t ckpt_chain_likely_word(const ckpt_chain_likely *likely, int s, int t, int j) {
+    return ((size_t)s * likely->side + (size_t)t) * likely->words + (size_t)j / 64;
+}
+
+bool ckpt_chain_likely_fits(const ckpt_chain *chain); /* short enough */
+
+static inline bool ckpt_chain_likely_has(const ckpt_chain_likely *likely, int s, int t, int j) {
+    return likely->bits[ckpt_chain_likely_word(likely, s, t, j)] >> j % 64 & 1;
+}
+
+static inline void ckpt_chain_likely_add(ckpt_chain_likely *likely, int s, int t, int j) {
+    likely->count += !ckpt_chain_likely_has(likely, s, t, j);
+    likely->bits[ckpt_chain_likely_word(likely, s, t, j)] |= (uint64_t)1 << j % 64;
+}
+
+/* The splits of trees that are nearly cheapest at the best prices of some budgets between least and most; for any of them
+ * those of its parts are among them too. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
+                                   ckpt_chain_likely **likely, ckpt_error *err);
+
+/* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
+ * of these two and a knapsack. */
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                  ckpt_chain_bound *bound, ckpt_error *err);
+
+#endif

@@ -1,0 +1,379 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "planner/chain_bound.h"
+
+/* Steps of the search for prices, and work that is not begun: sums of three numbers. */
+enum { MOST_STEPS = 120, FEWEST_STEPS = 20, MOST_WORK = 300000000 };
+
+/* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
+enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
+static const double SLACK = 0.01;
+
+/* Costs are in shares of a forward pass, bytes in shares of the budget. Matrices are of count + 1 columns. */
+typedef struct prices {
+    const ckpt_chain *chain;
+    int count;
+    double cost_unit, byte_unit;
+    double *price, *sum;    /* of phase q; of phases 1..q */
+    double *room, *held;    /* in phase q, while its backward runs */
+    double *bytes, *before; /* of x_i; cost of stages 1..i */
+    double *base;           /* of one column: what does not depend on where a tree begins */
+    double *row, *column;   /* cheapest tree from x_i in phase q to the backwards i + 1..q: [i][q] and [q][i] */
+    double *saved;          /* [q][i]: at most 0: by internals of stage i, held from a run in phase q */
+    int *option;            /* of stage i: where its options begin in the next two */
+    double *option_cost, *option_bytes, *bare; /* of the backward with an option; of internals; without any of them */
+    double fixed;           /* of the backwards, without internals; and of stage count */
+} prices;
+
+static double smaller(double a, double b) {
+    return a < b ? a : b;
+}
+
+static double forward_cost(const ckpt_chain *chain) {
+    double cost = 0;
+    for (int k = 1; k <= chain->stage_count; k++) cost += (double)chain->stage[k].forward_cost;
+    return cost;
+}
+
+static double *at(const prices *p, double *matrix, int row) {
+    return matrix + (size_t)row * (size_t)(p->count + 1);
+}
+
+static double recompute_cost(const prices *p, const ckpt_chain_option *option) {
+    double least = HUGE_VAL;
+    for (int has = 0; has < 2; has++)
+        if (option->recompute_cost[has] != CKPT_CHAIN_NEVER)
+            least = smaller(least, (double)option->recompute_cost[has] / p->cost_unit);
+    return least;
+}
+
+/* The backward of stage i without internals from an earlier phase: it may still run its stage again. */
+static double bare_backward(const prices *p, int i) {
+    const ckpt_chain_stage *stage = &p->chain->stage[i];
+    double least = HUGE_VAL;
+    for (int o = 0; o < stage->option_count; o++) {
+        const double cost = recompute_cost(p, &stage->option[o]);
+        const bool held = stage->option[o].kept_bytes > 0 && i < p->count;
+        least = smaller(least, held ? cost + (double)stage->forward_cost / p->cost_unit : cost);
+    }
+    return least;
+}
+
+static bool make_room(prices *p, ckpt_pool *pool) {
+    const size_t side = (size_t)p->count + 1;
+    double **const line[] = {&p->price, &p->sum, &p->room, &p->held, &p->bytes, &p->before, &p->base,
+                              &p->bare};
+    double **const matrix[] = {&p->row, &p->column, &p->saved};
+    int options = 0;
+    p->option = ckpt_pool_array(pool, side, int);
+    if (!p->option) return false;
+    for (int i = 1; i <= p->count; i++) {
+        p->option[i] = options;
+        options += p->chain->stage[i].option_count;
+    }
+    p->option_cost = ckpt_pool_array(pool, options, double);
+    p->option_bytes = ckpt_pool_array(pool, options, double);
+    if (!p->option_cost || !p->option_bytes) return false;
+    for (size_t i = 0; i < sizeof line / sizeof *line; i++)
+        if (!(*line[i] = ckpt_pool_array(pool, side, double))) return false;
+    for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++)
+        if (!(*matrix[i] = ckpt_pool_array(pool, side * side, double))) return false;
+    return true;
+}
+
+static void start(prices *p) {
+    const int count = p->count;
+    for (int i = 1; i <= count; i++) {
+        p->before[i] = p->before[i - 1] + (double)p->chain->stage[i].forward_cost / p->cost_unit;
+        p->bytes[i] = (double)p->chain->stage[i].out_bytes / p->byte_unit;
+        p->bare[i] = bare_backward(p, i);
+        p->fixed += p->bare[i];
+        for (int o = 0; o < p->chain->stage[i].option_count; o++) {
+            p->option_cost[p->option[i] + o] = recompute_cost(p, &p->chain->stage[i].option[o]);
+            p->option_bytes[p->option[i] + o] = (double)p->chain->stage[i].option[o].kept_bytes / p->byte_unit;
+        }
+    }
+    p->fixed += (double)p->chain->stage[count].forward_cost / p->cost_unit;
+}
+
+/* To begin with: a tenth of a forward pass for all the room there is. */
+static void set_prices(prices *p) {
+    for (int q = 1; q <= p->count; q++) p->price[q] = p->room[q] > 0 ? 0.1 / p->count / p->room[q] : 0;
+}
+
+/* What an option of stage i saves in its backward, and the price of its internals from phase q on. */
+static double saved_by(const prices *p, int i, int option, int q) {
+    const double cost = p->option_cost[p->option[i] + option] - p->bare[i];
+    return cost + p->option_bytes[p->option[i] + option] * (p->sum[q] - p->sum[i]);
+}
+
+static void find_saved(prices *p) {
+    for (int i = 1; i < p->count; i++)
+        for (int o = 0; o < p->chain->stage[i].option_count && p->chain->stage[i].option_count > 1; o++)
+            for (int q = i + 1; q <= p->count; q++) {
+                double *least = &at(p, p->saved, q)[i];
+                const double saved = saved_by(p, i, o, q);
+                if (o == 0 || saved < *least) *least = smaller(saved, 0);
+            }
+}
+
+/* min of a[j] + b[j] - factor * c[j]; by lanes, so that it vectorises. */
+static double least_sum(const double *restrict a, const double *restrict b, const double *restrict c, double factor,
+                        int count) {
+    enum { LANES = 8 };
+    double lane[LANES];
+    int j = 0;
+    for (int l = 0; l < LANES; l++) lane[l] = HUGE_VAL;
+    for (; j + LANES <= count; j += LANES)
+        for (int l = 0; l < LANES; l++) {
+            const double v = a[j + l] + b[j + l] - factor * c[j + l];
+            lane[l] = v < lane[l] ? v : lane[l];
+        }
+    for (; j < count; j++) lane[0] = smaller(lane[0], a[j] + b[j] - factor * c[j]);
+    for (int l = 1; l < LANES; l++) lane[0] = smaller(lane[0], lane[l]);
+    return lane[0];
+}
+
+/* From x_i in phase q: on to some x_j, which is kept, while x_i is held until the backward of j + 1 is done. */
+static void find_trees(prices *p) {
+    for (int q = 1; q <= p->count; q++) p->sum[q] = p->sum[q - 1] + p->price[q];
+    find_saved(p);
+    for (int q = 1; q <= p->count; q++) {
+        double *column = at(p, p->column, q);
+        const double *saved = at(p, p->saved, q);
+        column[q - 1] = at(p, p->row, q - 1)[q] = 0;
+        p->base[q - 1] = p->before[q - 1] + saved[q - 1];
+        for (int i = q - 2; i >= 0; i--) {
+            const double least = least_sum(p->base + i + 1, at(p, p->row, i) + i + 1, p->sum + i + 1, p->bytes[i],
+                                           q - i - 1) -
+                                 p->before[i] + p->bytes[i] * p->sum[q];
+            column[i] = at(p, p->row, i)[q] = least;
+            p->base[i] = p->before[i] + least + saved[i];
+        }
+    }
+}
+
+static void add_held(prices *p, int i, int q) {
+    while (i < q - 1) {
+        int best = i + 1;
+        double least = HUGE_VAL;
+        for (int j = i + 1; j < q; j++) {
+            const double v = p->before[j] + at(p, p->saved, q)[j] + at(p, p->column, q)[j] + at(p, p->row, i)[j] -
+                             p->bytes[i] * p->sum[j];
+            if (v < least) least = v, best = j;
+        }
+        for (int r = best + 1; r <= q; r++) p->held[r] += p->bytes[i];
+        const ckpt_chain_stage *stage = &p->chain->stage[best];
+        int kept = 0;
+        double most = 0;
+        for (int o = 0; o < stage->option_count; o++) {
+            const double v = saved_by(p, best, o, q);
+            if (v < most) most = v, kept = o;
+        }
+        for (int r = best + 1; r <= q && most < 0; r++)
+            p->held[r] += p->option_bytes[p->option[best] + kept];
+        add_held(p, best, q);
+        q = best;
+    }
+}
+
+static double paid(const prices *p) {
+    double cost = 0;
+    for (int q = 1; q <= p->count; q++) cost += p->price[q] * p->room[q];
+    return cost;
+}
+
+/* Prices for which the bound is best, among those tried. Polyak's steps towards a target that is a little above
+ * what has been reached, less far whenever nothing is gained for a while. */
+static double improve(prices *p, double *best_price, double *step, int steps) {
+    const int count = p->count;
+    const size_t bytes = ((size_t)count + 1) * sizeof(double);
+    double best = 0, reach = 0.3;
+    int waited = 0;
+    memset(step, 0, bytes);
+    memcpy(best_price, p->price, bytes);
+    for (int i = 0; i < steps; i++) {
+        find_trees(p);
+        memset(p->held, 0, bytes);
+        add_held(p, 0, count);
+        const double value = p->fixed + p->row[count] - paid(p);
+        if (value > best) {
+            if (value < best * 1.001) waited++;
+            else waited = 0;
+            best = value;
+            memcpy(best_price, p->price, bytes);
+        } else {
+            waited++;
+        }
+        if (waited >= 6) {
+            waited = 0;
+            reach *= 0.5;
+            memcpy(p->price, best_price, bytes);
+            memset(step, 0, bytes);
+        }
+        if (reach < 0.002) break;
+        double square = 0;
+        for (int q = 1; q <= count; q++) {
+            double over = p->held[q] - p->room[q];
+            if (over < 0 && p->price[q] <= 0) over = 0;
+            step[q] = over + 0.5 * step[q];
+            square += step[q] * step[q];
+        }
+        if (square <= 0) break;
+        const double length = (best * (1 + reach) - value) / square;
+        for (int q = 1; q <= count; q++) {
+            p->price[q] += length * step[q];
+            if (p->price[q] < 0) p->price[q] = 0;
+        }
+    }
+    memcpy(p->price, best_price, bytes);
+    return best;
+}
+
+/* out[k] = min(out[k], cost + from[k]) */
+static void lower_by(double *restrict out, double cost, const double *restrict from, int count) {
+    for (int k = 0; k < count; k++) {
+        const double v = cost + from[k];
+        out[k] = v < out[k] ? v : out[k];
+    }
+}
+
+/* The cheapest tree of all schedules, at the prices that there are: tree[i][q][k] from x_i in phase q to the
+ * backwards k..q, where i < k: x_i need not be held until the backward of i + 1. NAN: no memory. */
+static double find_any_tree(const prices *p) {
+    const int count = p->count;
+    const size_t side = (size_t)count + 1;
+    size_t *first = malloc((side + 1) * sizeof *first); /* of i: count - i rows of as many numbers */
+    if (!first) return NAN;
+    first[0] = 0;
+    for (int i = 0; i <= count; i++) first[i + 1] = first[i] + (size_t)(count - i) * (size_t)(count - i);
+    double *tree = malloc(first[count] * sizeof *tree);
+    if (!tree) {
+        free(first);
+        return NAN;
+    }
+#define TREE(i, q, k) tree[first[i] + (size_t)((q) - (i)-1) * (size_t)(count - (i)) + (size_t)((k) - (i)-1)]
+    for (int q = 1; q <= count; q++) {
+        TREE(q - 1, q, q) = 0;
+        for (int i = q - 2; i >= 0; i--) {
+            const double run = p->before[i + 1] - p->before[i], saved = at(p, p->saved, q)[i + 1];
+            double *out = &TREE(i, q, i + 1);
+            out[0] = HUGE_VAL;
+            for (int k = i + 2; k <= q; k++) out[k - i - 1] = run + TREE(i + 1, q, k) + (k == i + 2 ? saved : 0);
+            for (int r = i + 1; r < q; r++)
+                lower_by(out,
+                         run + TREE(i + 1, q, r + 1) + (r == i + 1 ? saved : 0) + p->bytes[i] * (p->sum[q] - p->sum[r]),
+                         &TREE(i, r, i + 1), r - i);
+        }
+    }
+    const double least = TREE(0, count, 1);
+#undef TREE
+    free(first);
+    free(tree);
+    return least;
+}
+
+/* Marks the splits of trees that cost at most `slack` more than the cheapest at these prices. outside[i][q]: the rest of
+ * the cheapest tree that has one from x_i in phase q. */
+static void mark_splits(prices *p, double slack, double *outside, ckpt_chain_likely *likely) {
+    const int count = p->count;
+    const size_t side = (size_t)count + 1;
+    for (size_t i = 0; i < side * side; i++) outside[i] = HUGE_VAL;
+    outside[count] = 0;
+    const double limit = p->row[count] + slack;
+    for (int q = count; q >= 1; q--)
+        for (int i = 0; i < q - 1; i++) {
+            const double around = at(p, outside, i)[q];
+            if (!(around + at(p, p->row, i)[q] <= limit)) continue;
+            for (int j = i + 1; j < q; j++) {
+                const double left = at(p, p->row, i)[j], right = at(p, p->column, q)[j];
+                const double split = around + p->before[j] - p->before[i] + at(p, p->saved, q)[j] +
+                                     p->bytes[i] * (p->sum[q] - p->sum[j]);
+                if (split + left + right > limit) continue;
+                ckpt_chain_likely_add(likely, i + 1, q, j);
+                at(p, outside, i)[j] = smaller(at(p, outside, i)[j], split + right);
+                at(p, outside, j)[q] = smaller(at(p, outside, j)[q], split + left);
+            }
+        }
+}
+
+/* What is sure of a bound in spite of rounding. */
+static uint64_t whole_cost(const prices *p, double value) {
+    const double sure = (value - 1e-9 * (1 + value + paid(p))) * p->cost_unit;
+    return sure > 0 ? (uint64_t)ceil(sure) : 0;
+}
+
+/* Budgets in equal ratios from a little above the smallest to the largest. */
+static void mark_all(prices *p, uint64_t least_bytes, uint64_t most_bytes, double *scratch, double *outside,
+                     ckpt_chain_likely *likely) {
+    for (int b = 0; b < BUDGETS; b++) {
+        const double ratio = (double)most_bytes / (1.2 * (double)least_bytes);
+        const double budget = 1.2 * (double)least_bytes * pow(ratio > 1 ? ratio : 1, (b + 0.5) / BUDGETS);
+        for (int k = 1; k <= p->count; k++)
+            p->room[k] = (double)ckpt_chain_room(p->chain, k, (uint64_t)budget) / p->byte_unit;
+        if (b == 0) set_prices(p);
+        const double bound = improve(p, scratch, scratch + p->count + 1, b == 0 ? 2 * LIKELY_STEPS : LIKELY_STEPS);
+        find_trees(p);
+        mark_splits(p, (b == 0 ? 2 * SLACK : SLACK) * bound, outside, likely);
+    }
+}
+
+bool ckpt_chain_likely_fits(const ckpt_chain *chain) {
+    return chain->stage_count <= LIKELY_STAGES && forward_cost(chain) > 0;
+}
+
+ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
+                                   ckpt_chain_likely **out, ckpt_error *err) {
+    const int count = chain->stage_count;
+    const size_t side = (size_t)count + 1, words = (size_t)count / 64 + 1;
+    ckpt_pool scratch = {0};
+    prices p = {.chain = chain, .count = count, .byte_unit = (double)most_bytes};
+    *out = NULL;
+    p.cost_unit = forward_cost(chain);
+    ckpt_chain_likely *likely = ckpt_pool_array(pool, 1, ckpt_chain_likely);
+    double *line = ckpt_pool_array(&scratch, 2 * side, double), *outside = ckpt_pool_array(&scratch, side * side, double);
+    ckpt_status status = CKPT_OK;
+    if (likely) *likely = (ckpt_chain_likely){.side = side, .words = words, .bits = ckpt_pool_array(pool, side * side * words, uint64_t)};
+    if (likely && likely->bits && line && outside && make_room(&p, &scratch)) {
+        start(&p);
+        mark_all(&p, least_bytes, most_bytes, line, outside, likely);
+        *out = likely;
+    } else {
+        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", count);
+    }
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
+                                      uint64_t *all, ckpt_error *err) {
+    const int count = chain->stage_count;
+    const double cube = (double)count * count * count / 6;
+    const int steps = (int)smaller(MOST_STEPS, MOST_WORK / (cube + 1));
+    *persistent = *all = 0;
+    if (steps < FEWEST_STEPS || budget_bytes == 0) return CKPT_OK;
+    ckpt_pool pool = {0};
+    prices p = {.chain = chain, .count = count, .byte_unit = (double)budget_bytes};
+    p.cost_unit = forward_cost(chain);
+    if (p.cost_unit <= 0) return CKPT_OK;
+    double *scratch = ckpt_pool_array(&pool, 2 * (count + 1), double);
+    ckpt_status status = CKPT_OK;
+    if (scratch && make_room(&p, &pool)) {
+        start(&p);
+        for (int k = 1; k <= count; k++) p.room[k] = (double)ckpt_chain_room(chain, k, budget_bytes) / p.byte_unit;
+        set_prices(&p);
+        *persistent = whole_cost(&p, improve(&p, scratch, scratch + count + 1, steps));
+        find_trees(&p);
+        const double tree = cube * count / 4 <= 2.0 * MOST_WORK ? find_any_tree(&p) : 0;
+        if (isnan(tree))
+            status = ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
+        else if (tree > 0)
+            *all = whole_cost(&p, p.fixed + tree - paid(&p));
+    } else {
+        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
+    }
+    ckpt_pool_free(&pool);
+    return status;
+}

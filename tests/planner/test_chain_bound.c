@@ -1,0 +1,128 @@
+/* Bounds for long chains, on chains short enough for the oracle: never above the least cost of any schedule. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "chain_oracle.h"
+#include "planner/chain_bound.h"
+
+static ckpt_random_chain g_random;
+
+typedef struct agreement {
+    int feasible, proved, by_count, by_price, above, persistent_above;
+} agreement;
+
+static uint64_t forward_cost(const ckpt_chain *chain) {
+    uint64_t cost = 0;
+    for (int k = 1; k <= chain->stage_count; k++) cost += chain->stage[k].forward_cost;
+    return cost;
+}
+
+/* The least cost of schedules that hold what they keep: exact, sizes being small whole numbers. */
+static uint64_t persistent_cost(ckpt_chain_tables *tables, uint64_t budget) {
+    ckpt_pool pool = {0};
+    ckpt_chain_program program;
+    ckpt_error err;
+    uint64_t cost = CKPT_CHAIN_NEVER;
+    if (ckpt_chain_solve(tables, budget, &pool, &program, &err) == CKPT_OK) cost = program.cost;
+    ckpt_pool_free(&pool);
+    return cost;
+}
+
+/* Bounds of g_random.chain for `less` bytes less than those of which the oracle says what they cost. */
+static void compare(uint64_t less, agreement *sum) {
+    const ckpt_chain *chain = &g_random.chain;
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){.tables_only = true}, &tables, &err), CKPT_OK);
+    assert_true(ckpt_chain_is_exact(tables));
+    const uint64_t most = ckpt_chain_most_bytes(tables), first = forward_cost(chain);
+    for (uint64_t m = 1; m <= most + 1; m++) {
+        const uint64_t truth = ckpt_chain_oracle(chain, m);
+        if (truth == CKPT_CHAIN_NEVER) continue;
+        const uint64_t budget = m > less ? m - less : 1;
+        ckpt_chain_bound bound;
+        uint64_t counted, persistent, all;
+        assert_int_equal(ckpt_chain_bound_long(chain, budget, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_bound_by_count(chain, budget, &counted, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_bound_by_price(chain, budget, &persistent, &all, &err), CKPT_OK);
+        assert_true(bound.all >= all && bound.all >= first + counted && bound.persistent >= bound.all);
+        sum->feasible++;
+        sum->proved += bound.all == truth;
+        sum->by_count += first + counted == truth && truth > first;
+        sum->by_price += all == truth && truth > first;
+        sum->above += bound.all > truth;
+        sum->persistent_above += bound.persistent > truth;
+        assert_true(less || bound.persistent <= persistent_cost(tables, m));
+    }
+    ckpt_chain_tables_free(tables);
+}
+
+typedef enum chain_kind { PLAIN, REAL, INTERNALS, EQUAL } chain_kind;
+
+static void make(chain_kind kind) {
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    const int count = (int)ckpt_random_between(&g_random, 2, kind == INTERNALS ? 5 : 7);
+    const uint64_t size = ckpt_random_between(&g_random, 1, 4), run = ckpt_random_between(&g_random, 1, 9);
+    if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, count, 10);
+    if (kind == REAL) ckpt_chain_make_real_random(&g_random, count, 10, 1);
+    if (kind == INTERNALS) ckpt_chain_make_real_random(&g_random, count, 10, 3);
+    if (kind != EQUAL) return;
+    for (int k = 1; k <= count; k++) bytes[k] = size, cost[k] = run;
+    if (ckpt_random_between(&g_random, 0, 1)) bytes[count] = 1;
+    ckpt_chain_make_plain(&g_random, count, bytes, cost);
+}
+
+static agreement run(const char *what, chain_kind kind, uint64_t seed, int chains, uint64_t less) {
+    agreement sum = {0};
+    g_random.state = seed;
+    for (int i = 0; i < chains; i++) {
+        make(kind);
+        compare(less, &sum);
+    }
+    printf("%s: %d feasible, proved %.1f%%, recomputation found by counting %d and by prices %d times; above %d, "
+           "persistent above %d\n",
+           what, sum.feasible, 100.0 * sum.proved / sum.feasible, sum.by_count, sum.by_price, sum.above,
+           sum.persistent_above);
+    return sum;
+}
+
+static void test_never_above(void **state) {
+    (void)state;
+    static const struct {
+        const char *what;
+        chain_kind kind;
+        uint64_t seed;
+        int chains;
+    } of[] = {{"reference model", PLAIN, 1, 400},
+              {"flags and transients", REAL, 2, 600},
+              {"internals", INTERNALS, 3, 400},
+              {"equal stages", EQUAL, 4, 100}};
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        const agreement sum = run(of[i].what, of[i].kind, of[i].seed, of[i].chains, 0);
+        assert_int_equal(sum.above, 0);
+        if (of[i].kind == EQUAL) assert_true(sum.by_count > 0);
+    }
+}
+
+/* The control: bounds for a byte less are noticed. */
+static void test_a_byte_less_is_caught(void **state) {
+    (void)state;
+    for (chain_kind kind = PLAIN; kind <= EQUAL; kind++) {
+        const agreement sum = run("control", kind, 5, 100, 1);
+        assert_true(sum.above > 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_never_above),
+        cmocka_unit_test(test_a_byte_less_is_caught),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
