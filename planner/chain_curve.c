@@ -18,7 +18,7 @@ static ckpt_status add_strategies(const ckpt_stages *stages, ckpt_graph_curve *c
             ckpt_pool scratch = {0};
             const ckpt_plan_options options = {.strategy = (ckpt_strategy)s, .every = every, .layers = "*"};
             const ckpt_strategy_input input = {
-                .graph = stages->graph, .options = &options, .alignment_bytes = stages->alignment_bytes};
+                .graph = stages->graph, .costs = stages->costs, .options = &options, .alignment_bytes = stages->alignment_bytes};
             ckpt_strategy_result result;
             ckpt_status status = ckpt_strategy_run(&input, &scratch, &result, err);
             if (status == CKPT_OK) status = ckpt_graph_curve_add(curve, &result.schedule, err);
