@@ -135,7 +135,7 @@ static uint64_t left_over(const bound *b, int n, uint64_t room) {
         uint64_t part = x->cost;
         if (x->bytes > room) part = (uint64_t)((unsigned __int128)x->cost * room / x->bytes);
         if (x->bytes > room && room > 0 && part < x->cost)
-            part++; /* never claim a fraction of a flop more */
+            part++; /* never claim a fraction more */
         room -= x->bytes > room ? room : x->bytes;
         cost += x->cost - part;
     }

@@ -142,7 +142,7 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
     return status;
 }
 
-/* Exhaustive: against all schedules of the stages, which a graph with branches, or of odd costs, may beat. */
+/* Exhaustive: against all schedules of the stages, which a graph with branches may beat. */
 static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreement *sum) {
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
@@ -348,29 +348,6 @@ static void test_series_parallel(void **state) {
            g_overstated);
     assert_true(g_tight > 0 && g_overstated > 0); /* the optimum tells a bound that claims too much */
     assert_true(below_stages <= 0.1 * budgets);
-}
-
-/* The same where costs are times that have nothing to do with FLOPs. */
-static void test_other_costs(void **state) {
-    (void)state;
-    int budgets = 0, below_stages = 0;
-    agreement sum = {0};
-    g_random.state = 16;
-    priced = true;
-    for (int i = 0; i < 20; i++) {
-        ckpt_graph g;
-        if (i % 2) random_series_parallel(&g);
-        else random_residual_mlp(1, &g);
-        if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) compare_whole(&g, &budgets, &below_stages);
-        ckpt_graph_free(&g);
-        random_mlp(i, &g);
-        compare(&g, true, true, &sum);
-        ckpt_graph_free(&g);
-    }
-    priced = false;
-    printf("other costs: optimal at all %d budgets, below the stages' tables at %d\n", budgets, below_stages);
-    assert_true(budgets > 200 && below_stages > 0);
-    print_agreement("other costs", &sum);
 }
 
 /* What holding `held` takes when all that is needed and not held is made again; NEVER where that cannot be. */
