@@ -94,13 +94,13 @@ static void damaged_figures_are_measured_again(void **state) {
     (void)state;
     static const char *const damaged[] = {
         "", "{", "[]", "{\"schema\":\"ckpt-device/1\"}",
-        "{\"schema\":\"ckpt-device/1\",\"build\":\"0.0.1\",\"machine\":\"x\",\"flops_per_second\":1e9,\"bytes_per_second\":1e9,"
+        "{\"schema\":\"ckpt-device/1\",\"build\":\"0.0.1\",\"machine\":\"x\",\"flops_per_second\":7.77e17,\"bytes_per_second\":1e9,"
         "\"launch_seconds\":1e-6}"};
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
         write_kept(damaged[i]);
         char *source = source_of("");
         assert_int_equal(strncmp(source, "roofline, measured", 18), 0);
-        assert_null(strstr(source, "1e+09 FLOP/s"));
+        assert_null(strstr(source, "7.77e+17 FLOP/s")); /* no machine is that fast */
         free(source);
     }
 }
