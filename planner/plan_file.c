@@ -271,6 +271,7 @@ static ckpt_status read_instances(const reader *r, const json_t *list, ckpt_plan
 static ckpt_status get_list(const reader *r, const json_t *root, const char *what, const json_t **list,
                             int *count) {
     *list = json_object_get(root, what);
+    *count = 0;
     if (!json_is_array(*list) || json_array_size(*list) > INT_MAX)
         return REFUSE(r, "'%s' is missing or not a list", what);
     *count = (int)json_array_size(*list);

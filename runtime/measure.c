@@ -96,7 +96,7 @@ static ckpt_status time_sum(probe *p, int64_t count, int launches, double *secon
 }
 
 static ckpt_status measure(probe *p, ckpt_rates *rates, ckpt_error *err) {
-    double product, sum, tiny;
+    double product = 0, sum = 0, tiny = 0;
     const uint64_t workspace = p->backend->traits->matmul_workspace_bytes;
     p->graph.batch = SIDE;
     if (workspace) CKPT_TRY(p->backend->allocate(p->device, workspace, &p->workspace, err));

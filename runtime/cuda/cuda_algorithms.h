@@ -33,7 +33,9 @@ typedef struct ckpt_cuda_choice {
     uint64_t algo[8]; /* cublasLtMatmulAlgo_t */
     uint64_t workspace_bytes;
     int32_t fused; /* the epilogue is the product's */
-    int32_t timed; /* by measurement; else cublasLt's first */
+    int32_t timed; /* by measurement; else cublasLt's first that runs */
+    int32_t parts; /* k is summed in parts: cublasLt offered nothing else */
+    int32_t reserved;
 } ckpt_cuda_choice;
 
 typedef struct ckpt_cuda_algorithms ckpt_cuda_algorithms;

@@ -48,7 +48,9 @@ static void give_slot(int slot) {
     if (slot >= 0) __atomic_fetch_and(&slots_in_use, ~(1u << slot), __ATOMIC_ACQ_REL);
 }
 
+/* The runtime forgets what is told here, where it can: a later check is not to find it again. */
 static ckpt_status fail(ckpt_error *err, const char *what, cudaError_t error) {
+    (void)cudaGetLastError();
     return ckpt_fail(err, error == cudaErrorMemoryAllocation ? CKPT_NOMEM : CKPT_FAILED, "CUDA: %s: %s (%d)", what,
                      cudaGetErrorString(error), (int)error);
 }
@@ -98,7 +100,7 @@ static ckpt_status prepare(ckpt_device *d, const ckpt_device_options *options, c
     /* Loads the kernels: fails on a device that they were not compiled for. */
     error = ckpt_cuda_find_slot(d->context.slot_index, &d->context.slot);
     if (error != cudaSuccess) return fail(err, "the kernels do not load on this device", error);
-    if (!(d->replay = ckpt_cuda_replay_new(!options->no_graph, !options->no_fusion)))
+    if (!(d->replay = ckpt_cuda_replay_new(!options->no_graph, !options->no_fusion, &d->context.product_status)))
         return ckpt_fail(err, CKPT_NOMEM, "no memory for the CUDA device");
     const ckpt_cuda_lt_options products = {.device = d->index, .stream = d->context.stream, .first_choice = options->first_choice,
                                            .tf32 = options->precision == CKPT_PRECISION_TF32};

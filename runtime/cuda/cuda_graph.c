@@ -22,14 +22,16 @@ struct ckpt_cuda_replay {
     int count, recorded;
     bool graphs, fuse;
     bool refused; /* something in a step cannot be recorded here */
+    int *failure; /* of the launches */
     record record[MOST];
 };
 
-ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse) {
+ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse, int *failure) {
     ckpt_cuda_replay *replay = calloc(1, sizeof *replay);
     if (!replay) return NULL;
     replay->graphs = graphs;
     replay->fuse = fuse;
+    replay->failure = failure;
     return replay;
 }
 
@@ -59,13 +61,15 @@ static cudaError_t run_directly(const ckpt_launch *launches, int count, const ck
     return cudaGetLastError();
 }
 
-static cudaError_t make_graph(record *r, cudaStream_t stream, const ckpt_scalars *scalars) {
+static cudaError_t make_graph(record *r, cudaStream_t stream, const ckpt_scalars *scalars, int *failure) {
     cudaGraph_t graph = NULL;
     cudaError_t error = cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess) return error;
     error = run_directly(r->fused, r->fused_count, scalars);
     const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
     if (error == cudaSuccess) error = ended;
+    if (error == cudaSuccess && *failure) error = cudaErrorStreamCaptureInvalidated; /* a graph that lacks something */
+    *failure = 0; /* nothing of it has run */
     if (error == cudaSuccess) error = cudaGraphInstantiate(&r->graph, graph, 0);
     if (graph) cudaGraphDestroy(graph);
     if (error != cudaSuccess) r->graph = NULL;
@@ -105,13 +109,16 @@ cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, 
     record *r = count > 1 ? find(replay, launches, count, &again) : NULL;
     if (!r) return run_directly(launches, count, scalars);
     if (!again || !replay->graphs || replay->refused || r->fused_count < SHORT) return run_directly(r->fused, r->fused_count, scalars);
-    if (!r->graph) {
-        if (make_graph(r, stream, scalars) != cudaSuccess) {
-            replay->refused = true;
-            (void)cudaGetLastError(); /* nothing has run: the direct way is still open */
-            return run_directly(r->fused, r->fused_count, scalars);
-        }
-        replay->recorded++;
+    const bool fresh = !r->graph;
+    cudaError_t error = fresh ? make_graph(r, stream, scalars, replay->failure) : cudaSuccess;
+    if (error == cudaSuccess) error = cudaGraphLaunch(r->graph, stream);
+    if (error == cudaSuccess) {
+        replay->recorded += fresh;
+        return cudaSuccess;
     }
-    return cudaGraphLaunch(r->graph, stream);
+    /* Also without memory left for the graph: nothing has run, and the direct way is still open. */
+    if (!fresh && error != cudaErrorMemoryAllocation) return error;
+    replay->refused = true;
+    (void)cudaGetLastError();
+    return run_directly(r->fused, r->fused_count, scalars);
 }

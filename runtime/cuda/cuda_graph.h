@@ -1,6 +1,6 @@
 /* Launch arrays recorded as CUDA graphs, so that a step costs the host one call.
  *
- *     ckpt_cuda_replay *replay = ckpt_cuda_replay_new(true, true);
+ *     ckpt_cuda_replay *replay = ckpt_cuda_replay_new(true, true, &failure);
  *     error = ckpt_cuda_replay_run(replay, stream, launches, count, scalars);
  *     ckpt_cuda_replay_free(replay);
  *
@@ -16,8 +16,9 @@
 
 typedef struct ckpt_cuda_replay ckpt_cuda_replay;
 
-/* graphs: record and replay; fuse: join pointwise nodes. */
-ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse);
+/* graphs: record and replay; fuse: join pointwise nodes. *failure is where launches leave that they failed (0: none did): a
+ * recording in which one did is thrown away and the array run directly. */
+ckpt_cuda_replay *ckpt_cuda_replay_new(bool graphs, bool fuse, int *failure);
 void ckpt_cuda_replay_free(ckpt_cuda_replay *replay);
 
 /* Starts the launches on the stream. */

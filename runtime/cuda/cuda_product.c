@@ -8,6 +8,7 @@
 #include <cublasLt.h>
 
 #include "cuda/cuda_algorithms.h"
+#include "cuda/cuda_plain.h"
 
 struct ckpt_cuda_lt {
     cublasLtHandle_t handle;
@@ -29,6 +30,7 @@ struct ckpt_cuda_product {
     cublasLtMatrixLayout_t first, second, sum, result; /* cublasLt's A, B, C, D */
     cublasLtMatmulAlgo_t algo;
     int way;
+    bool own;             /* cublasLt has nothing for it */
     bool zeroes, nothing; /* an empty sum, an empty result */
 };
 
@@ -89,6 +91,7 @@ void ckpt_cuda_lt_close(ckpt_cuda_lt *lt) {
 }
 
 bool ckpt_cuda_product_is_fused(const ckpt_cuda_product *product) { return product->way == FUSED; }
+bool ckpt_cuda_product_is_plain(const ckpt_cuda_product *product) { return product->own; }
 
 /* Batch axes whose strides go on as one do become one; what is left outside the last is looped over. */
 static void merge_batch(ckpt_cuda_gemm *g) {
@@ -207,8 +210,9 @@ static cublasStatus_t make_descriptors(ckpt_cuda_product *p, const ckpt_cuda_key
 
 /* Choosing */
 
-static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const ckpt_cuda_key *s) {
-    const uint32_t whole = CUBLASLT_REDUCTION_SCHEME_NONE; /* k is not split: partial sums would depend on how */
+/* In parts only where the whole is not offered: partial sums, in fp32 then, depend on how k is split. */
+static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const ckpt_cuda_key *s, bool parts) {
+    const uint32_t whole = parts ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
     const struct { cublasLtMatmulPreferenceAttributes_t attribute; const void *value; size_t size; } wishes[] = {
         {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &s->workspace_bytes, sizeof s->workspace_bytes},
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &whole, sizeof whole},
@@ -223,7 +227,8 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, const ckpt_c
     return status;
 }
 
-/* Whether it sums k in parts: the preference should have kept such algorithms away, a file or a later library might not. */
+/* Whether it sums k in parts: the preference should have kept such algorithms away, a file or a later library might not. One
+ * that does not say counts as if. */
 static bool splits(const cublasLtMatmulAlgo_t *algo) {
     uint32_t scheme = 0;
     int32_t parts = 1;
@@ -246,15 +251,15 @@ static bool usable(const ckpt_cuda_product *p, const ckpt_cuda_choice *choice, c
     cublasLtMatmulHeuristicResult_t result;
     const cublasLtMatmulDesc_t desc = p->desc[choice->fused ? FUSED : PLAIN];
     memcpy(&algo, choice->algo, sizeof algo);
-    return desc && choice->workspace_bytes <= s->workspace_bytes && !splits(&algo) &&
+    return desc && choice->workspace_bytes <= s->workspace_bytes && splits(&algo) == (choice->parts != 0) &&
            cublasLtMatmulAlgoCheck(p->lt->handle, desc, p->first, p->second, p->sum, p->result, &algo, &result) == CUBLAS_STATUS_SUCCESS &&
            result.workspaceSize <= choice->workspace_bytes;
 }
 
 enum { PROPOSALS = 8, BLOCKS = 3, RUNS = 4 };
 
-/* cublasLt's proposals for one way, best first, without those that split; how many. */
-static int propose(const ckpt_cuda_product *p, int way, cublasLtMatmulPreference_t preference, const ckpt_cuda_key *s,
+/* cublasLt's proposals for one way, best first, without those that split but with `parts`; how many. */
+static int propose(const ckpt_cuda_product *p, int way, cublasLtMatmulPreference_t preference, const ckpt_cuda_key *s, bool parts,
                    ckpt_cuda_choice *candidate) {
     cublasLtMatmulHeuristicResult_t found[PROPOSALS];
     int count = 0, kept = 0;
@@ -262,9 +267,10 @@ static int propose(const ckpt_cuda_product *p, int way, cublasLtMatmulPreference
                                                         preference, PROPOSALS, found, &count) != CUBLAS_STATUS_SUCCESS)
         return 0;
     for (int i = 0; i < count; i++) {
-        if (found[i].state != CUBLAS_STATUS_SUCCESS || found[i].workspaceSize > s->workspace_bytes || splits(&found[i].algo)) continue;
+        const bool split = splits(&found[i].algo);
+        if (found[i].state != CUBLAS_STATUS_SUCCESS || found[i].workspaceSize > s->workspace_bytes || (split && !parts)) continue;
         ckpt_cuda_choice *c = &candidate[kept++];
-        *c = (ckpt_cuda_choice){.key = *s, .workspace_bytes = found[i].workspaceSize, .fused = way == FUSED};
+        *c = (ckpt_cuda_choice){.key = *s, .workspace_bytes = found[i].workspaceSize, .fused = way == FUSED, .parts = split};
         memcpy(c->algo, &found[i].algo, sizeof c->algo);
     }
     return kept;
@@ -282,9 +288,10 @@ static float measure(const ckpt_cuda_product *p, int runs) {
     return status ? -1 : milliseconds;
 }
 
-/* The fastest candidate: after a run that warms up, the least of a few blocks, since what disturbs only ever adds.
- * The result goes to scratch, so that nothing but the step region and the workspace changes. */
-static int find_fastest(ckpt_cuda_product *p, const ckpt_cuda_choice *candidate, int count, void *scratch) {
+/* The first candidate that runs, or the fastest; -1: none runs. After a run that warms up, the least of a few blocks counts,
+ * since what disturbs only ever adds. The result goes to scratch, so that nothing but the step region and the workspace
+ * changes. */
+static int try_out(ckpt_cuda_product *p, const ckpt_cuda_choice *candidate, int count, bool first_choice, void *scratch) {
     const ckpt_cuda_gemm gemm = p->gemm;
     int best = -1;
     float least = 0;
@@ -294,6 +301,10 @@ static int find_fastest(ckpt_cuda_product *p, const ckpt_cuda_choice *candidate,
         float fastest = -1;
         adopt(p, &candidate[i]);
         if (measure(p, 1) < 0) continue;
+        if (first_choice) {
+            best = i;
+            break;
+        }
         for (int b = 0; b < BLOCKS; b++) {
             const float block = measure(p, RUNS);
             if (block >= 0 && (fastest < 0 || block < fastest)) fastest = block;
@@ -312,6 +323,20 @@ static uint64_t result_bytes(const ckpt_cuda_gemm *g) {
     return bytes;
 }
 
+/* What cublasLt proposes, both ways: what sums k in one piece, else anything; how many. */
+static cublasStatus_t propose_all(const ckpt_cuda_product *p, const ckpt_cuda_key *s, ckpt_cuda_choice *candidate, int *count) {
+    cublasLtMatmulPreference_t preference = NULL;
+    cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
+    *count = 0;
+    for (int parts = 0; parts < 2 && *count == 0 && status == CUBLAS_STATUS_SUCCESS; parts++) {
+        status = prefer(preference, s, parts);
+        for (int way = 0; way < WAYS && status == CUBLAS_STATUS_SUCCESS; way++)
+            *count += propose(p, way, preference, s, parts, candidate + *count);
+    }
+    if (preference) cublasLtMatmulPreferenceDestroy(preference);
+    return status;
+}
+
 /* The algorithm of the shape, remembered or found. */
 static cublasStatus_t choose(ckpt_cuda_product *p, const ckpt_cuda_key *s, const ckpt_cuda_room *room) {
     ckpt_cuda_lt *lt = p->lt;
@@ -320,21 +345,17 @@ static cublasStatus_t choose(ckpt_cuda_product *p, const ckpt_cuda_key *s, const
         adopt(p, chosen);
         return CUBLAS_STATUS_SUCCESS;
     }
-    cublasLtMatmulPreference_t preference = NULL;
     ckpt_cuda_choice candidate[WAYS * PROPOSALS];
-    int count = 0, best = 0;
-    cublasStatus_t status = cublasLtMatmulPreferenceCreate(&preference);
-    if (status == CUBLAS_STATUS_SUCCESS) status = prefer(preference, s);
-    for (int way = 0; way < WAYS && status == CUBLAS_STATUS_SUCCESS; way++)
-        count += propose(p, way, preference, s, candidate + count);
-    if (preference) cublasLtMatmulPreferenceDestroy(preference);
+    int count, best = 0;
+    const cublasStatus_t status = propose_all(p, s, candidate, &count);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
-    if (count == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-    const bool timed = !lt->options.first_choice && count > 1 && room->scratch && room->scratch_bytes >= result_bytes(&p->gemm) &&
+    const bool tried = count > 0 && room->scratch && room->scratch_bytes >= result_bytes(&p->gemm) &&
                        alignment_of(room->scratch) >= s->align_d && alignment_of(room->scratch) >= s->align_c;
-    if (timed) best = find_fastest(p, candidate, count, room->scratch);
-    if (best < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-    candidate[best].timed = timed;
+    if (tried) best = try_out(p, candidate, count, lt->options.first_choice || count == 1, room->scratch);
+    p->own = count == 0 || best < 0;
+    p->way = PLAIN;
+    if (p->own) return CUBLAS_STATUS_SUCCESS;
+    candidate[best].timed = tried && !lt->options.first_choice;
     chosen = ckpt_cuda_algorithms_add(lt->known, &candidate[best]);
     if (!chosen) return CUBLAS_STATUS_ALLOC_FAILED;
     adopt(p, chosen);
@@ -381,10 +402,25 @@ static const char *byte_of(const void *address, ckpt_dtype type, int64_t element
     return (const char *)address + element * (int64_t)ckpt_dtype_bytes(type);
 }
 
+static int run_one(const ckpt_cuda_product *p, const void *a, const void *b, const void *c, void *d, cudaStream_t stream) {
+    const ckpt_cuda_gemm *g = &p->gemm;
+    const float beta = g->c ? 1.0f : 0.0f;
+    if (!p->own)
+        return (int)cublasLtMatmul(p->lt->handle, p->desc[p->way], &g->alpha, b, p->first, a, p->second, &beta, c, p->sum, d,
+                                   p->result, &p->algo, p->workspace, p->workspace_bytes, stream);
+    const int last = g->batch_rank - 1;
+    const ckpt_cuda_plain plain = {.m = g->m, .n = g->n, .k = g->k, .batch = last >= 0 ? g->batch_dim[last] : 1,
+                                   .step_a = last >= 0 ? g->stride_a[last] * g->m * g->k : 0,
+                                   .step_b = last >= 0 ? g->stride_b[last] * g->k * g->n : 0,
+                                   .trans_a = g->trans_a, .trans_b = g->trans_b, .alpha = g->alpha, .in = g->in, .out = g->out,
+                                   .a = a, .b = b, .c = g->c ? c : NULL, .d = d};
+    ckpt_cuda_plain_start(&plain, stream);
+    return 0;
+}
+
 static int run_products(const ckpt_cuda_product *p, cudaStream_t stream) {
     const ckpt_cuda_gemm *g = &p->gemm;
     const int outer = g->batch_rank > 0 ? g->batch_rank - 1 : 0;
-    const float beta = g->c ? 1.0f : 0.0f;
     const int64_t loops = loops_of(g), step = (g->batch_rank > 0 ? g->batch_dim[outer] : 1) * g->m * g->n;
     for (int64_t l = 0; l < loops; l++) {
         int64_t rest = l, a = 0, b = 0;
@@ -395,11 +431,8 @@ static int run_products(const ckpt_cuda_product *p, cudaStream_t stream) {
         }
         char *d = (char *)g->d + l * step * (int64_t)ckpt_dtype_bytes(g->out);
         const void *c = g->c ? byte_of(g->c, g->out, l * step) : d;
-        const cublasStatus_t status =
-            cublasLtMatmul(p->lt->handle, p->desc[p->way], &g->alpha, byte_of(g->b, g->in, b * g->k * g->n), p->first,
-                           byte_of(g->a, g->in, a * g->m * g->k), p->second, &beta, c, p->sum, d, p->result, &p->algo,
-                           p->workspace, p->workspace_bytes, stream);
-        if (status != CUBLAS_STATUS_SUCCESS) return (int)status;
+        const int status = run_one(p, byte_of(g->a, g->in, a * g->m * g->k), byte_of(g->b, g->in, b * g->k * g->n), c, d, stream);
+        if (status) return status;
     }
     return 0;
 }

@@ -12,7 +12,8 @@
  *
  * The algorithm is chosen once for a shape (cuda_algorithms.h) and then used for every product of it, so a recomputation
  * repeats the bits: the fastest, measured on the plan's own memory before training, of what cublasLt proposes, with what
- * follows the product inside it or as a pass of its own. Algorithms that split k are left out: their sums depend on how.
+ * follows the product inside it or as a pass of its own. Algorithms that split k are left out: their sums depend on how;
+ * they are taken where cublasLt offers no other, and a plain kernel of our own (cuda_plain.cu) where it offers none that runs.
  * Two that differ sum in other orders, so what was chosen is kept on disk for later runs; without a place there, or with
  * `first_choice`, two runs may only agree where cublasLt's first choice does: take `first_choice` then.
  */
@@ -72,7 +73,7 @@ typedef struct ckpt_cuda_room {
 ckpt_status ckpt_cuda_lt_open(const ckpt_cuda_lt_options *options, ckpt_cuda_lt **lt, ckpt_error *err);
 void ckpt_cuda_lt_close(ckpt_cuda_lt *lt);
 
-/* The product belongs to `lt`. CKPT_MODEL: cublasLt has no algorithm for it. */
+/* The product belongs to `lt`. CKPT_MODEL: cublasLt refuses to describe it. */
 ckpt_status ckpt_cuda_product_make(ckpt_cuda_lt *lt, const ckpt_cuda_gemm *gemm, const ckpt_cuda_room *room,
                                    ckpt_cuda_product **product, ckpt_error *err);
 
@@ -81,6 +82,8 @@ int ckpt_cuda_product_run(const ckpt_cuda_product *product, cudaStream_t stream)
 
 /* Whether what follows it was found to be better inside. */
 bool ckpt_cuda_product_is_fused(const ckpt_cuda_product *product);
+/* Whether it is left to the plain kernel. */
+bool ckpt_cuda_product_is_plain(const ckpt_cuda_product *product);
 
 /* Puts what was chosen since the last call on disk. */
 void ckpt_cuda_lt_settle(ckpt_cuda_lt *lt);

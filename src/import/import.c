@@ -155,6 +155,7 @@ ckpt_status ckpt_import_float_input(ckpt_import *im, const Onnx__NodeProto *node
                                     int *count) {
     ckpt_value *value;
     ckpt_onnx_tensor_info info;
+    *count = 0;
     CKPT_TRY(look_up(im, node, i, &value));
     if (!value->proto)
         return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is computed; it must be a constant", node->input[i]);

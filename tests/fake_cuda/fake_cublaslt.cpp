@@ -48,6 +48,12 @@ const struct kind {
              {1, CUBLASLT_REDUCTION_SCHEME_NONE, 7, 32}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
+/* By the environment: all algorithms, none, those that split k, or such as do not run. And products that fail when a stream
+ * is captured. */
+enum { ALL, NONE, SPLIT, BROKEN };
+const unsigned long long offered = fake_cuda_number("FAKE_CUDA_ALGORITHMS", ALL);
+const bool capture_fails = fake_cuda_number("FAKE_CUDA_CAPTURE_FAILS", 0) != 0;
+
 template <typename T> cublasStatus_t create(T **made, const T &value) {
     *made = new T(value);
     fake_counts.descriptors++;
@@ -241,10 +247,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulHeuristicResult_t *found, int *count) {
     *count = 0;
     if (wanted < 1 || !consistent(*desc, *a, *b, *c, *d)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (preference->value[CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK] != CUBLASLT_REDUCTION_SCHEME_NONE)
+    const uint32_t schemes = preference->value[CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK];
+    if (schemes != CUBLASLT_REDUCTION_SCHEME_NONE && (offered == ALL || offered == BROKEN))
         fake_cuda_die("a product may split its sums: bits would depend on the algorithm");
     fake_counts.searches++;
+    if (offered == NONE || (offered == SPLIT && schemes == CUBLASLT_REDUCTION_SCHEME_NONE)) return CUBLAS_STATUS_NOT_SUPPORTED;
     for (uint64_t kind = 0; kind < KINDS && *count < wanted; kind++) {
+        if (offered == SPLIT && kinds[kind].parts == 1) continue;
         cublasLtMatmulHeuristicResult_t *f = &found[(*count)++];
         memset(f, 0, sizeof *f);
         f->algo.data[0] = MARK;
@@ -289,7 +298,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     const fake_lt_layout *layout[4] = {layout_a, layout_b, layout_c, layout_d};
     if (!consistent(*desc, *layout_a, *layout_b, *layout_c, *layout_d)) return CUBLAS_STATUS_INVALID_VALUE;
     if (!is_for(*algo, *desc, *layout_a, *layout_b, *layout_d)) fake_cuda_die("a product with an algorithm that no search gave for it");
-    if (kinds[algo->data[KIND]].parts != 1) fake_cuda_die("a product splits its sums: bits would depend on the algorithm");
+    if (offered == BROKEN || (capture_fails && fake_cuda_captures(stream))) return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (kinds[algo->data[KIND]].parts != 1 && offered != SPLIT) fake_cuda_die("a product splits its sums: bits would depend on the algorithm");
     const call x = {*desc, *layout_a, *layout_b, *layout_c, *layout_d, *(const float *)alpha, *(const float *)beta,
                     a, b, c, d, kinds[algo->data[KIND]].block};
     if (algo->data[WORKSPACE] > workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;

@@ -45,12 +45,8 @@ struct allocation {
 };
 std::map<const char *, allocation> allocations;
 /* A program that cannot call fake_cuda_set_... is told by its environment. */
-unsigned long long number_in(const char *name, unsigned long long otherwise) {
-    const char *text = getenv(name);
-    return text ? strtoull(text, nullptr, 10) : otherwise;
-}
-size_t memory_bytes = number_in("FAKE_CUDA_MEMORY", 64ull << 30);
-cudaError_t driver = (cudaError_t)number_in("FAKE_CUDA_DRIVER", cudaSuccess), last_error = cudaSuccess;
+size_t memory_bytes = fake_cuda_number("FAKE_CUDA_MEMORY", 64ull << 30);
+cudaError_t driver = (cudaError_t)fake_cuda_number("FAKE_CUDA_DRIVER", cudaSuccess), last_error = cudaSuccess;
 std::set<cudaStream_t> streams;
 std::map<const char *, size_t> pinned;
 /* Streams that only copy do their work at once; otherwise all work is done when somebody waits for it, and no sooner. */
@@ -84,6 +80,13 @@ void work_off(cudaStream_t stream, uint64_t end) {
 void work_off(cudaStream_t stream) { work_off(stream, stream->done + stream->work.size()); }
 
 } // namespace
+
+unsigned long long fake_cuda_number(const char *name, unsigned long long otherwise) {
+    const char *text = getenv(name);
+    return text ? strtoull(text, nullptr, 10) : otherwise;
+}
+
+bool fake_cuda_captures(cudaStream_t stream) { return stream->capturing != nullptr; }
 
 void fake_cuda_die(const char *format, ...) {
     va_list args;

@@ -12,6 +12,12 @@ extern fake_cuda_counts fake_counts;
 /* Whether [address, address + bytes) lies inside one allocation of the device. */
 bool fake_cuda_owns(const void *address, size_t bytes);
 
+/* Whether what is started on the stream is recorded. */
+bool fake_cuda_captures(cudaStream_t stream);
+
+/* A number from the environment. */
+unsigned long long fake_cuda_number(const char *name, unsigned long long otherwise);
+
 /* What was started takes that much longer than other work. */
 void fake_cuda_spend(uint64_t more);
 

@@ -112,9 +112,11 @@ static double dot(const double *a, const double *b, const ckpt_matmul_attr *g, i
     return sum;
 }
 
+/* TF32: a factor rounded to 10 bits, or cut off there as tensor cores may, is wrong by 2^-11 or 2^-10 at most, a product by
+ * twice that, which short sums do not average out. */
 static double bound(ckpt_precision precision, ckpt_dtype out, int64_t k) {
     if (out == CKPT_BF16) return 1e-2;
-    return precision == CKPT_PRECISION_TF32 ? 1e-3 : 1e-6 * sqrt((double)(k < 1 ? 1 : k));
+    return precision == CKPT_PRECISION_TF32 ? 3e-3 : 1e-6 * sqrt((double)(k < 1 ? 1 : k));
 }
 
 static double worst[3];
@@ -253,11 +255,14 @@ static void test_fp32(void **state) {
     each_shape(CKPT_PRECISION_FP32);
 }
 
-/* Rounded factors are seen: what fp32 must not do unasked, TF32 does. */
+/* Rounded factors are seen: what fp32 must not do unasked, TF32 does, unless cublasLt offers nothing that runs: then the
+ * plain kernel takes them as they are. */
 static void test_tf32(void **state) {
     (void)state;
+    const char *offered = getenv("FAKE_CUDA_ALGORITHMS");
+    const bool plain = offered && strchr("13", *offered);
     each_shape(CKPT_PRECISION_TF32);
-    assert_true(worst[CKPT_PRECISION_TF32] > 1e-5);
+    assert_int_equal(worst[CKPT_PRECISION_TF32] > 1e-5, !plain);
     assert_true(worst[CKPT_PRECISION_FP32] < 1e-5);
 }
 
