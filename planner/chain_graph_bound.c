@@ -23,6 +23,13 @@ typedef struct item {
     int node, last; /* last: the last backward node that reads it */
 } item;
 
+/* A backward node's time. */
+typedef struct moment {
+    int node;
+    uint64_t room;  /* bytes for what n does not read itself */
+    uint64_t cost;  /* that the knapsack has to run again afterwards */
+} moment;
+
 typedef struct bound {
     const ckpt_graph *graph;
     const ckpt_costs *costs;
@@ -38,6 +45,7 @@ typedef struct bound {
     bool *needed, *held;
     int64_t *hold, *run; /* prices (graph_cut.h) */
     bool *once;          /* by forward node: must not run again */
+    moment *list;
 } bound;
 
 static uint64_t bytes_of(const bound *b, int tensor) {
@@ -108,6 +116,24 @@ static bool reads(const ckpt_graph *g, int node, int producer) {
     return false;
 }
 
+/* Whether out[0] of backward node n may be written over an input: the rule of liveness.c, where forward tensors die as they
+ * like. */
+static bool may_be_written_over(const bound *b, int n) {
+    const ckpt_graph *g = b->graph;
+    const ckpt_node *node = &g->node[n];
+    const uint64_t mask = ckpt_op_info(node->op)->inplace;
+    for (int i = 0; i < node->in_count && mask; i++) {
+        const int t = node->in[i];
+        if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) ||
+            ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))
+            continue;
+        bool otherwise = g->tensor[t].producer >= g->forward_count && b->last[t] > n;
+        for (int j = 0; j < node->in_count; j++) otherwise |= node->in[j] == t && !(mask >> j & 1);
+        if (!otherwise) return true;
+    }
+    return false;
+}
+
 /* Bytes at backward node n that no schedule can spare, given those of the gradients that live across it: what
  * n reads of the forward pass, and what it writes, but for an output that might be written over an input. */
 static uint64_t bytes_at(const bound *b, int n, uint64_t gradients) {
@@ -122,8 +148,7 @@ static uint64_t bytes_at(const bound *b, int n, uint64_t gradients) {
             bytes += bytes_of(b, t);
     }
     for (int i = 0; i < node->out_count; i++)
-        if (ckpt_tensor_is_step(g, node->out[i]) && (i > 0 || !ckpt_op_info(node->op)->inplace))
-            bytes += bytes_of(b, node->out[i]);
+        if (ckpt_tensor_is_step(g, node->out[i]) && (i > 0 || !may_be_written_over(b, n))) bytes += bytes_of(b, node->out[i]);
     return bytes;
 }
 
@@ -141,13 +166,6 @@ static uint64_t left_over(const bound *b, int n, uint64_t room) {
     }
     return cost;
 }
-
-/* Looked at beside the greedy bound: a backward node's time. */
-typedef struct moment {
-    int node;
-    uint64_t room;  /* bytes for what n does not read itself */
-    uint64_t cost;  /* that the knapsack has to run again afterwards */
-} moment;
 
 /* All backward nodes with what the knapsack says of them; in large graphs only some, which bounds no better but just as truly.
  * Returns how many. */
@@ -208,10 +226,12 @@ static uint64_t choose(bound *b, double rate, uint64_t room, choice *best) {
     return (((uint64_t)sum - (uint64_t)paid) + ((uint64_t)1 << shift) - 1) >> shift;
 }
 
-/* What is needed after backward node n, and what holding it takes beside what n reads itself. */
-static uint64_t set_moment(bound *b, int n) {
+/* What is needed after backward node n, and what holding it takes beside what n reads itself. `unit` divides the bytes of
+ * whatever could be held. */
+static uint64_t set_moment(bound *b, int n, uint64_t *unit) {
     const ckpt_graph *g = b->graph;
     uint64_t bytes = 0;
+    *unit = 0;
     for (int t = 0; t < g->tensor_count; t++) {
         const bool forward = ckpt_tensor_is_step(g, t) && g->tensor[t].producer < g->forward_count;
         b->needed[t] = forward && b->last[t] > n;
@@ -219,8 +239,13 @@ static uint64_t set_moment(bound *b, int n) {
     }
     for (int i = 0; i < g->node[n].in_count; i++)
         if (ckpt_tensor_is_step(g, g->node[n].in[i])) b->held_bytes[g->node[n].in[i]] = 0;
-    for (int t = 0; t < g->tensor_count; t++)
+    for (int t = 0; t < g->tensor_count; t++) {
         if (b->needed[t]) bytes += b->held_bytes[t];
+        for (uint64_t rest = b->held_bytes[t], next; rest; rest = next) {
+            next = *unit % rest;
+            *unit = rest;
+        }
+    }
     return bytes;
 }
 
@@ -228,21 +253,23 @@ static uint64_t set_moment(bound *b, int n) {
  * byte. As a function of the price it is concave and made of straight pieces, of which the next price is where the two meet
  * that are known on either side of its top. */
 static uint64_t left_over_with_inputs(bound *b, const moment *m) {
-    choice more = {.bytes = set_moment(b, m->node)}, less = {.cost = b->all_cost}, middle;
-    uint64_t most = 0;
-    for (int i = 0; i < MOST_PRICES && more.bytes > m->room && more.bytes > less.bytes && less.cost > more.cost; i++) {
+    uint64_t unit, most = 0;
+    choice more = {.bytes = set_moment(b, m->node, &unit)}, less = {.cost = b->all_cost}, middle;
+    const uint64_t room = unit > 0 ? m->room / unit * unit : m->room;
+    for (int i = 0; i < MOST_PRICES && more.bytes > room && more.bytes > less.bytes && less.cost > more.cost; i++) {
         const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
-        const uint64_t cost = choose(b, rate, m->room, &middle);
+        const uint64_t cost = choose(b, rate, room, &middle);
         if (cost > most) most = cost;
-        choice *side = middle.bytes > m->room ? &more : &less;
-        if (middle.bytes == side->bytes || middle.bytes == m->room) break;
+        choice *side = middle.bytes > room ? &more : &less;
+        if (middle.bytes == side->bytes || middle.bytes == room) break;
         *side = middle;
     }
     return most;
 }
 
 /* The best of all moments by the knapsack; by cuts, of some at equal distances, and of those around the best of these. */
-static uint64_t largest(bound *b, uint64_t step_bytes, moment *list) {
+static uint64_t largest(bound *b, uint64_t step_bytes) {
+    moment *list = b->list;
     const int count = list_moments(b, step_bytes, list);
     const int apart = 1 + count / LOOKED_AT;
     uint64_t most = 0, most_with_inputs = 0;
@@ -265,7 +292,7 @@ static uint64_t largest(bound *b, uint64_t step_bytes, moment *list) {
     return most > most_with_inputs ? most : most_with_inputs;
 }
 
-static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes, uint64_t *cost, ckpt_error *err) {
+static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
     const ckpt_graph *g = b->graph;
     b->last = ckpt_pool_array(scratch, g->tensor_count, int);
     b->consumer = ckpt_pool_array(scratch, g->tensor_count, int);
@@ -277,9 +304,9 @@ static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes,
     b->hold = ckpt_pool_array(scratch, g->tensor_count, int64_t);
     b->run = ckpt_pool_array(scratch, g->forward_count, int64_t);
     b->once = ckpt_pool_array(scratch, g->forward_count, bool);
-    moment *list = ckpt_pool_array(scratch, g->node_count, moment);
+    b->list = ckpt_pool_array(scratch, g->node_count, moment);
     if (!b->last || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->held_bytes || !b->hold ||
-        !b->run || !b->once || !list)
+        !b->run || !b->once || !b->list)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->forward_count; n++) {
         b->once[n] = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
@@ -288,17 +315,16 @@ static ckpt_status find_bound(bound *b, ckpt_pool *scratch, uint64_t step_bytes,
     find_reads(b);
     find_items(b);
     qsort(b->item, (size_t)b->count, sizeof *b->item, by_rate);
-    CKPT_TRY(ckpt_graph_cut_open(g, &b->cut, err));
-    *cost = largest(b, step_bytes, list);
-    ckpt_graph_cut_close(b->cut);
-    return CKPT_OK;
+    return ckpt_graph_cut_open(g, &b->cut, err);
 }
 
 ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
                              uint64_t *recompute_cost, ckpt_error *err) {
     ckpt_pool scratch = {0};
     bound b = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
-    const ckpt_status status = find_bound(&b, &scratch, step_bytes, recompute_cost, err);
+    const ckpt_status status = prepare(&b, &scratch, err);
+    if (status == CKPT_OK) *recompute_cost = largest(&b, step_bytes);
+    ckpt_graph_cut_close(b.cut);
     ckpt_pool_free(&scratch);
     return status;
 }
