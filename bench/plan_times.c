@@ -1,8 +1,8 @@
 /* How long planning takes, in milliseconds of processor time (the median of several runs).
  *
- *   plan_times models [LAYERS]   every strategy on every kind of model, 64 layers if not given
- *   plan_times chains [verbose]  chain tables: building them, the answer to one budget and the slowest bounds, with
- *                                the gap to the bound for all schedules over a range of budgets
+ *   plan_times models [LAYERS [KIND]]   every strategy on every kind of model or one of them, 64 layers if not given
+ *   plan_times chains [verbose]         chain tables: building them, the answer to one budget and the slowest bounds, with
+ *                                       the gap to the bound for all schedules over a range of budgets
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,11 +73,12 @@ static void time_model(const char *name, const plan_graph_options *of) {
     ckpt_graph_free(&g);
 }
 
-static void time_models(int layers) {
+static void time_models(int layers, const char *only) {
     static const char *const names[PLAN_GRAPH_KINDS] = {"mlp", "gelu", "residual", "prenorm", "hourglass", "tied"};
     printf("| model | strategy | of `none` | ms | recomputed, of a step | above the bound |\n");
     printf("| --- | --- | ---: | ---: | ---: | ---: |\n");
-    for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++)
+    for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++) {
+        if (only && strcmp(only, names[kind]) != 0) continue;
         for (int width = 32; width <= 256; width *= 8) {
             char name[64];
             const plan_graph_options of = {.kind = (plan_graph_kind)kind, .layers = layers, .width = width, .batch = 512};
@@ -85,6 +86,7 @@ static void time_models(int layers) {
             time_model(name, &of);
             fflush(stdout);
         }
+    }
 }
 
 static ckpt_random_chain random_chain;
@@ -152,6 +154,6 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "chains") == 0)
         time_chains(argc > 2);
     else
-        time_models(argc > 2 ? atoi(argv[2]) : 64);
+        time_models(argc > 2 ? atoi(argv[2]) : 64, argc > 3 ? argv[3] : NULL);
     return 0;
 }

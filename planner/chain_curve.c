@@ -2,7 +2,8 @@
 
 #include "planner/strategy.h"
 
-enum { MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
+/* SHORT: nodes. */
+enum { SHORT = 256, MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
 
 /* Work, in steps of schedules replayed: some ten nanoseconds each (graph_curve.h). */
 enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 100000000 };
@@ -103,20 +104,30 @@ static ckpt_status add_from_tables(const ckpt_stages *stages, ckpt_chain_tables 
     return CKPT_OK;
 }
 
-/* Whether some forward tensor is read by several nodes, or some node reads several: what is no chain. */
-static bool has_branches(const ckpt_graph *g, int *reader) {
+/* NARROW: a chain but for stages that read their input several times, as skips do: it is there anyway. */
+typedef enum shape { CHAIN, NARROW, BRANCHING } shape;
+
+/* Whether some forward tensor is read by several nodes, or some node reads several. `reader`, `outer`: by tensor. */
+static shape find_shape(const ckpt_stages *stages, int *reader, bool *outer) {
+    const ckpt_graph *g = stages->graph;
+    shape found = CHAIN;
+    for (int k = 1; k <= stages->chain.stage_count; k++)
+        if (stages->nodes[k].out >= 0) outer[stages->nodes[k].out] = true;
     for (int t = 0; t < g->tensor_count; t++) reader[t] = -1;
     for (int n = 0; n < g->forward_count; n++) {
-        int read = -1;
+        int inside = -1, outside = -1;
         for (int i = 0; i < g->node[n].in_count; i++) {
             const int t = g->node[n].in[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
-            if ((read >= 0 && read != t) || (reader[t] >= 0 && reader[t] != n)) return true;
-            read = t;
+            int *read = outer[t] ? &outside : &inside;
+            const bool twice = (*read >= 0 && *read != t) || (reader[t] >= 0 && reader[t] != n);
+            if (twice && !outer[t]) return BRANCHING;
+            *read = t;
             reader[t] = n;
+            if (twice || (inside >= 0 && outside >= 0)) found = NARROW;
         }
     }
-    return false;
+    return found;
 }
 
 ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables *tables, ckpt_graph_curve *curve,
@@ -124,15 +135,20 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
     const int count = stages->chain.stage_count;
     ckpt_pool scratch = {0};
     int *reader = ckpt_pool_array(&scratch, stages->graph->tensor_count, int);
-    const bool branches = reader && has_branches(stages->graph, reader);
+    bool *outer = ckpt_pool_array(&scratch, stages->graph->tensor_count, bool);
+    const bool room = reader && outer;
+    const shape of = room ? find_shape(stages, reader, outer) : CHAIN;
     ckpt_pool_free(&scratch);
-    if (!reader) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
+    if (!room) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
     curve->pinned = true;
     CKPT_TRY(add_strategies(stages, curve, err));
     curve->pinned = false;
-    if (!branches) return CKPT_OK;
+    /* The tables are all that a chain needs, and nearly all that long narrow graphs do. */
+    const bool narrow = of == NARROW && !stages->deep && stages->graph->node_count > SHORT;
+    if (of == CHAIN || (narrow && !stages->thinned)) return CKPT_OK;
     CKPT_TRY(ckpt_graph_curve_descend(curve, err));
     CKPT_TRY(add_from_tables(stages, tables, curve, err));
+    if (narrow) return CKPT_OK;
     const uint64_t most_work = curve->work + MOST_PRICED;
     for (int twice = 0; twice < 2; twice++) {
         CKPT_TRY(add_priced(stages, curve, NO_CHECKPOINTS, 1, twice, most_work, err));

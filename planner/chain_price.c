@@ -5,7 +5,7 @@
 #include "planner/chain_bound.h"
 
 /* Steps of the search for prices; work, in sums of three numbers, for which they are fewer, and that is not begun. */
-enum { MOST_STEPS = 120, FEWEST_STEPS = 40, FAIR_WORK = 20000000, MOST_WORK = 300000000 };
+enum { MOST_STEPS = 120, FEWEST_STEPS = 40, FAIR_WORK = 10000000, MOST_WORK = 300000000 };
 
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };

@@ -209,6 +209,7 @@ static bool find_inside(ckpt_stages *stages, int k, bool *needs_output, unsigned
             }
         }
     for (int n = nodes->forward; n < nodes->forward_end; n++) all += g->node[n].out_count;
+    stages->deep |= read > 0 && all > EXHAUSTIVE;
     nodes->inside = ckpt_pool_array(&stages->pool, all, int);
     if (!nodes->inside) return false;
     for (int n = nodes->forward; n < nodes->forward_end; n++)
@@ -245,8 +246,8 @@ static uint64_t candidate(const ckpt_stages *stages, const ckpt_stage_nodes *nod
 }
 
 /* Keeps the first (no internals) and the cheapest, drops what another serves at least as well, and thins the
- * rest so that few remain: those that save most for their bytes stay. */
-static int thin_options(ckpt_chain_option *option, uint64_t *kept, int count, int most) {
+ * rest so that few remain (*thinned): those that save most for their bytes stay. */
+static int thin_options(ckpt_chain_option *option, uint64_t *kept, int count, int most, bool *thinned) {
     for (int i = count - 1; i >= 1; i--) {
         bool drop = option[i].kept_bytes == 0;
         for (int j = 0; j < count && !drop; j++)
@@ -256,6 +257,7 @@ static int thin_options(ckpt_chain_option *option, uint64_t *kept, int count, in
         count--;
         for (int j = i; j < count; j++) option[j] = option[j + 1], kept[j] = kept[j + 1];
     }
+    *thinned |= count > most;
     while (count > most) {
         int worst = -1, cheapest = 1;
         double worst_rate = 0;
@@ -294,7 +296,7 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
         kept[count] = candidate(stages, nodes, count);
         measure_option(r, k, kept[count], stage->needs_output, there, stay, &option[count]);
     }
-    count = thin_options(option, kept, count, MOST_OPTIONS);
+    count = thin_options(option, kept, count, MOST_OPTIONS, &stages->thinned);
     ckpt_chain_option *final = ckpt_pool_array(&stages->pool, count, ckpt_chain_option);
     nodes->kept = ckpt_pool_array(&stages->pool, count, uint64_t);
     if (!final || !nodes->kept) return ckpt_fail(err, CKPT_NOMEM, "out of memory");

@@ -164,8 +164,9 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     if (status == CKPT_INFEASIBLE && minimum_bytes) *minimum_bytes = result.minimum_total;
     if (status != CKPT_OK) return status;
 
-    ckpt_layout layout;
-    CKPT_TRY(ckpt_layout_find(g, &result.schedule, traits->alignment_bytes, &plan->pool, &layout, err));
+    ckpt_layout layout = result.layout;
+    if (!layout.live.step)
+        CKPT_TRY(ckpt_layout_find(g, &result.schedule, traits->alignment_bytes, &plan->pool, &layout, err));
     plan->step_count = layout.live.step_count;
     plan->step = layout.live.step;
     plan->instance_count = layout.live.instance_count;

@@ -36,7 +36,8 @@ typedef struct ckpt_stages {
     uint64_t alignment_bytes;
     ckpt_chain chain;
     ckpt_stage_nodes *nodes; /* [1, stage_count] */
-    bool thinned; /* some stage is too deep for all sets of its internals to be looked at: tables may miss much */
+    bool deep;    /* some stage has too many internals for all sets of them to be looked at: tables may miss much */
+    bool thinned; /* of some stage sets were left out: tables may miss a little */
     uint64_t forward_cost;  /* of one forward pass, without what runs once only */
 } ckpt_stages;
 

@@ -26,6 +26,7 @@ typedef struct ckpt_strategy_result {
     ckpt_schedule schedule;
     bool bounded; /* `bound` is set, for the budget that was asked; otherwise that of the plan's own bytes is found */
     ckpt_plan_bound bound;
+    ckpt_layout layout;     /* of `schedule`, where it had to be found: packing takes time; layout.live.step is NULL elsewhere */
     uint64_t minimum_total; /* set with CKPT_INFEASIBLE: the smallest feasible memory.total */
 } ckpt_strategy_result;
 

@@ -40,6 +40,7 @@ typedef struct candidate {
     ckpt_schedule schedule;
     ckpt_chain_solution solution;
     uint64_t region;
+    ckpt_layout layout; /* unless the region was known */
 } candidate;
 
 static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
@@ -49,12 +50,11 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
             c->region = t->memo[i].region;
             return CKPT_OK;
         }
-    ckpt_layout layout;
     const int count = c->schedule.count;
     t->work += (uint64_t)count * (uint64_t)(count < LONG_SCHEDULE ? count : LONG_SCHEDULE);
     CKPT_TRY(
-        ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &layout, err));
-    c->region = layout.arena_bytes > t->input->eval_bytes ? layout.arena_bytes : t->input->eval_bytes;
+        ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &c->layout, err));
+    c->region = c->layout.arena_bytes > t->input->eval_bytes ? c->layout.arena_bytes : t->input->eval_bytes;
     if (t->memo_count < MEMO_SIZE) {
         t->memo[t->memo_count].needed = needed;
         t->memo[t->memo_count++].region = c->region;
@@ -121,13 +121,26 @@ static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
     return CKPT_OK;
 }
 
+#define COPY(pool, from, count, type)                                                                                  \
+    ((type *)memcpy_to(ckpt_pool_array(pool, count, type), from, sizeof(type) * (size_t)(count)))
+
+static void *memcpy_to(void *to, const void *from, size_t bytes) {
+    return to ? memcpy(to, from, bytes) : NULL;
+}
+
 static ckpt_status take(candidate *c, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
     const int count = c->schedule.count;
-    result->schedule =
-        (ckpt_schedule){.count = count, .capacity = count, .node = ckpt_pool_array(pool, count, int)};
-    if (!result->schedule.node) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
-    memcpy(result->schedule.node, c->schedule.node, (size_t)count * sizeof(int));
-    return CKPT_OK;
+    const ckpt_liveness *live = &c->layout.live;
+    result->schedule = (ckpt_schedule){.count = count, .capacity = count, .node = COPY(pool, c->schedule.node, count, int)};
+    bool ok = result->schedule.node;
+    if (live->step) {
+        result->layout = c->layout;
+        result->layout.live.step = COPY(pool, live->step, live->step_count, ckpt_plan_step);
+        result->layout.live.instance = COPY(pool, live->instance, live->instance_count, ckpt_instance);
+        result->layout.live.live_bytes = COPY(pool, live->live_bytes, live->step_count, uint64_t);
+        ok &= result->layout.live.step && result->layout.live.instance && result->layout.live.live_bytes;
+    }
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
 }
 
 static ckpt_status infeasible(const ckpt_strategy_input *input, uint64_t region, ckpt_strategy_result *result,
