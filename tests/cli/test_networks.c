@@ -45,6 +45,13 @@ static const struct network {
     {"exported/torch113_torch_enc_train", 8, 0, 0, NULL},
 };
 static const struct network *network;
+
+/* Sanitizers take minutes for the searches of the deepest networks, and see the same code in the others. */
+#ifdef __SANITIZE_ADDRESS__
+enum { MOST_NODES = 600 };
+#else
+enum { MOST_NODES = 1 << 20 };
+#endif
 static char path[1024];
 static ckpt_error err;
 
@@ -83,10 +90,12 @@ static void test_every_strategy(void **state) {
     assert_int_equal(all.recompute_flops, 0);
     assert_true(plan(&model.graph, &evaluation, CKPT_STRATEGY_SQRT, 0, &other) < most);
     assert_true(plan(&model.graph, &evaluation, CKPT_STRATEGY_SELECTIVE, 0, &other) <= most);
-    const uint64_t least = plan(&model.graph, &evaluation, CKPT_STRATEGY_MIN, 0, &other);
-    assert_true(least < most);
-    const uint64_t budget = least + (most - least) / 2, got = plan(&model.graph, &evaluation, CKPT_STRATEGY_BUDGET, budget, &other);
-    if (got > budget) fail_msg("%llu bytes under a budget of %llu", (unsigned long long)got, (unsigned long long)budget);
+    if (model.graph.node_count <= MOST_NODES) {
+        const uint64_t least = plan(&model.graph, &evaluation, CKPT_STRATEGY_MIN, 0, &other);
+        assert_true(least < most);
+        const uint64_t budget = least + (most - least) / 2, got = plan(&model.graph, &evaluation, CKPT_STRATEGY_BUDGET, budget, &other);
+        if (got > budget) fail_msg("%llu bytes under a budget of %llu", (unsigned long long)got, (unsigned long long)budget);
+    }
     ckpt_graph_free(&evaluation);
     ckpt_model_free(&model);
 }
