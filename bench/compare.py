@@ -76,12 +76,18 @@ class Peer:
             raise
 
     def read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            self.errors.seek(0)
-            last = self.errors.read().strip().splitlines()
-            raise PeerError(f"ended with status {self.process.wait()}: {last[-1] if last else 'no message'}")
-        reply = json.loads(line)
+        """The next line of JSON; what a library prints between is passed over."""
+        reply = None
+        while not isinstance(reply, dict):
+            line = self.process.stdout.readline()
+            if not line:
+                self.errors.seek(0)
+                last = self.errors.read().strip().splitlines()
+                raise PeerError(f"ended with status {self.process.wait()}: {last[-1] if last else 'no message'}")
+            try:
+                reply = json.loads(line)
+            except ValueError:
+                continue
         if "error" in reply:
             raise PeerError(reply["error"].splitlines()[0])
         return reply
