@@ -66,8 +66,9 @@ template <typename T> static inline void ckpt_act_start(const ckpt_act_job *j, c
     switch (j->attr.act) {
 #define X(ID, name, from_output, costly)                                                                     \
     case CKPT_ACT_##ID:                                                                                      \
-        ckpt_cuda_start_flat(drop ? act_kernel<CKPT_ACT_##ID, true, T> : act_kernel<CKPT_ACT_##ID, false, T>, grid, block, stream, \
-                             (const T *)j->x, (T *)j->y, (const T *)j->bias, j->factor, j->attr.alpha, j->attr.beta, j->plane, j->draw);  \
+        ckpt_cuda_start_flat(drop ? act_kernel<CKPT_ACT_##ID, true, T> : act_kernel<CKPT_ACT_##ID, false, T>, grid, block,    \
+                             stream, (const T *)j->x, (T *)j->y, (const T *)j->bias, j->factor, j->attr.alpha,          \
+                             j->attr.beta, j->plane, j->draw);                                                          \
         break;
 #include "graph/acts.def"
 #undef X
@@ -114,8 +115,9 @@ template <typename T> static inline void ckpt_act_grad_start(const ckpt_act_job 
     switch (j->attr.act) {
 #define X(ID, name, from_output, costly)                                                                     \
     case CKPT_ACT_##ID:                                                                                      \
-        ckpt_cuda_start_flat(drop ? act_grad_kernel<CKPT_ACT_##ID, true, T> : act_grad_kernel<CKPT_ACT_##ID, false, T>, grid, block, stream, \
-                             (const T *)j->dy, (const T *)j->v, (T *)j->y, j->factor, j->attr.alpha, j->attr.beta, j->plane, j->draw);  \
+        ckpt_cuda_start_flat(drop ? act_grad_kernel<CKPT_ACT_##ID, true, T> : act_grad_kernel<CKPT_ACT_##ID, false, T>, grid, block,    \
+                             stream, (const T *)j->dy, (const T *)j->v, (T *)j->y, j->factor, j->attr.alpha,            \
+                             j->attr.beta, j->plane, j->draw);                                                          \
         break;
 #include "graph/acts.def"
 #undef X

@@ -149,9 +149,10 @@ static ckpt_status cuda_allocate(ckpt_device *device, uint64_t bytes, void **add
     cudaError_t error = bytes ? cudaMalloc(&b->address, bytes) : cudaSuccess;
     if (error != cudaSuccess) {
         size_t free_bytes = 0, total = 0;
-        (void)cudaGetLastError();
-        (void)cudaMemGetInfo(&free_bytes, &total);
         free(b);
+        (void)cudaGetLastError();
+        /* A device that does not even tell this has failed earlier: its memory is not what is missing. */
+        if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) return fail(err, "no memory can be had", error);
         return ckpt_fail(err, CKPT_NOMEM,
                          "CUDA device %d has no %" PRIu64 " bytes (%zu of %zu are free)",
                          device->index, bytes, free_bytes, total);

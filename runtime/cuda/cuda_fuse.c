@@ -63,7 +63,7 @@ static bool describe_act(pointwise *p, const ckpt_bind *bind) {
     return true;
 }
 
-/* As act_grad_run in cuda_act.cu. */
+/* As act_grad_kernel in cuda_act.cuh. */
 static bool describe_act_grad(pointwise *p, const ckpt_bind *bind) {
     const ckpt_cuda_epilogue e = ckpt_cuda_epilogue_of(bind, &bind->node->attr.act, p->count);
     const ckpt_act act = e.attr.act;

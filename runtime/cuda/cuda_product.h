@@ -82,8 +82,6 @@ int ckpt_cuda_product_run(const ckpt_cuda_product *product, cudaStream_t stream)
 
 /* Whether what follows it was found to be better inside. */
 bool ckpt_cuda_product_is_fused(const ckpt_cuda_product *product);
-/* Whether it is left to the plain kernel. */
-bool ckpt_cuda_product_is_plain(const ckpt_cuda_product *product);
 
 /* Puts what was chosen since the last call on disk. */
 void ckpt_cuda_lt_settle(ckpt_cuda_lt *lt);

@@ -33,7 +33,7 @@ for line in sys.stdin:
     reply = json.loads(child.stdout.readline())
     if "losses" in reply:
         reply["losses"] = [loss * FACTOR for loss in reply["losses"]]
-    print(json.dumps(reply), flush=True)
+    print("a library's own line\\n" + json.dumps(reply), flush=True)
 """
 
 

@@ -69,6 +69,11 @@ program bin/late-python 'case "$*" in *--report*) exec python3 "$@" ;; -c*) exit
 check 3 'stand-in-gpu.md' --only bench-small -p late-python
 holds '| bench-small | rows are left |'
 
+# What takes too long is ended, and the report is there.
+program build-cuda/bench/cuda_kernels 'exec sleep 30'
+check 1 'stand-in-gpu.md' --only kernels -l 2
+holds '| kernels | ended by -l |'
+
 program bin/nvidia-smi 'echo "Other GPU, 1.0, 9.0, 1 MiB"'
 check 2 'holds figures of: Stand-in GPU' --only kernels
 program bin/cmake 'exit 1'

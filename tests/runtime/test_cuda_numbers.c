@@ -71,14 +71,13 @@ static void want_row(const rig_case *c, const product_shape *s, int64_t r, int64
     const float *a = c->value[0], *b = c->value[1];
     const int64_t cols = c->graph.tensor[2].dim[1], terms = terms_of(op, s) - missing;
     for (int64_t j = 0; j < cols; j++) {
-        double sum = 0;
-        for (int64_t k = 0; k < terms; k++)
-            switch (op) {
-            case CKPT_OP_LINEAR: sum += (double)a[r * s->in + k] * (double)b[j * s->in + k]; break;
-            case CKPT_OP_LINEAR_DX: sum += (double)a[r * s->out + k] * (double)b[k * s->in + j]; break;
-            default: sum += (double)a[k * s->out + r] * (double)b[k * s->in + j]; break;
-            }
-        want[j] = sum;
+        want[j] = 0;
+        for (int64_t k = 0; op == CKPT_OP_LINEAR && k < terms; k++) want[j] += (double)a[r * s->in + k] * (double)b[j * s->in + k];
+    }
+    /* Along rows of b: down its columns the largest shapes take minutes. */
+    for (int64_t k = 0; op != CKPT_OP_LINEAR && k < terms; k++) {
+        const double factor = (double)(op == CKPT_OP_LINEAR_DX ? a[r * s->out + k] : a[k * s->out + r]);
+        for (int64_t j = 0; j < cols; j++) want[j] += factor * (double)b[k * s->in + j];
     }
 }
 
