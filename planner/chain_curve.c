@@ -6,7 +6,7 @@
 enum { SHORT = 256, MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
 
 /* Work, in steps of schedules replayed: some ten nanoseconds each (graph_curve.h). */
-enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 100000000 };
+enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 250000000 };
 
 /* The schedules of the other strategies: no budget must recompute more than they do in the same bytes, and none takes less than
  * the smallest. Of the layers that a user may list, all and none. */

@@ -9,12 +9,13 @@
 #include "planner/chain_graph_bound.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/units.h"
 #include "graph/op.h"
 #include "planner/graph_cut.h"
 
-enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128 }; /* backward nodes times items */
+enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128, MOST_PARTS = 256 }; /* backward nodes times items */
 #define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
@@ -43,6 +44,8 @@ typedef struct bound {
     uint64_t all_cost;   /* of all forward nodes that may run again */
     uint64_t *held_bytes; /* by tensor: what holding it takes */
     bool *needed, *held;
+    bool *more, *less; /* by tensor: held where a byte costs too little, and too much */
+    bool *never;       /* by tensor: not held by any choice that is looked at */
     int64_t *hold, *run; /* prices (graph_cut.h) */
     bool *once;          /* by forward node: must not run again */
     moment *list;
@@ -211,7 +214,7 @@ static uint64_t choose(bound *b, double rate, uint64_t room, choice *best) {
     const int64_t price = scaled < 1e15 ? (int64_t)scaled : (int64_t)1e15, most = (int64_t)(b->all_cost << shift) + 1;
     for (int t = 0; t < g->tensor_count; t++) {
         const unsigned __int128 hold = (unsigned __int128)b->held_bytes[t] * (uint64_t)price;
-        b->hold[t] = hold > (uint64_t)most ? most : (int64_t)hold;
+        b->hold[t] = hold > (uint64_t)most || b->never[t] ? most : (int64_t)hold;
     }
     for (int n = 0; n < g->forward_count; n++)
         b->run[n] = b->once[n] ? CKPT_GRAPH_CUT_NEVER : (int64_t)(b->costs->node[n] << shift);
@@ -228,9 +231,8 @@ static uint64_t choose(bound *b, double rate, uint64_t room, choice *best) {
 
 /* What is needed after backward node n, and what holding it takes beside what n reads itself. `unit` divides the bytes of
  * whatever could be held. */
-static uint64_t set_moment(bound *b, int n, uint64_t *unit) {
+static void set_moment(bound *b, int n, uint64_t *unit) {
     const ckpt_graph *g = b->graph;
-    uint64_t bytes = 0;
     *unit = 0;
     for (int t = 0; t < g->tensor_count; t++) {
         const bool forward = ckpt_tensor_is_step(g, t) && g->tensor[t].producer < g->forward_count;
@@ -240,31 +242,97 @@ static uint64_t set_moment(bound *b, int n, uint64_t *unit) {
     for (int i = 0; i < g->node[n].in_count; i++)
         if (ckpt_tensor_is_step(g, g->node[n].in[i])) b->held_bytes[g->node[n].in[i]] = 0;
     for (int t = 0; t < g->tensor_count; t++) {
-        if (b->needed[t]) bytes += b->held_bytes[t];
         for (uint64_t rest = b->held_bytes[t], next; rest; rest = next) {
             next = *unit % rest;
             *unit = rest;
         }
     }
-    return bytes;
 }
 
-/* What is needed after the moment and not held is made again, with all that this takes: the largest bound over the prices of a
- * byte. As a function of the price it is concave and made of straight pieces, of which the next price is where the two meet
- * that are known on either side of its top. */
-static uint64_t left_over_with_inputs(bound *b, const moment *m) {
-    uint64_t unit, most = 0;
-    choice more = {.bytes = set_moment(b, m->node, &unit)}, less = {.cost = b->all_cost}, middle;
-    const uint64_t room = unit > 0 ? m->room / unit * unit : m->room;
+/* The largest bound over the prices of a byte. As a function of the price it is concave and made of straight pieces, of which the
+ * next price is where the two meet that are known on either side of its top. `split` is a tensor that one side holds and
+ * the other does not, the largest, or -1; `enough` falls to the cost of what fits. */
+static uint64_t best_price(bound *b, uint64_t room, int *split, uint64_t *enough) {
+    const ckpt_graph *g = b->graph;
+    uint64_t most = 0;
+    choice more = {0}, less = {.cost = b->all_cost}, middle;
+    for (int t = 0; t < g->tensor_count; t++) {
+        b->more[t] = b->needed[t];
+        b->less[t] = false;
+        if (b->needed[t]) more.bytes += b->held_bytes[t];
+    }
+    if (more.bytes <= room) *enough = 0;
     for (int i = 0; i < MOST_PRICES && more.bytes > room && more.bytes > less.bytes && less.cost > more.cost; i++) {
         const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
         const uint64_t cost = choose(b, rate, room, &middle);
         if (cost > most) most = cost;
+        if (middle.bytes <= room && middle.cost < *enough) *enough = middle.cost;
         choice *side = middle.bytes > room ? &more : &less;
         if (middle.bytes == side->bytes || middle.bytes == room) break;
         *side = middle;
+        memcpy(middle.bytes > room ? b->more : b->less, b->held, sizeof *b->held * (size_t)g->tensor_count);
     }
+    *split = -1;
+    for (int t = 0; t < g->tensor_count; t++)
+        if (b->more[t] && !b->less[t] && b->held_bytes[t] > 0 && !b->never[t] && !b->once[g->tensor[t].producer] &&
+            (*split < 0 || b->held_bytes[t] > b->held_bytes[*split]))
+            *split = t;
     return most;
+}
+
+/* The choices that hold `tensor`, or do not, of those of part `from`. */
+typedef struct part {
+    int from, tensor, split;
+    bool held, open;
+    uint64_t cost; /* of any of them, at least */
+} part;
+
+/* What the part's choices cost at least. */
+static uint64_t look_at_part(bound *b, const part *list, int at, uint64_t room, int *split, uint64_t *enough) {
+    uint64_t cost = UINT64_MAX;
+    bool fits = true;
+    for (int i = at; i > 0; i = list[i].from) {
+        const int t = list[i].tensor;
+        if (!list[i].held) {
+            b->never[t] = true;
+            continue;
+        }
+        const uint64_t bytes = bytes_of(b, t);
+        fits &= bytes <= room;
+        room -= bytes <= room ? bytes : room;
+        b->held_bytes[t] = 0;
+    }
+    if (fits) cost = best_price(b, room, split, enough);
+    for (int i = at; i > 0; i = list[i].from) {
+        b->never[list[i].tensor] = false;
+        b->held_bytes[list[i].tensor] = bytes_of(b, list[i].tensor);
+    }
+    return cost;
+}
+
+/* What is needed after the moment and not held is made again, with all that this takes. Choices are split by whether they hold a
+ * tensor, the part that may cost least first (branch and bound), until there are most_parts. */
+static uint64_t left_over_with_inputs(bound *b, const moment *m, int most_parts) {
+    part list[MOST_PARTS];
+    uint64_t enough = UINT64_MAX, unit;
+    set_moment(b, m->node, &unit);
+    const uint64_t room = unit > 0 ? m->room / unit * unit : m->room;
+    list[0] = (part){.open = true, .split = -1};
+    list[0].cost = look_at_part(b, list, 0, room, &list[0].split, &enough);
+    for (int count = 1;;) {
+        int least = -1;
+        for (int i = 0; i < count; i++)
+            if (list[i].open && (least < 0 || list[i].cost < list[least].cost)) least = i;
+        if (list[least].cost >= enough || list[least].split < 0 || count + 2 > most_parts)
+            return list[least].cost < enough ? list[least].cost : enough;
+        list[least].open = false;
+        for (int held = 0; held < 2; held++, count++) {
+            part *p = &list[count];
+            *p = (part){.from = least, .tensor = list[least].split, .split = -1, .held = held, .open = true};
+            p->cost = look_at_part(b, list, count, room, &p->split, &enough);
+            if (p->cost < list[least].cost) p->cost = list[least].cost;
+        }
+    }
 }
 
 /* The best of all moments by the knapsack; by cuts, of some at equal distances, and of those around the best of these. */
@@ -281,14 +349,15 @@ static uint64_t largest(bound *b, uint64_t step_bytes) {
     const int greedy = best;
     for (int i = -1; i < count; i += apart) {
         const int at = i < 0 ? greedy : i;
-        const uint64_t cost = count > 0 ? left_over_with_inputs(b, &list[at]) : 0;
+        const uint64_t cost = count > 0 ? left_over_with_inputs(b, &list[at], 1) : 0;
         if (cost > most_with_inputs) best = at, most_with_inputs = cost;
         if (i < 0) i = -apart;
     }
     for (int i = best < apart ? 0 : best - apart; i <= best + apart && i < count; i++) {
-        const uint64_t cost = left_over_with_inputs(b, &list[i]);
-        if (cost > most_with_inputs) most_with_inputs = cost;
+        const uint64_t cost = left_over_with_inputs(b, &list[i], 1);
+        if (cost > most_with_inputs) best = i, most_with_inputs = cost;
     }
+    if (count > 0) most_with_inputs = left_over_with_inputs(b, &list[best], MOST_PARTS);
     return most > most_with_inputs ? most : most_with_inputs;
 }
 
@@ -300,12 +369,15 @@ static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
     b->item = ckpt_pool_array(scratch, g->forward_count, item);
     b->needed = ckpt_pool_array(scratch, g->tensor_count, bool);
     b->held = ckpt_pool_array(scratch, g->tensor_count, bool);
+    b->more = ckpt_pool_array(scratch, g->tensor_count, bool);
+    b->less = ckpt_pool_array(scratch, g->tensor_count, bool);
+    b->never = ckpt_pool_array(scratch, g->tensor_count, bool);
     b->held_bytes = ckpt_pool_array(scratch, g->tensor_count, uint64_t);
     b->hold = ckpt_pool_array(scratch, g->tensor_count, int64_t);
     b->run = ckpt_pool_array(scratch, g->forward_count, int64_t);
     b->once = ckpt_pool_array(scratch, g->forward_count, bool);
     b->list = ckpt_pool_array(scratch, g->node_count, moment);
-    if (!b->last || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->held_bytes || !b->hold ||
+    if (!b->last || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->more || !b->less || !b->never || !b->held_bytes || !b->hold ||
         !b->run || !b->once || !b->list)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->forward_count; n++) {

@@ -7,7 +7,7 @@
 #include "graph/op.h"
 #include "planner/graph_curve.h"
 
-enum { TARGETS = 40, ROUNDS = 4, MOST_TRIES = 8, MOST_CLOSURE = 96, MOST_DROPS = 400 };
+enum { TARGETS = 40, ROUNDS = 24, PLAIN_ROUNDS = 3, MOST_TRIES = 8, MOST_CLOSURE = 96, MOST_DROPS = 400 };
 
 /* One production of a tensor. */
 typedef struct made {
@@ -39,6 +39,8 @@ typedef struct moves {
     /* of one search for what to make again: */
     int *closure, closure_count, *seen, search;
     struct drop *drop;
+    bool shaken;     /* values are off by chance */
+    uint64_t chance; /* state of the generator */
 } moves;
 
 /* A production that lies idle over the peak, and what dropping it is worth. */
@@ -159,6 +161,15 @@ static uint64_t find_closure(moves *m, int tensor, int read, int next) {
     return cost;
 }
 
+/* A value as it is, or off by a factor of up to 4 either way: other small changes come first then, by the same generator every time
+ * (Knuth's MMIX). */
+static double shake(moves *m, double value) {
+    if (!m->shaken) return value;
+    m->chance = m->chance * 6364136223846793005u + 1442695040888963407u;
+    const double part = (double)(m->chance >> 40) / (double)(1 << 24);
+    return value * (part < 0.5 ? 1 / (1 + 6 * part) : 1 + 6 * (part - 0.5));
+}
+
 static int compare_ids(const void *a, const void *b) {
     return *(const int *)a - *(const int *)b;
 }
@@ -187,7 +198,7 @@ static int list_drops(moves *m) {
         if (x->first >= m->peak_step || next[k] <= m->peak_step || m->bytes[x->tensor] == 0) continue;
         const uint64_t cost = find_closure(m, x->tensor, next[k], next_fixed(m, next[k]));
         if (cost == UINT64_MAX) continue;
-        m->drop[count++] = (drop){k, next[k], (double)m->bytes[x->tensor] / ((double)cost + 1)};
+        m->drop[count++] = (drop){k, next[k], shake(m, (double)m->bytes[x->tensor] / ((double)cost + 1))};
     }
     qsort(m->drop, (size_t)count, sizeof *m->drop, by_value);
     return count;
@@ -243,7 +254,7 @@ static int list_again(moves *m) {
         uint64_t bytes = 1;
         for (int i = 0; i < g->node[n].out_count; i++)
             if (g->node[n].out[i] >= 0) bytes += m->bytes[g->node[n].out[i]];
-        m->drop[count++] = (drop){s, 0, (double)m->cost[n] / (double)bytes};
+        m->drop[count++] = (drop){s, 0, shake(m, (double)m->cost[n] / (double)bytes)};
     }
     qsort(m->drop, (size_t)count, sizeof *m->drop, by_value);
     return count;
@@ -303,7 +314,8 @@ static ckpt_status move(moves *m, const ckpt_graph_point *from, uint64_t limit, 
 }
 
 static ckpt_status move_all(moves *m, ckpt_error *err) {
-    for (int round = 0; round < ROUNDS; round++) {
+    for (int round = 0; round < ROUNDS && m->curve->work < m->most_work; round++) {
+        m->shaken = round >= PLAIN_ROUNDS;
         const uint64_t least = m->curve->point[0].bytes, most = m->curve->point[m->curve->count - 1].bytes;
         for (int i = TARGETS - 1; i >= 0 && m->curve->work < m->most_work; i--) {
             /* denser where there are few bytes */
@@ -312,7 +324,7 @@ static ckpt_status move_all(moves *m, ckpt_error *err) {
             const ckpt_graph_point *p = ckpt_graph_curve_find(m->curve, limit);
             if (!p) continue;
             CKPT_TRY(move(m, p, limit, err));
-            p = ckpt_graph_curve_above(m->curve, limit + (most - least) / TARGETS / 2 * (uint64_t)round);
+            p = ckpt_graph_curve_above(m->curve, limit + (most - least) / TARGETS / 2 * (uint64_t)(round % 4));
             if (p) CKPT_TRY(move(m, p, limit, err));
         }
         CKPT_TRY(move(m, &m->curve->point[0], 0, err));
