@@ -207,7 +207,7 @@ static void limit_to_small(ckpt_chain_tables *tables, uint64_t slots) {
 
 /* So many that filling all functions stays a matter of milliseconds. */
 static uint64_t default_slots(const ckpt_chain_tables *tables) {
-    const uint64_t slots = (tables->likely ? 10000000 : 20000000) / (tables->work + 1), fewest = tables->likely ? 1024 : 160;
+    const uint64_t slots = (tables->likely ? 10000000 : 20000000) / (tables->work + 1), fewest = !tables->likely ? 160 : tables->count > 256 ? 2048 : 1024;
     return slots < fewest ? fewest : slots > 2048 ? 2048 : slots;
 }
 

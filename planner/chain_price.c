@@ -4,8 +4,9 @@
 
 #include "planner/chain_bound.h"
 
-/* Steps of the search for prices; work, in sums of three numbers, for which they are fewer, and that is not begun. */
-enum { MOST_STEPS = 120, FEWEST_STEPS = 40, FAIR_WORK = 10000000, MOST_WORK = 300000000 };
+/* Steps of the search for prices: fewest, or one for so many stages; work, in sums of three numbers, for which they are fewer,
+ * and that is not begun. */
+enum { MOST_STEPS = 120, FEWEST_STEPS = 40, STAGES_A_STEP = 6, FAIR_WORK = 10000000, MOST_WORK = 400000000 };
 
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
@@ -351,7 +352,9 @@ ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_b
                                       uint64_t *all, ckpt_error *err) {
     const int count = chain->stage_count;
     const double cube = (double)count * count * count / 6;
-    const int fair = (int)smaller(MOST_STEPS, FAIR_WORK / (cube + 1)), steps = fair < FEWEST_STEPS ? FEWEST_STEPS : fair;
+    const int fair = (int)smaller(MOST_STEPS, FAIR_WORK / (cube + 1));
+    const int fewest = count > FEWEST_STEPS * STAGES_A_STEP ? count / STAGES_A_STEP : FEWEST_STEPS;
+    const int steps = fair < fewest ? fewest : fair;
     *persistent = *all = 0;
     if (steps * cube > MOST_WORK || budget_bytes == 0) return CKPT_OK;
     ckpt_pool pool = {0};
