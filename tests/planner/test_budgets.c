@@ -132,7 +132,9 @@ int main(void) {
         MODEL(digits),       MODEL(mlp_checkpointed), MODEL(mlp_hourglass),
         MODEL(mlp_residual), MODEL(mlp_prenorm_gelu), MODEL(mlp_uniform64),
         NETWORK(unet),        NETWORK(attention4),
-#ifndef __SANITIZE_ADDRESS__
+#ifdef __SANITIZE_ADDRESS__
+        DEEP_NETWORK(encoder8),
+#else
         NETWORK(encoder8),    DEEP_NETWORK(densenet121),
 #endif
     };
