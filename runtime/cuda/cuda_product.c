@@ -90,8 +90,6 @@ void ckpt_cuda_lt_close(ckpt_cuda_lt *lt) {
     free(lt);
 }
 
-bool ckpt_cuda_product_is_fused(const ckpt_cuda_product *product) { return product->way == FUSED; }
-
 /* Batch axes whose strides go on as one do become one; what is left outside the last is looped over. */
 static void merge_batch(ckpt_cuda_gemm *g) {
     int rank = 0;

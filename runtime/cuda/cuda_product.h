@@ -80,9 +80,6 @@ ckpt_status ckpt_cuda_product_make(ckpt_cuda_lt *lt, const ckpt_cuda_gemm *gemm,
 /* Starts it on the stream; 0, or what cublasLt or the runtime answered. */
 int ckpt_cuda_product_run(const ckpt_cuda_product *product, cudaStream_t stream);
 
-/* Whether what follows it was found to be better inside. */
-bool ckpt_cuda_product_is_fused(const ckpt_cuda_product *product);
-
 /* Puts what was chosen since the last call on disk. */
 void ckpt_cuda_lt_settle(ckpt_cuda_lt *lt);
 
