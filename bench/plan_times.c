@@ -131,6 +131,13 @@ static void time_chain(const char *name, bool verbose) {
 
 static void time_chains(bool verbose) {
     static const int equal[] = {64, 256, 1000}, arbitrary[] = {64, 100, 339};
+    static const struct {
+        const char *name;
+        int count;
+        uint64_t bytes[4], cost[4];
+    } block[] = {{"in blocks of 1 and 4 units", 2, {65536, 4 * 65536}, {1000003, 1000003}},
+                 {"in blocks of 1, 1 and 4 units", 3, {65536, 65536, 4 * 65536}, {1000003, 1000003, 1000003}},
+                 {"in arbitrary blocks of 4", 4, {70144, 41728, 90880, 9216}, {217003, 961733, 514229, 35317}}};
     uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
     char name[64];
     printf("| chain | tables, ms | first answer, ms | bounds, ms | costs | above the bound: at the smallest budget | from twice that |\n");
@@ -140,6 +147,15 @@ static void time_chains(bool verbose) {
         bytes[equal[i]] = 2560;
         ckpt_chain_make_plain(&random_chain, equal[i], bytes, cost);
         snprintf(name, sizeof name, "%d equal stages", equal[i]);
+        time_chain(name, verbose);
+    }
+    for (int i = 0; i < 3; i++) {
+        for (int k = 1; k <= 1000; k++) {
+            bytes[k] = block[i].bytes[k % block[i].count];
+            cost[k] = block[i].cost[k % block[i].count];
+        }
+        ckpt_chain_make_plain(&random_chain, 1000, bytes, cost);
+        snprintf(name, sizeof name, "1000 stages %s", block[i].name);
         time_chain(name, verbose);
     }
     random_chain.state = 5;

@@ -1,14 +1,19 @@
 /* The tables of chain.h (design section 5), over runs of stages s..t. By the last stage, then backwards by
  * the first: what is combined then lies close together. Equal runs share one entry. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "planner/chain_exact.h"
 #include "planner/chain_table.h"
+#include "planner/chain_window.h"
 
-/* Where few stages are equal: budgets of tables of all splits, in smallest ones, and work for which they are left out. From
- * the budgets of one table to those of the next with smaller slots. */
-enum { SMALL = 3, MOST_WORK = 1000000, FINER = 4 };
+/* Where few stages are equal: budgets of tables of all splits, in smallest ones. From the budgets of one table to those of
+ * the next with smaller slots, of likely splits and of all. */
+enum { SMALL = 3, FINER_LIKELY = 4, FINER = 16 };
+
+/* Slots of all functions together, and functions for which small budgets have no tables of all splits. */
+enum { ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -21,10 +26,6 @@ static uint64_t common_divisor(uint64_t a, uint64_t b) {
         b = rest;
     }
     return a;
-}
-
-static ckpt_chain_pair **pair_at(const ckpt_chain_tables *tables, int s, int t) {
-    return &tables->pair[(size_t)s * (size_t)(tables->count + 1) + (size_t)t];
 }
 
 static bool pair_wanted(const ckpt_chain_tables *tables, int s, int t) {
@@ -44,8 +45,8 @@ static bool own_pairs(ckpt_chain_tables *tables) {
     for (int s = 1; s <= tables->count; s++)
         for (int t = s; t <= tables->count; t++)
             if (pair_wanted(tables, s, t)) {
-                *pair_at(tables, s, t) = ckpt_pool_array(&tables->pool, 1, ckpt_chain_pair);
-                if (!*pair_at(tables, s, t)) return false;
+                *ckpt_chain_pair_at(tables, s, t) = ckpt_pool_array(&tables->pool, 1, ckpt_chain_pair);
+                if (!*ckpt_chain_pair_at(tables, s, t)) return false;
             }
     return true;
 }
@@ -68,7 +69,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
         int covered = 0;
         for (int first = 1; first < s && s + covered <= count; first++)
             for (int agree = same[(size_t)first * side + (size_t)s]; covered < agree; covered++)
-                *pair_at(tables, s, s + covered) = *pair_at(tables, first, first + covered);
+                *ckpt_chain_pair_at(tables, s, s + covered) = *ckpt_chain_pair_at(tables, first, first + covered);
         int own = count - s - covered + 1;
         ckpt_chain_pair *pair = ckpt_pool_array(&tables->pool, own, ckpt_chain_pair);
         ok = pair != NULL;
@@ -77,8 +78,9 @@ static bool share_pairs(ckpt_chain_tables *tables) {
             ways += (uint64_t)stage[t].option_count;
             tables->unshared_work += ways * (uint64_t)stage[t].option_count;
             if (t < s + covered) continue;
-            *pair_at(tables, s, t) = &pair[t - s - covered];
+            *ckpt_chain_pair_at(tables, s, t) = &pair[t - s - covered];
             tables->work += ways * (uint64_t)stage[t].option_count;
+            tables->functions += 3 * (uint64_t)stage[t].option_count;
         }
     }
     free(same);
@@ -87,8 +89,14 @@ static bool share_pairs(ckpt_chain_tables *tables) {
 
 static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int option, ckpt_chain_fn *fn) {
     ckpt_chain_ref ref = {.type = type, .s = s, .t = t, .dies = d, .option = option};
-    int count = ckpt_chain_list_splits(tables, &ref, tables->split);
-    if (tables->unit_bytes) return ckpt_chain_fn_slots(tables, tables->split, count, fn);
+    ckpt_chain_range range;
+    if (tables->unit_bytes && ckpt_chain_window_set(tables, &ref, &range)) {
+        const int count = ckpt_chain_list_splits(tables, &ref, range, tables->split);
+        if (!ckpt_chain_fn_slots(tables, &ref, tables->window, tables->split, count, fn)) return false;
+        if (fn->value[0] < HUGE_VAL) return true; /* else the windows miss what fits the least memory */
+    }
+    const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(&ref), tables->split);
+    if (tables->unit_bytes) return ckpt_chain_fn_slots(tables, &ref, NULL, tables->split, count, fn);
     ckpt_chain_fn_bytes(tables, tables->split, count, fn);
     return true;
 }
@@ -126,7 +134,7 @@ static bool fill_all(ckpt_chain_tables *tables) {
     int count = tables->count;
     for (int t = 1; t <= count; t++)
         for (int s = t; s >= 1; s--) {
-            ckpt_chain_pair *pair = *pair_at(tables, s, t);
+            ckpt_chain_pair *pair = *ckpt_chain_pair_at(tables, s, t);
             if (!pair || !pair_wanted(tables, s, t)) continue;
             bool done = pair->held && (!tables->unit_bytes || pair->held->h[0].value);
             if (!done && !fill_pair(tables, s, t, pair)) return false;
@@ -177,9 +185,14 @@ static uint64_t held_unit(const ckpt_chain *chain) {
     return unit ? unit : 1;
 }
 
+/* Functions are shared by many runs of stages. */
+static bool is_repeated(const ckpt_chain_tables *tables) {
+    return 4 * tables->work <= tables->unshared_work;
+}
+
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
 static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
-    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : slots + 1024;
+    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : is_repeated(tables) ? 4 * slots : slots + 1024;
     uint64_t unit = exact_unit(tables->chain);
     tables->exact = most / unit <= slots;
     tables->even = tables->exact;
@@ -195,20 +208,44 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
     tables->unit_bytes = unit;
 }
 
-/* Where likely splits serve large budgets, all splits are for small ones only; for none when they are too many. */
-static void limit_to_small(ckpt_chain_tables *tables, uint64_t slots) {
-    const uint64_t cap = SMALL * tables->g[0][1].least_bytes;
-    if (!ckpt_chain_likely_fits(tables->chain) || cap >= tables->cap_bytes) return;
-    tables->cap_bytes = cap;
-    choose_unit(tables, slots, false);
-    tables->exact = tables->even = false;
-    if (tables->work > MOST_WORK) tables->unit_bytes = 0;
+/* Each distinct run of stages takes about as long for a slot, whatever its length. */
+static uint64_t slots_within(const ckpt_chain_tables *tables, uint64_t work, uint64_t fewest, uint64_t most) {
+    const uint64_t slots = work / (tables->functions + 1);
+    return slots < fewest ? fewest : slots > most ? most : slots;
 }
 
 /* So many that filling all functions stays a matter of milliseconds. */
 static uint64_t default_slots(const ckpt_chain_tables *tables) {
-    const uint64_t slots = (tables->likely ? 10000000 : 20000000) / (tables->work + 1), fewest = !tables->likely ? 160 : tables->count > 256 ? 2048 : 1024;
+    if (!tables->likely) return slots_within(tables, ALL_WORK, 512, tables->count > 256 ? 2048 : 1024);
+    const uint64_t slots = 10000000 / (tables->work + 1), fewest = tables->count > 256 ? 2048 : 1024;
     return slots < fewest ? fewest : slots > 2048 ? 2048 : slots;
+}
+
+/* Where likely splits serve large budgets, all splits are for small ones only; for none when they are too many. */
+static void limit_to_small(ckpt_chain_tables *tables) {
+    const uint64_t cap = SMALL * tables->g[0][1].least_bytes;
+    if (!ckpt_chain_likely_fits(tables->chain) || cap >= tables->cap_bytes) return;
+    tables->cap_bytes = cap;
+    choose_unit(tables, slots_within(tables, SMALL_WORK, 256, 1024), false);
+    tables->exact = tables->even = false;
+    if (tables->functions > MOST_SMALL) tables->unit_bytes = 0;
+}
+
+/* tables->cost and tables->run. */
+static bool add_up_runs(ckpt_chain_tables *tables) {
+    const int count = tables->count;
+    const ckpt_chain_stage *stage = tables->chain->stage;
+    for (int i = 0; i < CKPT_CHAIN_RUNS; i++) {
+        if (i > 0 && 1 << i > count) break;
+        tables->run[i] = ckpt_pool_array(&tables->pool, count + 1, uint64_t);
+        if (!tables->run[i]) return false;
+        for (int k = 1; k + (1 << i) - 1 <= count; k++)
+            tables->run[i][k] = i == 0 ? stage[k].option[0].forward_bytes[1]
+                                       : larger(tables->run[i - 1][k], tables->run[i - 1][k + (1 << (i - 1))]);
+    }
+    tables->cost = ckpt_pool_array(&tables->pool, count + 1, uint64_t);
+    for (int k = 1; k <= count && tables->cost; k++) tables->cost[k] = tables->cost[k - 1] + stage[k].forward_cost;
+    return tables->cost != NULL;
 }
 
 static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
@@ -228,17 +265,47 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     tables->pair =
         ckpt_pool_array(&tables->pool, (size_t)(count + 1) * (size_t)(count + 1), ckpt_chain_pair *);
     tables->split = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_split);
+    tables->window = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_window);
     tables->term = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_term);
     for (int d = 0; d < 2; d++) tables->g[d] = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_fn);
-    if (!tables->pair || !tables->split || !tables->term || !tables->g[0] || !tables->g[1] ||
+    if (!tables->pair || !tables->split || !tables->term || !tables->window || !tables->g[0] || !tables->g[1] ||
+        !add_up_runs(tables) ||
         !(tables->likely ? own_pairs(tables) : share_pairs(tables)))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
     return CKPT_OK;
 }
 
-/* For budgets up to cap_bytes, if that is not 0. `likely`: NULL, or the only splits. */
-static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
-                         uint64_t cap_bytes, ckpt_chain_likely *likely, ckpt_chain_tables **out,
+static void copy_bytes(ckpt_chain_fn *to, const ckpt_chain_fn *from) {
+    *to = (ckpt_chain_fn){
+        .least_bytes = from->least_bytes, .most_bytes = from->most_bytes, .floor_cost = from->floor_cost};
+}
+
+/* What does not depend on slots, from tables of the same chain and splits. */
+static bool copy_all_bytes(ckpt_chain_tables *tables, const ckpt_chain_tables *from) {
+    for (int s = 1; s <= tables->count; s++) {
+        for (int t = s; t <= tables->count; t++) {
+            const ckpt_chain_pair *pair = *ckpt_chain_pair_at(from, s, t);
+            ckpt_chain_pair *copy = *ckpt_chain_pair_at(tables, s, t);
+            const int options = tables->chain->stage[t].option_count;
+            if (!pair->held || copy->held) continue;
+            copy->held = ckpt_pool_array(&tables->pool, options, ckpt_chain_held);
+            if (!copy->held) return false;
+            for (int o = 0; o < options; o++)
+                for (int d = 0; d < 2; d++) {
+                    copy_bytes(&copy->held[o].r[d], &pair->held[o].r[d]);
+                    copy_bytes(&copy->held[o].k[d], &pair->held[o].k[d]);
+                    copy_bytes(&copy->held[o].h[d], &pair->held[o].h[d]);
+                }
+        }
+        for (int d = 0; d < 2; d++) copy_bytes(&tables->g[d][s], &from->g[d][s]);
+    }
+    return true;
+}
+
+/* For budgets up to cap_bytes, if that is not 0. `likely`: NULL, or the only splits. `coarse`: NULL, or tables of all
+ * splits of the chain. */
+static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits, uint64_t cap_bytes,
+                         ckpt_chain_likely *likely, const ckpt_chain_tables *coarse, ckpt_chain_tables **out,
                          ckpt_error *err) {
     *out = NULL;
     ckpt_chain_tables *tables = calloc(1, sizeof *tables);
@@ -246,19 +313,20 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     tables->chain = chain;
     tables->count = chain->stage_count;
     tables->never_give_up = limits->never_give_up;
+    tables->all_splits = limits->all_splits;
     tables->likely = likely;
     ckpt_status status = tables_start(tables, err);
     if (status == CKPT_OK) {
-        bool ok = fill_all(tables);
+        bool ok = coarse ? copy_all_bytes(tables, coarse) : fill_all(tables);
         if (ok) {
             uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
             tables->cap_bytes = likely ? cap_bytes : tables->g[0][1].most_bytes;
             choose_unit(tables, slots, limits->slots > 0);
             if (cap_bytes && !likely) {
                 tables->cap_bytes = cap_bytes;
-                choose_unit(tables, slots, false);
-            } else if (!tables->even && !likely && limits->slots == 0 && 4 * tables->work > tables->unshared_work) {
-                limit_to_small(tables, slots);
+                choose_unit(tables, slots, true);
+            } else if (!tables->even && !likely && limits->slots == 0 && !is_repeated(tables)) {
+                limit_to_small(tables);
             }
             ok = !tables->unit_bytes || fill_all(tables);
         }
@@ -292,8 +360,8 @@ static ckpt_status add_likely(ckpt_chain_tables *tables, ckpt_error *err) {
     CKPT_TRY(ckpt_chain_find_likely(tables->chain, least, most, &tables->pool, &likely, err));
     ckpt_chain_mark_least(tables, likely);
     ckpt_chain_tables *last = tables;
-    for (uint64_t cap = most; cap > least; cap /= FINER) {
-        CKPT_TRY(build(tables->chain, &(ckpt_chain_limits){0}, cap, likely, &last->fine, err));
+    for (uint64_t cap = most; cap > least; cap /= FINER_LIKELY) {
+        CKPT_TRY(build(tables->chain, &(ckpt_chain_limits){0}, cap, likely, NULL, &last->fine, err));
         last = last->fine;
     }
     return CKPT_OK;
@@ -301,15 +369,22 @@ static ckpt_status add_likely(ckpt_chain_tables *tables, ckpt_error *err) {
 
 ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
                                     ckpt_chain_tables **out, ckpt_error *err) {
-    const bool whole = !limits->tables_only && !limits->never_give_up && limits->slots == 0 && ckpt_chain_exact_fits(chain);
-    CKPT_TRY(build(chain, limits, 0, NULL, out, err));
+    const bool tables_only = limits->tables_only || limits->never_give_up || limits->all_splits || limits->slots > 0;
+    const bool whole = !tables_only && ckpt_chain_exact_fits(chain);
+    CKPT_TRY(build(chain, limits, 0, NULL, NULL, out, err));
     ckpt_status status = CKPT_OK;
     if (whole)
         status = find_whole(*out, err);
     else if ((*out)->cap_bytes < ckpt_chain_most_bytes(*out))
         status = add_likely(*out, err);
-    else if (!(*out)->even && limits->slots == 0 && (*out)->cap_bytes / FINER > ckpt_chain_least_bytes(*out))
-        status = build(chain, limits, (*out)->cap_bytes / FINER, NULL, &(*out)->fine, err);
+    else if (!(*out)->even && limits->slots == 0) {
+        ckpt_chain_tables *last = *out;
+        const uint64_t least = ckpt_chain_least_bytes(*out);
+        for (uint64_t cap = last->cap_bytes / FINER; status == CKPT_OK && cap > least; cap /= FINER) {
+            status = build(chain, limits, cap, NULL, *out, &last->fine, err);
+            last = last->fine;
+        }
+    }
     if (status != CKPT_OK) {
         ckpt_chain_tables_free(*out);
         *out = NULL;

@@ -23,9 +23,11 @@
  * the bytes fall on few slots (ckpt_chain_is_exact), nearly so elsewhere; the smallest budget never depends on
  * slots, and what a program is said to need and to cost is always exact.
  *
- * Repeated blocks share functions. Where few stages are equal, tables of all splits are for small budgets only (of
- * several hundred stages for none), and tables with more slots hold the splits of schedules that are nearly cheapest when
- * memory has a price (chain_bound.h): one in a hundred. Lower bounds need no tables.
+ * Of long runs of stages only splits near those of the neighbouring runs are tried (chain_window.h), which loses nothing where
+ * blocks repeat and next to nothing elsewhere. Repeated blocks share functions: there are as many as a block has stages, times
+ * lengths. Where few stages are equal, tables of all splits are for small budgets only (of several hundred stages for none),
+ * and tables with more slots hold the splits of schedules that are nearly cheapest when memory has a price (chain_bound.h):
+ * one in a hundred. Lower bounds need no tables.
  */
 #ifndef CKPT_CHAIN_H
 #define CKPT_CHAIN_H
@@ -66,6 +68,7 @@ typedef struct ckpt_chain_limits {
     int slots;          /* of memory, at most; 0: chosen by the chain's length */
     bool tables_only;   /* short chains too are solved by tables, not searched as a whole */
     bool never_give_up; /* the tables without R: only to show what it is for; implies tables_only */
+    bool all_splits;    /* of long runs too (chain_window.h): only to show what is lost otherwise; implies tables_only */
 } ckpt_chain_limits;
 
 typedef enum ckpt_chain_act { CKPT_CHAIN_FORWARD, CKPT_CHAIN_BACKWARD } ckpt_chain_act;

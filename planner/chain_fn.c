@@ -42,6 +42,8 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         scratch->floor_cost = cost;
         scratch->only = (double)cost;
         scratch->value = &scratch->only;
+        scratch->best = &scratch->only_best;
+        scratch->only_best = CKPT_CHAIN_NO_SPLIT;
         scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_up(tables, bytes) : 0;
         return scratch;
     }
@@ -76,29 +78,38 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
     out->right = ckpt_chain_find_fn(tables, &split->right, &out->scratch[0]);
     out->left = ckpt_chain_find_fn(tables, &split->left, &out->scratch[1]);
     out->cost = (double)split->run_cost;
-    out->shift = ckpt_chain_slots_near(tables, split->shift_bytes);
+    /* What the slots take for more than it is, the way back makes use of; of what they take for less it runs out. With many
+     * slots to a checkpoint it makes no difference that adds up. */
+    out->shift = tables->likely ? ckpt_chain_slots_near(tables, split->shift_bytes)
+                                : ckpt_chain_slots_up(tables, split->shift_bytes);
     int least = ckpt_chain_slots_up(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }
 
-static void lower_by_sum(double *restrict out, double cost, const double *restrict a,
-                         const double *restrict b, int count) {
+static void lower_by_sum(double *restrict out, uint16_t *restrict best, uint16_t split, double cost,
+                         const double *restrict a, const double *restrict b, int count) {
     for (int i = 0; i < count; i++) {
-        double sum = cost + a[i] + b[i];
+        const double sum = cost + a[i] + b[i];
+        best[i] = sum < out[i] ? split : best[i];
         out[i] = sum < out[i] ? sum : out[i];
     }
 }
 
-static void lower_by(double *restrict out, double cost, const double *restrict a, int count) {
+static void lower_by(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, const double *restrict a,
+                     int count) {
     for (int i = 0; i < count; i++) {
-        double sum = cost + a[i];
+        const double sum = cost + a[i];
+        best[i] = sum < out[i] ? split : best[i];
         out[i] = sum < out[i] ? sum : out[i];
     }
 }
 
-static void lower_to(double *out, double cost, int count) {
-    for (int i = 0; i < count && cost < out[i]; i++) out[i] = cost;
+static void lower_to(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, int count) {
+    for (int i = 0; i < count; i++) {
+        best[i] = cost < out[i] ? split : best[i];
+        out[i] = cost < out[i] ? cost : out[i];
+    }
 }
 
 static double term_at(const ckpt_chain_term *t, int slot) {
@@ -107,92 +118,84 @@ static double term_at(const ckpt_chain_term *t, int slot) {
 
 /* Slots [from, to) of fn, in all of which right and left either vary or are constant. A piece is passed over
  * when even the term's last value does not undercut fn's there: both fall. Far worse terms pass over ever more. */
-static bool lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, int from, int to) {
-    bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi, lowered = false;
+static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
+    const bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi;
     for (int p = from, count; p < to; p += count) {
         count = smaller_int(PIECE, to - p);
         double *out = fn->value + (p - fn->lo);
+        uint16_t *best = fn->best + (p - fn->lo);
         const double last = term_at(t, p + count - 1);
         if (last >= out[0]) {
             while (p + 2 * count <= to && term_at(t, p + 2 * count - 1) >= out[0]) count *= 2;
             continue;
         }
-        lowered = true;
-        int right = smaller_int(p - t->shift, t->right->hi) - t->right->lo;
-        int left = smaller_int(p, t->left->hi) - t->left->lo;
+        const int right = smaller_int(p - t->shift, t->right->hi) - t->right->lo;
+        const int left = smaller_int(p, t->left->hi) - t->left->lo;
         if (right_varies && left_varies)
-            lower_by_sum(out, t->cost, t->right->value + right, t->left->value + left, count);
+            lower_by_sum(out, best, split, t->cost, t->right->value + right, t->left->value + left, count);
         else if (right_varies)
-            lower_by(out, t->cost + t->left->value[left], t->right->value + right, count);
+            lower_by(out, best, split, t->cost + t->left->value[left], t->right->value + right, count);
         else if (left_varies)
-            lower_by(out, t->cost + t->right->value[right], t->left->value + left, count);
+            lower_by(out, best, split, t->cost + t->right->value[right], t->left->value + left, count);
         else
-            lower_to(out, last, count);
+            lower_to(out, best, split, last, count);
     }
-    return lowered;
 }
 
-/* The first slot from which the term's last value does not undercut fn, whose values fall. */
-static int find_end(const ckpt_chain_term *t, const ckpt_chain_fn *fn) {
-    const double last = term_at(t, fn->hi);
-    int low = t->lo, high = fn->hi + 1;
-    while (low < high) {
-        const int middle = low + (high - low) / 2;
-        if (fn->value[middle - fn->lo] <= last)
-            high = middle;
-        else
-            low = middle + 1;
+/* In slots [from, to): up to where right and left become constant, and from there. */
+static void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
+    const int right_turn = t->right->hi + t->shift, left_turn = t->left->hi;
+    const int turn[3] = {smaller_int(right_turn, left_turn), larger_int(right_turn, left_turn), to};
+    from = larger_int(from, t->lo);
+    for (int i = 0; i < 3; i++) {
+        const int end = smaller_int(turn[i], to);
+        if (end <= from) continue;
+        lower_range(t, fn, split, from, end);
+        from = end;
     }
-    return low;
 }
 
-/* True when it may have made a difference. */
-static bool lower(const ckpt_chain_term *t, ckpt_chain_fn *fn) {
-    const int end = find_end(t, fn);
-    int turn[2] = {t->right->hi + t->shift, t->left->hi};
-    if (turn[0] > turn[1]) {
-        int first = turn[1];
-        turn[1] = turn[0];
-        turn[0] = first;
-    }
-    int from = t->lo;
-    bool lowered = false;
-    for (int i = 0; i < 3 && from < end; i++) {
-        int to = i < 2 ? smaller_int(turn[i], end) : end;
-        if (to <= from) continue;
-        lowered |= lower_range(t, fn, from, to);
-        from = to;
-    }
-    return lowered;
-}
-
-bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
-                         ckpt_chain_fn *fn) {
-    double best = HUGE_VAL;
+/* Sets lo, hi and room for what lies between, by tables->term[0, count). */
+static bool make_room(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
+    double cheapest = HUGE_VAL;
     fn->lo = fn->hi = INT32_MAX;
     for (int i = 0; i < count; i++) {
-        ckpt_chain_term *t = &tables->term[i];
-        make_term(tables, &split[i], t);
-        double cost =
-            t->cost + ckpt_chain_fn_guess(t->right, INT32_MAX) + ckpt_chain_fn_guess(t->left, INT32_MAX);
+        const ckpt_chain_term *t = &tables->term[i];
+        const double cost = term_at(t, INT32_MAX);
         fn->lo = smaller_int(fn->lo, t->lo);
-        if (cost < best || (cost <= best && t->hi < fn->hi)) {
-            best = cost;
+        if (cost < cheapest || (cost <= cheapest && t->hi < fn->hi)) {
+            cheapest = cost;
             fn->hi = t->hi;
         }
     }
-    int cap = larger_int((int)(tables->cap_bytes / tables->unit_bytes) + 1, fn->lo);
-    fn->hi = smaller_int(fn->hi, cap);
-    int slots = fn->hi - fn->lo + 1;
+    fn->hi = smaller_int(fn->hi, larger_int((int)(tables->cap_bytes / tables->unit_bytes) + 1, fn->lo));
+    const int slots = fn->hi - fn->lo + 1;
     fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
-    if (!fn->value) return false;
-    for (int i = 0; i < slots; i++) fn->value[i] = HUGE_VAL;
-    /* What was best for a function like this one comes first: the more of the rest is then passed over. */
-    int begin = tables->best_split < count ? tables->best_split : count - 1;
-    for (int i = begin; i < count; i++)
-        if (lower(&tables->term[i], fn)) tables->best_split = i;
-    for (int i = begin - 1; i >= 0; i--)
-        if (lower(&tables->term[i], fn)) tables->best_split = i;
+    fn->best = slots == 1 ? &fn->only_best : ckpt_pool_array(&tables->pool, slots, uint16_t);
+    if (!fn->value || !fn->best) return false;
+    for (int i = 0; i < slots; i++) {
+        fn->value[i] = HUGE_VAL;
+        fn->best[i] = CKPT_CHAIN_NO_SPLIT;
+    }
+    return true;
+}
+
+bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
+                         const ckpt_chain_split *split, int count, ckpt_chain_fn *fn) {
+    for (int i = 0; i < count; i++) make_term(tables, &split[i], &tables->term[i]);
+    if (!make_room(tables, count, fn)) return false;
+    for (int i = 0; i < count; i++) {
+        const int j = split[i].run_to - ref->s;
+        const bool keeps = j >= 0 && split[i].run_to < ref->t, windowed = window && keeps;
+        lower(&tables->term[i], fn, keeps ? (uint16_t)j : CKPT_CHAIN_NO_SPLIT, windowed ? window[j].from : fn->lo,
+              smaller_int(windowed ? window[j].to : INT32_MAX, fn->hi + 1));
+    }
+    /* A window that ends leaves what more memory than needed is worth, too. */
+    for (int i = 1; i <= fn->hi - fn->lo && window; i++)
+        if (fn->value[i] > fn->value[i - 1]) {
+            fn->value[i] = fn->value[i - 1];
+            fn->best[i] = fn->best[i - 1];
+        }
     return true;
 }
 

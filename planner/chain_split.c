@@ -111,10 +111,29 @@ static void give_up(splits *list) {
     }
 }
 
-int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+static uint64_t cost_of(const ckpt_chain_tables *tables, int s, int t) {
+    return tables->cost[t] - tables->cost[s - 1];
+}
+
+/* Most at once in forward runs of stages first..last that keep nothing and whose inputs die. */
+static uint64_t most_in_runs(const ckpt_chain_tables *tables, int first, int last) {
+    int i = 0;
+    if (first > last) return 0;
+    while (2 << i <= last - first + 1) i++;
+    return larger(tables->run[i][first], tables->run[i][last - (1 << i) + 1]);
+}
+
+/* Most at once in forward runs of stages s..j-1, x_{j-1} held at the end. */
+static uint64_t most_before(const splits *list, int j, uint64_t resident) {
+    const ckpt_chain_stage *first = &list->tables->chain->stage[list->of->s];
+    if (j == list->of->s) return 0;
+    return resident + larger(first->option[0].forward_bytes[0], most_in_runs(list->tables, list->of->s + 1, j - 1));
+}
+
+int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range range,
                            ckpt_chain_split *split) {
     splits list = {.tables = tables, .of = ref, .split = split};
-    const ckpt_chain_stage *stage = tables->chain->stage;
+    const ckpt_chain_stage *stage = tables->chain->stage, *last = &stage[ref->t];
     give_up(&list);
     if (ref->type == CKPT_FN_H) return list.count;
     if (ref->s == ref->t) {
@@ -122,23 +141,19 @@ int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref
         return list.count;
     }
     uint64_t resident = 0;
-    if (ref->type != CKPT_FN_G) resident += stage[ref->t].gradient_bytes;
-    if (ref->type != CKPT_FN_G) resident += stage[ref->t].option[ref->option].kept_bytes;
-    if (ref->type == CKPT_FN_K) resident += stage[ref->t].out_bytes;
-    uint64_t cost = 0, least = 0;
-    const ckpt_chain_likely *likely = tables->likely;
-    for (int j = ref->s; j <= ref->t; j++) {
-        bool dies = j > ref->s; /* x_{j-1} */
-        const bool wanted = !likely || j == ref->t || ckpt_chain_likely_has(likely, ref->s, ref->t, j);
-        cost += stage[j].forward_cost;
-        for (int o = stage[j].option_count - 1; o >= 0 && wanted; o--) {
-            uint64_t run = larger(least, resident + stage[j].option[o].forward_bytes[dies]);
-            if (j < ref->t)
-                keep_checkpoint(&list, j, o, cost, run);
-            else
-                run_through(&list, o, cost, run);
-        }
-        least = larger(least, resident + stage[j].option[0].forward_bytes[dies]);
+    if (ref->type != CKPT_FN_G) resident += last->gradient_bytes + last->option[ref->option].kept_bytes;
+    if (ref->type == CKPT_FN_K) resident += last->out_bytes;
+    uint64_t before = most_before(&list, range.first, resident);
+    for (int j = range.first; j <= range.last; j++) {
+        const bool dies = j > ref->s; /* x_{j-1} */
+        const bool wanted = !tables->likely || ckpt_chain_likely_has(tables->likely, ref->s, ref->t, j);
+        for (int o = stage[j].option_count - 1; o >= 0 && wanted; o--)
+            keep_checkpoint(&list, j, o, cost_of(tables, ref->s, j),
+                            larger(before, resident + stage[j].option[o].forward_bytes[dies]));
+        before = larger(before, resident + stage[j].option[0].forward_bytes[dies]);
     }
+    before = most_before(&list, ref->t, resident);
+    for (int o = last->option_count - 1; o >= 0; o--)
+        run_through(&list, o, cost_of(tables, ref->s, ref->t), larger(before, resident + last->option[o].forward_bytes[1]));
     return list.count;
 }

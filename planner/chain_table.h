@@ -17,7 +17,9 @@ enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWAR
 typedef struct ckpt_chain_fn {
     int lo, hi;
     double *value;                   /* [0, hi - lo] */
+    uint16_t *best;                  /* [0, hi - lo]: the checkpoint first kept, less the first stage; or NO_SPLIT */
     double only;                     /* what value points to where there is a single one */
+    uint16_t only_best;
     uint64_t least_bytes;            /* feasible from here on */
     uint64_t most_bytes, floor_cost; /* nothing cheaper than floor_cost, which is reached at most_bytes */
 } ckpt_chain_fn;
@@ -47,12 +49,21 @@ typedef struct ckpt_chain_pair {
     ckpt_chain_held *held; /* by option of stage t */
 } ckpt_chain_pair;
 
+enum { CKPT_CHAIN_NO_SPLIT = UINT16_MAX, CKPT_CHAIN_RUNS = 16 };
+
+/* Slots [from, to) for which a checkpoint is tried; none where `to` is 0. */
+typedef struct ckpt_chain_window {
+    int from, to;
+} ckpt_chain_window;
+
 struct ckpt_chain_tables {
     ckpt_pool pool;
     const ckpt_chain *chain;
     int count; /* stages */
-    bool never_give_up;
+    bool never_give_up, all_splits;
     bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
+    uint64_t *cost;     /* [k]: of forward runs of stages 1..k */
+    uint64_t *run[CKPT_CHAIN_RUNS]; /* run[i][k]: most at once in bare forward runs of stages k..k + 2^i - 1 */
     bool *gains;        /* [s]: the backward of s takes less when x_{s-1} may die: two variants are needed */
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
@@ -61,11 +72,12 @@ struct ckpt_chain_tables {
     bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t cap_bytes;             /* no budget above it is asked for */
     uint64_t work, unshared_work;   /* splits of all distinct functions, about; of all functions */
+    uint64_t functions;             /* distinct ones */
     ckpt_chain_split *split;        /* room for the ways of one function */
     struct ckpt_chain_term *term;   /* the same, in slots */
     bool whole;                     /* a short chain: answers come from chain_exact.h */
     uint64_t whole_least_bytes, whole_most_bytes;
-    int best_split;                 /* of the function filled last: where to begin in the next */
+    ckpt_chain_window *window;      /* [j - s]: room for those of one function */
     struct ckpt_chain_tables *fine; /* the same chain in other slots; or NULL */
     ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
     int point_count;                /* 0 until the first ckpt_chain_solve */
@@ -83,8 +95,18 @@ typedef struct ckpt_chain_term {
     ckpt_chain_fn scratch[2];
 } ckpt_chain_term;
 
-/* Fills `split`, which has room for those of any function; returns how many. */
-int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+static inline ckpt_chain_pair **ckpt_chain_pair_at(const ckpt_chain_tables *tables, int s, int t) {
+    return &tables->pair[(size_t)s * (size_t)(tables->count + 1) + (size_t)t];
+}
+
+/* Checkpoints x_first..x_last, or none. */
+typedef struct ckpt_chain_range {
+    int first, last;
+} ckpt_chain_range;
+
+/* Fills `split`, which has room for those of any function, with the ways to keep one of `range` and those to keep none;
+ * returns how many. */
+int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range range,
                            ckpt_chain_split *split);
 
 /* The function of a ref; `scratch` is filled and returned for BACKWARD, and for NONE (costs nothing, always
@@ -95,8 +117,8 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
 /* Sets the byte fields, then (once the unit is known) the slots of a function from its splits. */
 void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
                          ckpt_chain_fn *fn);
-bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_split *split, int count,
-                         ckpt_chain_fn *fn);
+bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
+                         const ckpt_chain_split *split, int count, ckpt_chain_fn *fn);
 
 /* Adds the splits of a program that needs least. */
 void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *likely);
@@ -105,7 +127,7 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn);
 
-/* Slots: thresholds up, sizes to the nearest. */
+/* Bytes in slots, rounded up or to the nearest. */
 int ckpt_chain_slots_up(const ckpt_chain_tables *tables, uint64_t bytes);
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes);
 

@@ -6,6 +6,7 @@
 
 #include "planner/chain_exact.h"
 #include "planner/chain_table.h"
+#include "planner/chain_window.h"
 
 typedef struct trace {
     const ckpt_chain_tables *tables;
@@ -38,9 +39,10 @@ static double guess(const ckpt_chain_tables *tables, const ckpt_chain_fn *fn, ui
     return ckpt_chain_fn_guess(fn, (int64_t)(budget / tables->unit_bytes));
 }
 
-/* The split to take with `budget` bytes: fits, and is cheapest; the first of equals. */
-static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
-    int count = ckpt_chain_list_splits(tables, ref, tables->split), best = -1;
+/* The split of the range to take with `budget` bytes: fits, and is cheapest; the first of equals. NULL where none fits. */
+static const ckpt_chain_split *choose_from(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                                           ckpt_chain_range range, uint64_t budget) {
+    int count = ckpt_chain_list_splits(tables, ref, range, tables->split), best = -1;
     double best_cost = HUGE_VAL;
     for (int i = 0; i < count; i++) {
         const ckpt_chain_split *split = &tables->split[i];
@@ -57,15 +59,22 @@ static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain
             best = i;
         }
     }
-    return tables->split[best]; /* budget >= fn.least_bytes, which one of the splits gave */
+    return best < 0 ? NULL : &tables->split[best];
 }
 
-/* The split that costs fn's floor within its most_bytes. */
-static ckpt_chain_split choose_cheapest(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
-                                        const ckpt_chain_fn *fn) {
-    const int count = ckpt_chain_list_splits(tables, ref, tables->split);
-    int i = 0;
-    for (; i < count - 1; i++) {
+/* Of those around the best one by the slots, or of all where they do not fit: budget >= fn.least_bytes, which one gave. */
+static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
+    const int64_t slot = tables->unit_bytes ? (int64_t)(budget / tables->unit_bytes) : 0;
+    const ckpt_chain_split *split = choose_from(tables, ref, ckpt_chain_window_near(tables, ref, slot), budget);
+    if (!split) split = choose_from(tables, ref, ckpt_chain_window_all(ref), budget);
+    return *split;
+}
+
+/* The split of the range that costs fn's floor within its most_bytes; NULL where there is none. */
+static const ckpt_chain_split *cheapest_from(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                                             ckpt_chain_range range, const ckpt_chain_fn *fn) {
+    const int count = ckpt_chain_list_splits(tables, ref, range, tables->split);
+    for (int i = 0; i < count; i++) {
         const ckpt_chain_split *split = &tables->split[i];
         ckpt_chain_fn scratch[2];
         const ckpt_chain_fn *right = ckpt_chain_find_fn(tables, &split->right, &scratch[0]);
@@ -73,9 +82,17 @@ static ckpt_chain_split choose_cheapest(const ckpt_chain_tables *tables, const c
         if (split->run_cost + right->floor_cost + left->floor_cost == fn->floor_cost &&
             split->least_bytes <= fn->most_bytes && right->most_bytes + split->shift_bytes <= fn->most_bytes &&
             left->most_bytes <= fn->most_bytes)
-            break;
+            return split;
     }
-    return tables->split[i];
+    return NULL;
+}
+
+static ckpt_chain_split choose_cheapest(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
+                                        const ckpt_chain_fn *fn) {
+    const ckpt_chain_range near = ckpt_chain_window_near(tables, ref, INT32_MAX);
+    const ckpt_chain_split *split = cheapest_from(tables, ref, near, fn);
+    if (!split) split = cheapest_from(tables, ref, ckpt_chain_window_all(ref), fn);
+    return *split;
 }
 
 /* Returns the bytes needed beyond x_{s-1}; UINT64_MAX when memory ran out. */
@@ -134,9 +151,10 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 static int try_count(const ckpt_chain_tables *tables) {
     int64_t each = 0;
     if (tables->likely) return 512;
-    for (int k = 1; k <= tables->count; k++) each += tables->count * tables->chain->stage[k].option_count;
+    for (int k = 1; k <= tables->count; k++)
+        each += (tables->count < 64 ? tables->count : 64) * tables->chain->stage[k].option_count;
     const int64_t most = 2000000 / (each + 1);
-    return most > 1024 ? 1024 : most < 16 ? 16 : (int)most;
+    return most > 1024 ? 1024 : most < 64 ? 64 : (int)most;
 }
 
 static int by_need(const void *a, const void *b) {

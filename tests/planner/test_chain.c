@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -236,17 +237,80 @@ static void time_chain(const char *what, double most_gap) {
     ckpt_chain_tables_free(tables);
 }
 
+/* Blocks of stages of so many units each, again and again. */
+static void make_blocks(int stages, const char *units) {
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    const int block = (int)strlen(units);
+    for (int k = 1; k <= stages; k++) {
+        bytes[k] = 65536 * (uint64_t)(units[k % block] - '0');
+        cost[k] = 1000003;
+    }
+    bytes[stages] = 2560;
+    ckpt_chain_make_plain(&g_random, stages, bytes, cost);
+}
+
+/* Cost of tables of all splits over that of windows, less 1, at the worst of some budgets. */
+static double lost_by_windows(ckpt_chain_limits limits, bool *differ) {
+    limits.tables_only = true;
+    ckpt_chain_tables *windows = build(&g_random.chain, limits);
+    limits.all_splits = true;
+    ckpt_chain_tables *all = build(&g_random.chain, limits);
+    const uint64_t least = ckpt_chain_least_bytes(all), most = ckpt_chain_most_bytes(all);
+    double worst = 0;
+    assert_int_equal(ckpt_chain_least_bytes(windows), least);
+    assert_int_equal(ckpt_chain_most_bytes(windows), most);
+    for (uint64_t i = 0; i <= 40; i++) {
+        const uint64_t budget = least + (most - least) * i * i / 1600;
+        ckpt_pool pool = {0};
+        ckpt_chain_program near, best;
+        ckpt_error err;
+        assert_int_equal(ckpt_chain_solve(windows, budget, &pool, &near, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_solve(all, budget, &pool, &best, &err), CKPT_OK);
+        const double lost = (double)near.cost / (double)best.cost - 1;
+        if (lost > worst) worst = lost;
+        *differ |= near.cost != best.cost;
+        ckpt_pool_free(&pool);
+    }
+    ckpt_chain_tables_free(windows);
+    ckpt_chain_tables_free(all);
+    return worst;
+}
+
+static void test_windows_lose_little(void **state) {
+    (void)state;
+    bool differ = false;
+    double worst = 0;
+    static const char *const blocks[] = {"1", "14", "114", "4232"};
+    for (int i = 0; i < 4; i++) {
+        make_blocks(160, blocks[i]);
+        const double lost = lost_by_windows((ckpt_chain_limits){.slots = 800}, &differ);
+        printf("blocks of %s: windows lose %.3f %%\n", blocks[i], 100 * lost);
+        assert_true(!differ);
+    }
+    for (int i = 0; i < 8; i++) {
+        g_random.state = (uint64_t)i + 1;
+        ckpt_chain_make_real_random(&g_random, 100, 1000, 1 + i % 2);
+        const double lost = lost_by_windows((ckpt_chain_limits){.slots = 400}, &differ);
+        if (lost > worst) worst = lost;
+    }
+    printf("random chains: windows lose at most %.3f %%\n", 100 * worst);
+    assert_true(worst <= 0.01);
+    assert_true(differ); /* else this compared tables with themselves */
+}
+
 static void test_monotone_and_timed(void **state) {
     (void)state;
-    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
-    static const int uniform[] = {64, 256}, arbitrary[] = {64, 100};
-    for (int i = 0; i < 2; i++) {
-        for (int k = 1; k <= uniform[i]; k++) bytes[k] = 65536, cost[k] = 1000003;
-        bytes[uniform[i]] = 2560;
-        ckpt_chain_make_plain(&g_random, uniform[i], bytes, cost);
-        char text[32];
-        snprintf(text, sizeof text, "%d equal stages", uniform[i]);
-        time_chain(text, 0);
+    static const int arbitrary[] = {64, 100};
+    static const struct {
+        int stages;
+        const char *units;
+        double most_gap;
+    } repeated[] = {{64, "1", 0}, {256, "1", 0}, {1000, "1", 0}, {1000, "14", 0.001}, {1000, "114", 0.001}};
+    for (int i = 0; i < 5; i++) {
+        make_blocks(repeated[i].stages, repeated[i].units);
+        char text[48];
+        snprintf(text, sizeof text, "%d stages in blocks of %s", repeated[i].stages, repeated[i].units);
+        time_chain(text, repeated[i].most_gap);
     }
     g_random.state = 5;
     for (int i = 0; i < 2; i++) {
@@ -265,6 +329,7 @@ int main(void) {
         cmocka_unit_test(test_coarse_slots_stay_feasible),
         cmocka_unit_test(test_tables_without_giving_up_are_caught),
         cmocka_unit_test(test_closed_form_of_revolve),
+        cmocka_unit_test(test_windows_lose_little),
         cmocka_unit_test(test_monotone_and_timed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
