@@ -68,6 +68,41 @@ ckpt_status onnx_tensor_locate(const ckpt_onnx_file *file, const Onnx__TensorPro
 ckpt_status onnx_tensor_fail_in(const ckpt_onnx_file *file, const Onnx__TensorProto *tensor,
                                 ckpt_status status, ckpt_error *err);
 
+typedef struct onnx_tensor_list {
+    Onnx__TensorProto **at; /* in the order of the model's fields; of the pool */
+    size_t count, room;
+} onnx_tensor_list;
+
+/* All tensors of the model with external data. False: out of memory. */
+bool onnx_collect_externals(const ckpt_onnx_file *file, ckpt_pool *pool, onnx_tensor_list *list);
+
+/* The names that the data file of one output may have: "<path>.data", "<path>.1.data" and so on. */
+enum { ONNX_DATA_NAMES = 100 };
+
+typedef struct onnx_data_name {
+    const char *path;
+    bool exists, regular;
+    bool read_from; /* by the open model */
+    bool named;     /* by the model that is at the output's path now */
+    bool unknown;   /* whether it is, because that model cannot be read */
+    dev_t device;
+    ino_t inode;
+} onnx_data_name;
+
+typedef struct onnx_data_names {
+    onnx_data_name at[ONNX_DATA_NAMES];
+    bool any; /* exists */
+    const char *chosen;
+} onnx_data_names;
+
+/* Finds the first name that neither the open model nor the old one at `path` uses. `externals` are of `file`. */
+ckpt_status onnx_data_names_find(const ckpt_onnx_file *file, const onnx_tensor_list *externals, const char *path, ckpt_pool *pool,
+                                 onnx_data_names *names, ckpt_error *err);
+
+/* To be called when the new model is in place: removes those of the names that the old one referred to, if they are still
+ * the same regular files and the open model does not read from them. */
+void onnx_data_names_remove_old(const onnx_data_names *names);
+
 /* The text of a string field that may be unset. */
 static inline const char *onnx_text(const char *field) {
     return field ? field : "";

@@ -11,7 +11,7 @@
 #include "base/atomic_file.h"
 
 /* A page, so that readers can map a tensor. */
-enum { DATA_ALIGNMENT = 4096, CHUNK_BYTES = 64 * 1024, MAX_DATA_NAMES = 100 };
+enum { DATA_ALIGNMENT = 4096, CHUNK_BYTES = 64 * 1024 };
 
 typedef struct target {
     const ckpt_onnx_replacement *replacement;
@@ -27,11 +27,10 @@ typedef struct writer {
     const char *path;
     target *targets; /* by name */
     size_t n_targets;
-    Onnx__TensorProto **externals; /* in the order of the model's fields */
-    size_t n_externals, room_externals;
+    onnx_tensor_list externals;
     patch *patches;
     size_t n_patches;
-    const char *data_path;
+    onnx_data_names names; /* of the data file */
     ckpt_atomic_file data;
     ckpt_pool pool; /* patched contents, tables */
 } writer;
@@ -118,52 +117,6 @@ static const ckpt_onnx_replacement *replacement_of(const writer *w, const Onnx__
         if (w->targets[i].tensor == tensor) return w->targets[i].replacement;
     }
     return NULL;
-}
-
-/* ---- All external tensors, in subgraphs and functions too -------------------------------------------- */
-
-static ckpt_status collect_externals(writer *w, const ProtobufCMessage *message, ckpt_error *err);
-
-static ckpt_status add_external(writer *w, Onnx__TensorProto *tensor, ckpt_error *err) {
-    if (tensor->data_location != ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL) return CKPT_OK;
-    if (w->n_externals == w->room_externals) {
-        size_t room = w->room_externals ? 2 * w->room_externals : 64;
-        w->externals = ckpt_pool_grow(&w->pool, w->externals, w->n_externals, room, sizeof *w->externals);
-        if (!w->externals) return fail_memory(w, err);
-        w->room_externals = room;
-    }
-    w->externals[w->n_externals++] = tensor;
-    return CKPT_OK;
-}
-
-static ckpt_status collect_field(writer *w, const ProtobufCMessage *message,
-                                 const ProtobufCFieldDescriptor *field, ckpt_error *err) {
-    const char *base = (const char *)message;
-    const void *member = base + field->offset;
-    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-        size_t count = *(const size_t *)(const void *)(base + field->quantifier_offset);
-        ProtobufCMessage *const *list = *(ProtobufCMessage *const *const *)member;
-        for (size_t i = 0; i < count; i++) CKPT_TRY(collect_externals(w, list[i], err));
-        return CKPT_OK;
-    }
-    /* The members of a oneof share one place; the quantifier holds the number of the one that is there. */
-    if (field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF &&
-        *(const uint32_t *)(const void *)(base + field->quantifier_offset) != field->id) {
-        return CKPT_OK;
-    }
-    const ProtobufCMessage *inner = *(const ProtobufCMessage *const *)member;
-    return inner ? collect_externals(w, inner, err) : CKPT_OK;
-}
-
-/* Recursion is bounded: the scan let no file in that is deeper than CKPT_ONNX_MAX_DEPTH. */
-static ckpt_status collect_externals(writer *w, const ProtobufCMessage *message, ckpt_error *err) {
-    const ProtobufCMessageDescriptor *type = message->descriptor;
-    if (type == &onnx__tensor_proto__descriptor) return add_external(w, (Onnx__TensorProto *)message, err);
-    for (unsigned i = 0; i < type->n_fields; i++) {
-        if (type->fields[i].type != PROTOBUF_C_TYPE_MESSAGE) continue;
-        CKPT_TRY(collect_field(w, message, &type->fields[i], err));
-    }
-    return CKPT_OK;
 }
 
 /* ---- Patches ---------------------------------------------------------------------------------------- */
@@ -309,41 +262,10 @@ static ckpt_status write_external(writer *w, Onnx__TensorProto *tensor, ckpt_err
     return patch_external(w, tensor, offset, info.bytes, err);
 }
 
-/* True when the open model, or an external tensor of it, lives in the file at `path`. */
-static ckpt_status is_source(const writer *w, const char *path, bool *found, ckpt_error *err) {
-    struct stat st;
-    *found = false;
-    if (stat(path, &st) != 0) return CKPT_OK;
-    const onnx_open_file *model = onnx_open(w->file);
-    *found = model->device == st.st_dev && model->inode == st.st_ino;
-    for (size_t i = 0; i < w->n_externals && !*found; i++) {
-        onnx_external source;
-        ckpt_onnx_tensor_info info;
-        CKPT_TRY(ckpt_onnx_tensor_describe(w->file, w->externals[i], &info, err));
-        CKPT_TRY(onnx_external_open(w->file, w->externals[i], info.bytes, &source, err));
-        close(source.fd);
-        *found = source.device == st.st_dev && source.inode == st.st_ino;
-    }
-    return CKPT_OK;
-}
-
-static ckpt_status choose_data_path(writer *w, ckpt_error *err) {
-    for (int i = 0; i < MAX_DATA_NAMES; i++) {
-        w->data_path = i == 0 ? ckpt_pool_printf(&w->pool, "%s.data", w->path)
-                              : ckpt_pool_printf(&w->pool, "%s.%d.data", w->path, i);
-        if (!w->data_path) return fail_memory(w, err);
-        bool found;
-        CKPT_TRY(is_source(w, w->data_path, &found, err));
-        if (!found) return CKPT_OK;
-    }
-    return ckpt_fail(err, CKPT_USAGE, "%s: every name for its external data is taken by the model's own",
-                     w->path);
-}
-
 static ckpt_status write_data(writer *w, ckpt_error *err) {
-    CKPT_TRY(choose_data_path(w, err));
-    CKPT_TRY(ckpt_atomic_open(&w->data, w->data_path, err));
-    for (size_t i = 0; i < w->n_externals; i++) CKPT_TRY(write_external(w, w->externals[i], err));
+    CKPT_TRY(onnx_data_names_find(w->file, &w->externals, w->path, &w->pool, &w->names, err));
+    CKPT_TRY(ckpt_atomic_open(&w->data, w->names.chosen, err));
+    for (size_t i = 0; i < w->externals.count; i++) CKPT_TRY(write_external(w, w->externals.at[i], err));
     return ckpt_atomic_flush(&w->data, err);
 }
 
@@ -377,16 +299,19 @@ static ckpt_status write_model(writer *w, ckpt_atomic_file *out, ckpt_error *err
     return ckpt_atomic_flush(out, err);
 }
 
-/* The data first: a model never names a file that is not there. */
+/* The data first, under a name that the old model does not use: at every moment the model at the path is whole. */
 static ckpt_status publish(writer *w, ckpt_atomic_file *out, ckpt_error *err) {
-    if (w->n_externals > 0) CKPT_TRY(ckpt_atomic_commit(&w->data, err));
-    return ckpt_atomic_commit(out, err);
+    if (w->externals.count == 0) return ckpt_atomic_commit(out, err);
+    CKPT_TRY(ckpt_atomic_commit(&w->data, err));
+    const ckpt_status status = ckpt_atomic_commit(out, err);
+    if (status == CKPT_OK) onnx_data_names_remove_old(&w->names);
+    return status;
 }
 
 static ckpt_status write_all(writer *w, ckpt_error *err) {
     ckpt_atomic_file out;
     CKPT_TRY(ckpt_atomic_open(&out, w->path, err));
-    ckpt_status status = w->n_externals > 0 ? write_data(w, err) : CKPT_OK;
+    ckpt_status status = w->externals.count > 0 ? write_data(w, err) : CKPT_OK;
     if (status == CKPT_OK) status = write_model(w, &out, err);
     if (status == CKPT_OK) status = publish(w, &out, err);
     ckpt_atomic_close(&out);
@@ -411,9 +336,9 @@ static ckpt_status check_output(const ckpt_onnx_file *file, const char *path, un
 static ckpt_status prepare(writer *w, const ckpt_onnx_replacement *replacements, size_t count,
                            ckpt_error *err) {
     CKPT_TRY(match_targets(w, replacements, count, err));
-    CKPT_TRY(collect_externals(w, &w->file->model->base, err));
+    if (!onnx_collect_externals(w->file, &w->pool, &w->externals)) return fail_memory(w, err);
     /* A tensor is patched once: in its field or, if external, with its place. */
-    w->patches = ckpt_pool_array(&w->pool, count + w->n_externals, patch);
+    w->patches = ckpt_pool_array(&w->pool, count + w->externals.count, patch);
     if (!w->patches) return fail_memory(w, err);
     for (size_t i = 0; i < count; i++) CKPT_TRY(patch_inline(w, &w->targets[i], err));
     return CKPT_OK;

@@ -51,9 +51,13 @@ static const char *descriptor_path(const ckpt_atomic_file *file, char text[32]) 
     return text;
 }
 
-static bool link_unnamed(ckpt_atomic_file *file) {
+static bool link_unnamed(const ckpt_atomic_file *file, const char *name) {
     char text[32];
-    return linkat(AT_FDCWD, descriptor_path(file, text), file->directory_fd, file->temp, AT_SYMLINK_FOLLOW) == 0;
+    return linkat(AT_FDCWD, descriptor_path(file, text), file->directory_fd, name, AT_SYMLINK_FOLLOW) == 0;
+}
+
+static bool link_temporary(ckpt_atomic_file *file) {
+    return link_unnamed(file, file->temp);
 }
 
 /* A file without a name where the system has that: a process that is killed leaves nothing behind. */
@@ -125,20 +129,23 @@ ckpt_status ckpt_atomic_align(ckpt_atomic_file *file, size_t alignment, ckpt_err
 
 ckpt_status ckpt_atomic_flush(ckpt_atomic_file *file, ckpt_error *err) {
     CKPT_TRY(empty_buffer(file, err));
-    if (fsync(file->fd) != 0) return fail_write(file, err);
-    if (!file->temporary && !name_temporary(file, link_unnamed)) return fail_write(file, err);
-    int fd = file->fd;
-    file->fd = -1;
-    if (close(fd) != 0) return fail_write(file, err);
-    file->flushed = true;
-    return CKPT_OK;
+    return fsync(file->fd) == 0 ? CKPT_OK : fail_write(file, err);
+}
+
+/* A file without a name gets its own at once where that is free, so that no other is ever seen. */
+static bool publish(ckpt_atomic_file *file) {
+    if (!file->temporary) {
+        if (link_unnamed(file, file->name)) return true;
+        if (errno != EEXIST || !name_temporary(file, link_temporary)) return false;
+    }
+    if (renameat(file->directory_fd, file->temp, file->directory_fd, file->name) != 0) return false;
+    file->temporary = false;
+    return true;
 }
 
 ckpt_status ckpt_atomic_commit(ckpt_atomic_file *file, ckpt_error *err) {
-    if (!file->flushed) CKPT_TRY(ckpt_atomic_flush(file, err));
-    if (renameat(file->directory_fd, file->temp, file->directory_fd, file->name) != 0)
-        return fail_write(file, err);
-    file->temporary = false;
+    CKPT_TRY(ckpt_atomic_flush(file, err));
+    if (!publish(file)) return fail_write(file, err);
     /* Some file systems cannot flush a directory and say EINVAL; the rename is done all the same. */
     if (fsync(file->directory_fd) != 0 && errno != EINVAL) return fail_write(file, err);
     return CKPT_OK;

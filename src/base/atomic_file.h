@@ -22,7 +22,6 @@ typedef struct ckpt_atomic_file {
     const char *name; /* the part of it after the last '/' */
     int directory_fd, fd;
     bool temporary; /* the temporary file has a name */
-    bool flushed;
     uint64_t size_bytes; /* written so far */
     unsigned char *buffer;
     size_t buffered;
@@ -30,7 +29,7 @@ typedef struct ckpt_atomic_file {
 } ckpt_atomic_file;
 
 /* Creates a temporary file in the directory of `path`, with the permissions that the umask leaves; without a name
- * until it is flushed, where the file system can do that. On failure there is nothing to close. */
+ * until it is committed, where the file system can do that. On failure there is nothing to close. */
 ckpt_status ckpt_atomic_open(ckpt_atomic_file *file, const char *path, ckpt_error *err);
 
 /* Buffered. */
@@ -39,11 +38,12 @@ ckpt_status ckpt_atomic_write(ckpt_atomic_file *file, const void *bytes, size_t 
 /* Writes zeros until size_bytes is a multiple of `alignment`, a power of two. */
 ckpt_status ckpt_atomic_align(ckpt_atomic_file *file, size_t alignment, ckpt_error *err);
 
-/* Writes out the buffer and flushes the file to disk. To publish two files together, flush both before the
- * first commit: what can fail has then been done. */
+/* Writes out the buffer and flushes the file to disk. To publish two files together, flush both before the first commit:
+ * there is room for both then. */
 ckpt_status ckpt_atomic_flush(ckpt_atomic_file *file, ckpt_error *err);
 
-/* Flushes if that was not done, renames to the final name, flushes the directory. */
+/* Flushes, gives the file its name in place of what has it, flushes the directory. A process killed in between, while another
+ * file has the name, may leave the new one as ".ckpt-PID-N.tmp". */
 ckpt_status ckpt_atomic_commit(ckpt_atomic_file *file, ckpt_error *err);
 
 void ckpt_atomic_close(ckpt_atomic_file *file);

@@ -294,10 +294,51 @@ static void overwriting_keeps_open_data(void **state) {
         small_model_start(&m);
         expect_floats(saved, saved->model->graph->initializer[0], m.w_data, 6);
         expect_floats(saved, saved->model->graph->node[0]->attribute[0]->t, new_c, 2);
-        assert_string_equal(entry_of(saved->model->graph->initializer[0], "location"), "in.onnx.1.data");
+        assert_string_equal(entry_of(saved->model->graph->initializer[0], "location"), i ? "in.onnx.2.data" : "in.onnx.1.data");
         ckpt_onnx_free(saved);
+        assert_int_equal(count_files(*state), 3); /* the model, its data, the open one's data */
     }
     ckpt_onnx_free(file);
+}
+
+static ckpt_onnx_file *save_again(void **state, const char *out, const char *location) {
+    ckpt_onnx_file *file = read_or_fail(in_scratch(state, "in.onnx"));
+    write_or_fail(file, out, &(ckpt_onnx_replacement){"w", new_w, 6}, 1);
+    ckpt_onnx_free(file);
+    file = read_or_fail(out);
+    assert_string_equal(entry_of(file->model->graph->initializer[0], "location"), location);
+    return file;
+}
+
+/* Over an earlier output the data gets the other name and the old one is removed; what is not the old model's stays. */
+static void data_changes_its_name(void **state) {
+    const char *in = in_scratch(state, "in.onnx"), *out = in_scratch(state, "out.onnx");
+    save_external_model(state, in, "weights.bin");
+    put_file(in_scratch(state, "out.onnx.2.data"), "mine", 4);
+    static const char *const locations[] = {"out.onnx.data", "out.onnx.1.data", "out.onnx.data"};
+    for (int i = 0; i < 3; i++) {
+        ckpt_onnx_free(save_again(state, out, locations[i]));
+        assert_int_equal(count_files(*state), 5); /* in.onnx, weights.bin, out.onnx, its data, mine */
+    }
+    /* An old model that finds its data through a link or in another file keeps both. */
+    save_external_model(state, out, "out.onnx.data");
+    assert_int_equal(symlink("out.onnx.data", in_scratch(state, "link")), 0);
+    small_model m;
+    small_model_start(&m);
+    small_model_externalize(&m, "./link", "17", "24");
+    small_model_save(&m, out);
+    ckpt_onnx_free(save_again(state, out, "out.onnx.1.data"));
+    assert_int_equal(access(in_scratch(state, "out.onnx.2.data"), F_OK), 0);
+    small_model_externalize(&m, "other.bin", "0", "24");
+    put_file(in_scratch(state, "other.bin"), m.w_data, 24);
+    small_model_save(&m, out);
+    ckpt_onnx_free(save_again(state, out, "out.onnx.data"));
+    assert_int_equal(access(in_scratch(state, "other.bin"), F_OK), 0);
+    /* What cannot be read may refer to anything, so nothing that is there is replaced or removed. */
+    put_file(out, "PK", 2);
+    ckpt_onnx_free(save_again(state, out, "out.onnx.3.data"));
+    assert_int_equal(access(in_scratch(state, "out.onnx.data"), F_OK), 0);
+    assert_int_equal(access(in_scratch(state, "out.onnx.1.data"), F_OK), 0);
 }
 
 static void missing_data_leaves_nothing(void **state) {
@@ -323,6 +364,7 @@ int main(void) {
         CASE(mode_by_umask),
         CASE(external_stays_external),
         CASE(overwriting_keeps_open_data),
+        CASE(data_changes_its_name),
         CASE(missing_data_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
