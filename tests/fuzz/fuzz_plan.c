@@ -11,13 +11,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "fuzz_graph.h"
 #include "fuzz_step.h"
-#include "graph/autodiff.h"
-#include "graph/build.h"
 #include "planner/plan_file.h"
 #include "runtime/backend.h"
 
-enum { GRAPHS = 4, WIDTH = 16, BATCH = 8, MOST_PLACES = 8192, MOST_TEXT = 1 << 18 };
+enum { MOST_PLACES = 8192, MOST_TEXT = 1 << 18 };
 
 typedef struct subject {
     ckpt_graph training, evaluation;
@@ -25,44 +24,6 @@ typedef struct subject {
 } subject;
 
 static void must(ckpt_status status) { FUZZ_EXPECT(status == CKPT_OK); }
-
-static ckpt_view weight(ckpt_graph *g, int rank) {
-    const int64_t square[2] = {WIDTH, WIDTH};
-    ckpt_error err;
-    const int tensor = ckpt_graph_add_tensor(g, "w", CKPT_F32, CKPT_ROLE_PARAM, rank, square, &err);
-    FUZZ_EXPECT(tensor >= 0);
-    return ckpt_view_of(g, tensor);
-}
-
-/* kind 0: two layers; 1: six with residual sums, normalization and GELU; 2: dropout; 3: gradients of micro-batches. */
-static void make_graph(int kind, subject *s) {
-    ckpt_graph *g = &s->training;
-    ckpt_error err;
-    const int64_t dims[2] = {BATCH, WIDTH};
-    ckpt_training_options training = {.optimizer = kind == 1 ? CKPT_OPTIMIZER_ADAM : CKPT_OPTIMIZER_SGD, .accumulate = kind == 3};
-    *g = (ckpt_graph){.batch = BATCH, .target = -1, .result = -1};
-    g->input = ckpt_pool_array(&g->pool, 1, int);
-    FUZZ_EXPECT(g->input);
-    g->input[g->input_count++] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
-    ckpt_view x = ckpt_view_of(g, g->input[0]), y;
-    for (int i = 0; i < (kind ? 6 : 2); i++) {
-        const ckpt_view w = weight(g, 2), scale = weight(g, 1), before = x;
-        const ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = kind == 1 ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU,
-                                                                           .drop = kind == 2 ? 0.25f : 0, .stream = (uint32_t)i}};
-        if (kind == 1) {
-            const ckpt_epilogue gelu = {.act = CKPT_ACT_GELU};
-            must(ckpt_build_layernorm(g, "norm", &x, scale.tensor, -1, 1, 1e-5f, &y, NULL, &err));
-            must(ckpt_build_act(g, "gelu", &gelu, &y, &x, &err));
-        }
-        must(ckpt_build_linear(g, "fc", &x, &w, scale.tensor, &attr, &y, &err));
-        x = y;
-        if (kind == 1) must(ckpt_build_binary(g, "sum", CKPT_BINARY_ADD, &before, &y, &x, &err));
-    }
-    ckpt_training_defaults(&training);
-    must(ckpt_loss_attach(g, CKPT_LOSS_CE, &x, &err));
-    must(ckpt_graph_for_evaluation(g, &s->evaluation, &err));
-    must(ckpt_autodiff_run(g, &training, &err));
-}
 
 static ckpt_plan *make_plan(const subject *s, const ckpt_plan_options *base) {
     ckpt_plan_options options = *base;
@@ -74,10 +35,10 @@ static ckpt_plan *make_plan(const subject *s, const ckpt_plan_options *base) {
 }
 
 static const subject *get_subject(int kind) {
-    static subject all[GRAPHS];
+    static subject all[FUZZ_GRAPHS];
     if (!all[kind].training.node_count) {
         const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
-        make_graph(kind, &all[kind]);
+        fuzz_graph_make(kind, &all[kind].training, &all[kind].evaluation);
         ckpt_plan *plan = make_plan(&all[kind], &none);
         FUZZ_EXPECT(fuzz_step(&all[kind].training, &all[kind].evaluation, plan, all[kind].hash));
         ckpt_plan_free(plan);
@@ -101,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     ckpt_plan *plan;
     ckpt_error err;
     if (size < 1) return 0;
-    const subject *s = get_subject(bytes[0] % GRAPHS);
+    const subject *s = get_subject(bytes[0] % FUZZ_GRAPHS);
     const ckpt_traits *traits = ckpt_backend_cpu()->traits;
     const int fd = plan_file(bytes + 1, size - 1, s->training.hash, path);
     if (ckpt_plan_read(path, &s->training, &s->evaluation, &plan, &err) == CKPT_OK) {
@@ -181,7 +142,7 @@ static size_t fresh_plan(uint8_t *bytes, size_t max_size) {
     const ckpt_plan_options some[] = {{.strategy = CKPT_STRATEGY_NONE}, {.strategy = CKPT_STRATEGY_SQRT},
                                       {.strategy = CKPT_STRATEGY_EVERY, .every = 2}, {.strategy = CKPT_STRATEGY_SELECTIVE},
                                       {.strategy = CKPT_STRATEGY_MIN}, {.strategy = CKPT_STRATEGY_LAYERS, .layers = "*"}};
-    const int kind = (int)draw(GRAPHS);
+    const int kind = (int)draw(FUZZ_GRAPHS);
     const subject *s = get_subject(kind);
     ckpt_plan *plan = make_plan(s, &some[draw(sizeof some / sizeof *some)]);
     char path[] = "/tmp/ckpt-plan-XXXXXX";

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Makes the seed corpora of the fuzz targets from files of this tree: seeds/model from the small golden models, seeds/data
 from the data tests' files, seeds/plan a byte for each training graph, seeds/state a sound state
-file and one of another run. Run it again when those files change; the result is
-the same for the same files.
+file and one of another run, seeds/cost_cache rates, times and a file of another machine. Run it again when those files change;
+the result is the same for the same files.
 
     tests/fuzz/make_seeds.py            # writes tests/fuzz/seeds
 """
@@ -67,7 +67,19 @@ def states(folder):
         (folder / name).write_bytes(b"\x03" + text.encode() + b"\0" + tail)
 
 
+def cost_caches(folder):
+    """The target writes build and machine in front of all but the last."""
+    rates = '"schema":"ckpt-device/1","flops_per_second":1e11,"bytes_per_second":2e10,"launch_seconds":1e-06}'
+    times = ('"schema":"ckpt-profile/1","graph_hash":"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",'
+             '"seconds":[1e-05,2e-05,0.0,4000,3,0.1]}')
+    for name, flags in ("", 0), ("_planned", 4):
+        (folder / f"rates{name}").write_bytes(bytes([2 | flags]) + rates.encode())
+        (folder / f"times{name}").write_bytes(bytes([3 | flags]) + times.encode())
+    (folder / "elsewhere").write_bytes(b"\x00" + b'{"build":"0","machine":"another x 2",' + rates.encode())
+
+
 models(start("model"))
 data(start("data"))
 plans(start("plan"))
 states(start("state"))
+cost_caches(start("cost_cache"))

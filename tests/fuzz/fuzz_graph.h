@@ -1,0 +1,13 @@
+/* Training graphs that a fuzz target plans for, small enough to be run. */
+#ifndef CKPT_FUZZ_GRAPH_H
+#define CKPT_FUZZ_GRAPH_H
+
+#include "graph/graph.h"
+
+enum { FUZZ_GRAPHS = 4 };
+
+/* kind 0: two layers; 1: six with residual sums, normalization and GELU; 2: dropout; 3: gradients of micro-batches. Both
+ * graphs are made here, and the caller's. */
+void fuzz_graph_make(int kind, ckpt_graph *training, ckpt_graph *evaluation);
+
+#endif
