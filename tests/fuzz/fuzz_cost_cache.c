@@ -63,10 +63,11 @@ static void start(void) {
     snprintf(s.times, sizeof s.times, "%s/ckpt/profile-cpu-%.32s-1.json", s.folder, profile_key.graph_hash);
     find_head();
     s.traits = (ckpt_traits){.device = "cpu", .alignment_bytes = 64, .input_buffers = 1};
-    fuzz_graph_make(1, &s.training, &s.evaluation);
+    fuzz_graph_make(2, &s.training, &s.evaluation);
     uint64_t most, least;
     ckpt_error err;
     must(ckpt_plan_extremes(&s.training, &s.evaluation, NULL, &s.traits, &most, &least, &err));
+    FUZZ_EXPECT(least < most);
     s.budget_bytes = least + (most - least) / 2;
 }
 
