@@ -96,8 +96,9 @@ enum { CKPT_ONNX_OVERWRITE_INPUT = 1 /* `path` may be the file that was read */ 
  * raw_data, in their typed field or in external data. All external data goes, 4096-byte aligned, to one file with the first
  * name of "<path>.data", "<path>.1.data", ... that neither the open model nor the one at `path` uses; a file that is there is
  * replaced. So at every moment, killed or not, `path` is the whole old model or the whole new one, and the open model stays
- * readable. At the end the data that the old model had under one of these names is removed, unless the open model reads it;
- * what a killed save has left is replaced by the next. (Not for two saves to one path at a time.)
+ * readable. At the end the data that the old model had under one of these names is removed, unless the open model reads it
+ * or the new model has no external data; what a killed save has left is replaced by the next. (Not for two saves to one path
+ * at a time.)
  * Files appear under their names only when complete and flushed to disk; on failure whatever was there before is still there.
  * `file` is the same after the call as before. flags: 0 or CKPT_ONNX_OVERWRITE_INPUT. */
 ckpt_status ckpt_onnx_write(ckpt_onnx_file *file, const char *path, const ckpt_onnx_replacement *replacements,
