@@ -5,14 +5,24 @@
 #include "graph/op.h"
 
 static const ckpt_rates nominal[] = {
-    {.device = "cpu", .flops_per_second = 1e11, .bytes_per_second = 2e10, .launch_seconds = 1e-6},
-    {.device = "cuda", .flops_per_second = 5e13, .bytes_per_second = 2e12, .launch_seconds = 3e-6},
+    {"cpu", CKPT_PRECISION_FP32, .flops_per_second = 1e11, .bytes_per_second = 2e10, .launch_seconds = 1e-6,
+     .product_launch_seconds = 2e-6},
+    {"cuda", CKPT_PRECISION_FP32, .flops_per_second = 5e13, .bytes_per_second = 2e12, .launch_seconds = 3e-6,
+     .product_launch_seconds = 3e-6},
+    {"cuda", CKPT_PRECISION_TF32, .flops_per_second = 3e14, .bytes_per_second = 2e12, .launch_seconds = 3e-6,
+     .product_launch_seconds = 3e-6},
+    {"cuda", CKPT_PRECISION_BF16, .flops_per_second = 6e14, .bytes_per_second = 2e12, .launch_seconds = 3e-6,
+     .product_launch_seconds = 3e-6},
 };
 
-const ckpt_rates *ckpt_rates_nominal(const char *device) {
+const ckpt_rates *ckpt_rates_nominal(const char *device, ckpt_precision precision) {
     for (size_t i = 0; i < sizeof nominal / sizeof *nominal; i++)
-        if (strcmp(nominal[i].device, device) == 0) return &nominal[i];
+        if (strcmp(nominal[i].device, device) == 0 && nominal[i].precision == precision) return &nominal[i];
     return NULL;
+}
+
+static const char *precision_text(ckpt_precision precision) {
+    return precision == CKPT_PRECISION_FP32 ? "" : precision == CKPT_PRECISION_TF32 ? " in tf32" : " in bf16";
 }
 
 static ckpt_status out_of_memory(ckpt_error *err) {
@@ -23,7 +33,8 @@ static double roofline(const ckpt_graph *graph, int node, const ckpt_rates *rate
     const ckpt_cost cost = ckpt_node_cost(graph, node);
     const double arithmetic = (double)cost.flops / rates->flops_per_second;
     const double traffic = (double)cost.bytes / rates->bytes_per_second;
-    return (arithmetic > traffic ? arithmetic : traffic) + rates->launch_seconds;
+    const bool product = ckpt_op_info(graph->node[node].op)->flags & CKPT_MATMUL;
+    return (arithmetic > traffic ? arithmetic : traffic) + (product ? rates->product_launch_seconds : rates->launch_seconds);
 }
 
 /* At least 1: what costs nothing would be recomputed without end. */
@@ -36,9 +47,10 @@ static uint64_t whole_ns(double seconds) {
 ckpt_status ckpt_costs_roofline(const ckpt_graph *graph, const ckpt_rates *rates, ckpt_pool *pool, ckpt_costs *costs,
                                 ckpt_error *err) {
     uint64_t *node = ckpt_pool_array(pool, graph->node_count, uint64_t);
-    const char *source = ckpt_pool_printf(pool, "roofline, %s for the %s: %.3g FLOP/s, %.3g bytes/s, %.3g s a node",
-                                          rates->measured ? "measured" : "nominal", rates->device, rates->flops_per_second,
-                                          rates->bytes_per_second, rates->launch_seconds);
+    const char *source = ckpt_pool_printf(pool, "roofline, %s for the %s%s: %.3g FLOP/s, %.3g bytes/s, %.3g s a node, %.3g s a product",
+                                          rates->measured ? "measured" : "nominal", rates->device,
+                                          precision_text(rates->precision), rates->flops_per_second,
+                                          rates->bytes_per_second, rates->launch_seconds, rates->product_launch_seconds);
     if (!node || !source) return out_of_memory(err);
     for (int n = 0; n < graph->node_count; n++) node[n] = whole_ns(roofline(graph, n, rates));
     *costs = (ckpt_costs){.unit = CKPT_COST_NS, .source = source, .count = graph->node_count, .node = node};

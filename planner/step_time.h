@@ -1,6 +1,6 @@
 /* Costs in time, from what a device does in a second or from what was measured of each node.
  *
- *     const ckpt_rates *rates = ckpt_rates_nominal("cpu");
+ *     const ckpt_rates *rates = ckpt_rates_nominal("cpu", CKPT_PRECISION_FP32);
  *     ckpt_costs_roofline(&graph, rates, &pool, &costs, &err);
  *     double seconds = ckpt_step_seconds(&graph, plan, parts, rates);
  *
@@ -15,13 +15,16 @@
 
 typedef struct ckpt_rates {
     const char *device;
+    ckpt_precision precision; /* of the products that flops_per_second is of */
     double flops_per_second, bytes_per_second;
-    double launch_seconds; /* a node, whatever it does */
+    double launch_seconds;         /* to start a node */
+    double product_launch_seconds; /* to start one with products of matrices, or convolutions */
     bool measured;         /* false: round figures for a device of the kind */
 } ckpt_rates;
 
-/* Round figures for a device of the kind: a few cores of a server, a data centre's GPU. NULL for other names. */
-const ckpt_rates *ckpt_rates_nominal(const char *device);
+/* Round figures for a device of the kind: a few cores of a server, a data centre's GPU. NULL for other names, and where the
+ * device has no such products. */
+const ckpt_rates *ckpt_rates_nominal(const char *device, ckpt_precision precision);
 
 /* Each node's time in whole nanoseconds. Memory is the pool's. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_costs_roofline(const ckpt_graph *graph, const ckpt_rates *rates, ckpt_pool *pool, ckpt_costs *costs,

@@ -1,6 +1,7 @@
 #include "runtime/measure.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { SIDE = 512, LONG = 4 << 20, TINY = 8, LAUNCHES = 512, REPEATS = 15, MOST_REPEATS = 200 };
@@ -32,18 +33,27 @@ typedef struct probe {
     ckpt_graph graph;
     ckpt_pool pool;
     void *workspace;
+    ckpt_precision precision;
 } probe;
 
-/* A tensor of small values in memory of its own. */
-static ckpt_status make_tensor(probe *p, int rank, const int64_t *dims, int *tensor, void **address, ckpt_error *err) {
-    *tensor = ckpt_graph_add_tensor(&p->graph, "probe", CKPT_F32, CKPT_ROLE_STEP, rank, dims, err);
+/* A tensor of small values, whole in either type, in memory of its own. */
+static ckpt_status make_tensor(probe *p, ckpt_dtype dtype, int rank, const int64_t *dims, int *tensor, void **address,
+                               ckpt_error *err) {
+    *tensor = ckpt_graph_add_tensor(&p->graph, "probe", dtype, CKPT_ROLE_STEP, rank, dims, err);
     if (*tensor < 0) return CKPT_NOMEM;
     const int64_t count = p->graph.tensor[*tensor].count;
+    const size_t bytes = (size_t)count * (dtype == CKPT_BF16 ? sizeof(uint16_t) : sizeof(float));
     float *values = malloc((size_t)count * sizeof *values);
     if (!values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     for (int64_t i = 0; i < count; i++) values[i] = (float)(i % 251) * 0x1p-8f - 0.5f;
-    ckpt_status status = p->backend->allocate(p->device, (uint64_t)count * sizeof *values, address, err);
-    if (status == CKPT_OK) status = p->backend->upload(p->device, *address, values, (uint64_t)count * sizeof *values, err);
+    for (int64_t i = 0; i < count && dtype == CKPT_BF16; i++) {
+        uint32_t bits;
+        memcpy(&bits, &values[i], sizeof bits);
+        const uint16_t upper = (uint16_t)(bits >> 16);
+        memcpy((char *)values + (size_t)i * sizeof upper, &upper, sizeof upper);
+    }
+    ckpt_status status = p->backend->allocate(p->device, bytes, address, err);
+    if (status == CKPT_OK) status = p->backend->upload(p->device, *address, values, bytes, err);
     free(values);
     return status;
 }
@@ -70,25 +80,26 @@ static ckpt_status time_node(probe *p, int node, const ckpt_bind *bind, int laun
     return CKPT_OK;
 }
 
-static ckpt_status time_product(probe *p, double *seconds, ckpt_error *err) {
-    const int64_t dims[2] = {SIDE, SIDE};
+static ckpt_status time_product(probe *p, int64_t side, int launches, double *seconds, ckpt_error *err) {
+    const int64_t dims[2] = {side, side};
     int in[2], out;
     ckpt_bind bind = {.workspace = p->workspace, .workspace_bytes = p->backend->traits->matmul_workspace_bytes};
-    CKPT_TRY(make_tensor(p, 2, dims, &in[0], &bind.in[0], err));
-    CKPT_TRY(make_tensor(p, 2, dims, &in[1], &bind.in[1], err));
-    CKPT_TRY(make_tensor(p, 2, dims, &out, &bind.out[0], err));
+    const ckpt_dtype dtype = p->precision == CKPT_PRECISION_BF16 ? CKPT_BF16 : CKPT_F32;
+    CKPT_TRY(make_tensor(p, dtype, 2, dims, &in[0], &bind.in[0], err));
+    CKPT_TRY(make_tensor(p, dtype, 2, dims, &in[1], &bind.in[1], err));
+    CKPT_TRY(make_tensor(p, dtype, 2, dims, &out, &bind.out[0], err));
     const int node = ckpt_graph_add_node(&p->graph, CKPT_OP_LINEAR, CKPT_FORWARD, "product", 2, in, 1, &out, err);
     if (node < 0) return CKPT_NOMEM;
-    p->graph.node[node].attr.linear = (ckpt_linear_attr){SIDE, SIDE, SIDE, true, 1, 1, {.act = CKPT_ACT_IDENTITY}};
-    return time_node(p, node, &bind, 1, seconds, err);
+    p->graph.node[node].attr.linear = (ckpt_linear_attr){side, side, side, true, 1, 1, {.act = CKPT_ACT_IDENTITY}};
+    return time_node(p, node, &bind, launches, seconds, err);
 }
 
 static ckpt_status time_sum(probe *p, int64_t count, int launches, double *seconds, ckpt_error *err) {
     int in[2], out;
     ckpt_bind bind = {0};
-    CKPT_TRY(make_tensor(p, 1, &count, &in[0], &bind.in[0], err));
-    CKPT_TRY(make_tensor(p, 1, &count, &in[1], &bind.in[1], err));
-    CKPT_TRY(make_tensor(p, 1, &count, &out, &bind.out[0], err));
+    CKPT_TRY(make_tensor(p, CKPT_F32, 1, &count, &in[0], &bind.in[0], err));
+    CKPT_TRY(make_tensor(p, CKPT_F32, 1, &count, &in[1], &bind.in[1], err));
+    CKPT_TRY(make_tensor(p, CKPT_F32, 1, &count, &out, &bind.out[0], err));
     const int node = ckpt_graph_add_node(&p->graph, CKPT_OP_BINARY, CKPT_FORWARD, "sum", 2, in, 1, &out, err);
     if (node < 0) return CKPT_NOMEM;
     p->graph.node[node].attr.binary = (ckpt_binary_attr){CKPT_BINARY_ADD, 1, {count}, {1}, {1}};
@@ -96,14 +107,16 @@ static ckpt_status time_sum(probe *p, int64_t count, int launches, double *secon
 }
 
 static ckpt_status measure(probe *p, ckpt_rates *rates, ckpt_error *err) {
-    double product = 0, sum = 0, tiny = 0;
+    double product = 0, tiny_product = 0, sum = 0, tiny = 0;
     const uint64_t workspace = p->backend->traits->matmul_workspace_bytes;
     p->graph.batch = SIDE;
     if (workspace) CKPT_TRY(p->backend->allocate(p->device, workspace, &p->workspace, err));
-    CKPT_TRY(time_product(p, &product, err));
+    CKPT_TRY(time_product(p, SIDE, 1, &product, err));
+    CKPT_TRY(time_product(p, TINY, LAUNCHES, &tiny_product, err));
     CKPT_TRY(time_sum(p, LONG, 1, &sum, err));
     CKPT_TRY(time_sum(p, TINY, LAUNCHES, &tiny, err));
-    *rates = (ckpt_rates){.device = p->backend->name, .measured = true, .launch_seconds = tiny,
+    *rates = (ckpt_rates){.device = p->backend->name, .precision = p->precision, .measured = true, .launch_seconds = tiny,
+                          .product_launch_seconds = tiny_product,
                           .flops_per_second = 2.0 * SIDE * SIDE * SIDE / product,
                           .bytes_per_second = 3.0 * sizeof(float) * LONG / sum};
     return CKPT_OK;
@@ -111,7 +124,7 @@ static ckpt_status measure(probe *p, ckpt_rates *rates, ckpt_error *err) {
 
 ckpt_status ckpt_measure_rates(const ckpt_backend *backend, const ckpt_device_options *options, ckpt_rates *rates,
                                ckpt_error *err) {
-    probe p = {.backend = backend};
+    probe p = {.backend = backend, .precision = options->precision};
     ckpt_device_options apart = *options;
     apart.no_fusion = true; /* many runs of one node are to stay many */
     CKPT_TRY(backend->open(&apart, &p.device, err));

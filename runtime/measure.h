@@ -13,7 +13,8 @@
 #include "planner/step_time.h"
 #include "runtime/train.h"
 
-/* A product of 512 x 512 matrices, a sum of two arrays of 16 MiB, and the smallest of nodes. Some tenths of a second. */
+/* A product of 512 x 512 matrices in the options' precision, a sum of two arrays of 16 MiB, the smallest of nodes and
+ * the smallest of products. Some tenths of a second. */
 ckpt_status ckpt_measure_rates(const ckpt_backend *backend, const ckpt_device_options *options, ckpt_rates *rates,
                                ckpt_error *err);
 

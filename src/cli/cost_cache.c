@@ -15,9 +15,10 @@
 #include <unistd.h>
 
 #include "base/atomic_file.h"
+#include "cli/options.h"
 
 enum { PATH_SIZE = 1024, MACHINE_SIZE = 192, MOST_BYTES = 16 << 20 };
-static const char rates_schema[] = "ckpt-device/1", profile_schema[] = "ckpt-profile/1";
+static const char rates_schema[] = "ckpt-device/2", profile_schema[] = "ckpt-profile/1";
 
 /* Sanitizers make everything slow, the kernels not least: what is measured with them is of another kind. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -134,25 +135,30 @@ static bool read_real(const json_t *value, double least, double most, double *to
     return json_is_number(value) && isfinite(*to) && *to >= least && *to <= most;
 }
 
-bool ckpt_cost_cache_rates(const char *device, ckpt_rates *rates) {
+static bool find_rates(const char *device, ckpt_precision precision, char path[PATH_SIZE]) {
+    return find_path(path, "device", device, precision == CKPT_PRECISION_FP32 ? "" : ckpt_precision_choices[precision]);
+}
+
+bool ckpt_cost_cache_rates(const char *device, ckpt_precision precision, ckpt_rates *rates) {
     char path[PATH_SIZE];
-    const ckpt_rates *nominal = ckpt_rates_nominal(device);
-    json_t *root = nominal && find_path(path, "device", device, "") ? load(path, rates_schema, device) : NULL;
-    *rates = (ckpt_rates){.device = nominal ? nominal->device : NULL, .measured = true};
+    const ckpt_rates *nominal = ckpt_rates_nominal(device, precision);
+    json_t *root = nominal && find_rates(device, precision, path) ? load(path, rates_schema, device) : NULL;
+    *rates = (ckpt_rates){.device = nominal ? nominal->device : NULL, .precision = precision, .measured = true};
     const bool good = root && read_real(json_object_get(root, "flops_per_second"), 1e6, 1e18, &rates->flops_per_second) &&
                       read_real(json_object_get(root, "bytes_per_second"), 1e6, 1e18, &rates->bytes_per_second) &&
-                      read_real(json_object_get(root, "launch_seconds"), 0, 1, &rates->launch_seconds);
+                      read_real(json_object_get(root, "launch_seconds"), 0, 1, &rates->launch_seconds) &&
+                      read_real(json_object_get(root, "product_launch_seconds"), 0, 1, &rates->product_launch_seconds);
     json_decref(root);
     return good;
 }
 
 ckpt_status ckpt_cost_cache_put_rates(const ckpt_rates *rates, ckpt_error *err) {
     char path[PATH_SIZE];
-    if (!find_path(path, "device", rates->device, "")) return no_folder(err);
+    if (!find_rates(rates->device, rates->precision, path)) return no_folder(err);
     return store(path,
-                 json_pack("{s:s, s:s, s:f, s:f, s:f}", "schema", rates_schema, "build", build, "flops_per_second",
+                 json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "schema", rates_schema, "build", build, "flops_per_second",
                            rates->flops_per_second, "bytes_per_second", rates->bytes_per_second, "launch_seconds",
-                           rates->launch_seconds),
+                           rates->launch_seconds, "product_launch_seconds", rates->product_launch_seconds),
                  rates->device, err);
 }
 

@@ -2,9 +2,9 @@
  * of one training graph take.
  *
  *     ckpt_rates rates;
- *     if (!ckpt_cost_cache_rates("cpu", &rates)) rates = *ckpt_rates_nominal("cpu");
+ *     if (!ckpt_cost_cache_rates("cpu", precision, &rates)) rates = *ckpt_rates_nominal("cpu", precision);
  *
- * In $XDG_CACHE_HOME/ckpt, or ~/.cache/ckpt: a file a device, and one a graph. A file of another version or machine,
+ * In $XDG_CACHE_HOME/ckpt, or ~/.cache/ckpt: a file a device and precision, and one a graph. A file of another version or machine,
  * or one that is damaged, is as good as none. Both programs read it, only ckpttrain has kernels to measure.
  */
 #ifndef CKPT_COST_CACHE_H
@@ -13,7 +13,7 @@
 #include "planner/step_time.h"
 
 /* False where there are none. */
-bool ckpt_cost_cache_rates(const char *device, ckpt_rates *rates);
+bool ckpt_cost_cache_rates(const char *device, ckpt_precision precision, ckpt_rates *rates);
 
 /* CKPT_FAILED or CKPT_USAGE where nothing can be written. */
 ckpt_status ckpt_cost_cache_put_rates(const ckpt_rates *rates, ckpt_error *err);

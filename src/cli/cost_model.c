@@ -1,6 +1,7 @@
 #include "cli/cost_model.h"
 
 #include "cli/cost_cache.h"
+#include "cli/devices.h"
 
 const char ckpt_measure_word[] = "--measure-for-ckptplan";
 
@@ -16,10 +17,17 @@ static bool find_profile(const ckpt_job *job, const ckpt_cli_options *o, const c
     return *seconds && ckpt_cost_cache_profile(&key, *seconds);
 }
 
+ckpt_precision ckpt_cost_precision(const ckpt_cli_options *o, const char *device) {
+    if (o->precision == CKPT_PRECISION_BF16 && !ckpt_device_traits(device)->bf16_kernels) return CKPT_PRECISION_FP32;
+    return (ckpt_precision)o->precision;
+}
+
 ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *o, const char *device, ckpt_error *err) {
     const ckpt_graph *graph = &job->model.graph;
     double *seconds;
-    if (o->cost == CKPT_CLI_COST_NOMINAL || !ckpt_cost_cache_rates(device, &job->rates)) job->rates = *ckpt_rates_nominal(device);
+    const ckpt_precision precision = ckpt_cost_precision(o, device);
+    if (o->cost == CKPT_CLI_COST_NOMINAL || !ckpt_cost_cache_rates(device, precision, &job->rates))
+        job->rates = *ckpt_rates_nominal(device, precision);
     if (o->profile) {
         if (job->profile) seconds = job->profile;
         else if (!find_profile(job, o, device, &job->cost_pool, &seconds))
@@ -40,7 +48,8 @@ bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_cli_options *o, c
     ckpt_pool scratch = {0};
     ckpt_rates rates;
     double *seconds;
-    bool needed = o->cost == CKPT_CLI_COST_ROOFLINE && !o->profile && !ckpt_cost_cache_rates(device, &rates);
+    bool needed = o->cost == CKPT_CLI_COST_ROOFLINE && !o->profile && 
+                  !ckpt_cost_cache_rates(device, ckpt_cost_precision(o, device), &rates);
     if (o->profile) needed = !find_profile(job, o, device, &scratch, &seconds);
     ckpt_pool_free(&scratch);
     return needed;

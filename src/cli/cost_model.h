@@ -15,6 +15,9 @@
 /* Errors: CKPT_FAILED where --profile is asked for and nothing was measured; CKPT_NOMEM. */
 ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *options, const char *device, ckpt_error *err);
 
+/* Of the products that the command line's precision leads to: a device without kernels in bf16 makes them of floats. */
+ckpt_precision ckpt_cost_precision(const ckpt_cli_options *options, const char *device);
+
 /* Seconds of a step under the plan, predicted. */
 double ckpt_job_step_seconds(const ckpt_job *job, const ckpt_plan *plan);
 

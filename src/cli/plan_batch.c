@@ -8,8 +8,8 @@
 static double samples_per_second(const ckpt_batch_trial *t) { return t->seconds > 0 ? (double)t->batch / t->seconds : 0; }
 
 static void print_trials(const ckpt_batch_answer *a) {
-    printf("  predicted with %.3g FLOP/s, %.3g bytes/s and %.3g s a node, %s:\n",
-           a->rates.flops_per_second, a->rates.bytes_per_second, a->rates.launch_seconds,
+    printf("  predicted with %.3g FLOP/s, %.3g bytes/s, %.3g s a node and %.3g s a product, %s:\n",
+           a->rates.flops_per_second, a->rates.bytes_per_second, a->rates.launch_seconds, a->rates.product_launch_seconds,
            a->rates.measured ? "measured on this machine" : "which were not measured");
     printf("  %10s  %11s  %12s  %9s  %14s\n", "batch", "micro-batch", "total", "recompute", "samples/s");
     for (int i = 0; i < a->trial_count; i++) {
@@ -46,9 +46,10 @@ static json_t *trials_json(const ckpt_batch_answer *a) {
                                               (json_int_t)t->total_bytes, "recompute_fraction", t->recompute_fraction,
                                               "step_seconds", t->seconds, "samples_per_second", samples_per_second(t)));
     }
-    return json_pack("{s:s, s:f, s:f, s:f, s:o}", "cost_model", a->rates.measured ? "roofline, measured" : "roofline, nominal", "flops_per_second",
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:o}", "cost_model",
+                     a->rates.measured ? "roofline, measured" : "roofline, nominal", "flops_per_second",
                      a->rates.flops_per_second, "bytes_per_second", a->rates.bytes_per_second, "launch_seconds",
-                     a->rates.launch_seconds, "tried", list);
+                     a->rates.launch_seconds, "product_launch_seconds", a->rates.product_launch_seconds, "tried", list);
 }
 
 void ckpt_plan_report_batches_json(const ckpt_plan_report *report, json_t *document) {

@@ -13,7 +13,7 @@ static ckpt_exec_options exec_options(const ckpt_cli_options *o, const ckpt_back
 
 /* Always with all threads: the figures are the machine's, not a command line's. */
 static void measure_rates(const ckpt_cli_options *o, const ckpt_backend *backend) {
-    const ckpt_device_options device = {.index = o->device_index};
+    const ckpt_device_options device = {.index = o->device_index, .precision = ckpt_cost_precision(o, backend->name)};
     ckpt_rates rates;
     ckpt_error own; /* round figures stand in */
     if (ckpt_measure_rates(backend, &device, &rates, &own) == CKPT_OK) (void)ckpt_cost_cache_put_rates(&rates, &own);

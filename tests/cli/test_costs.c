@@ -90,12 +90,23 @@ static void figures_are_measured_once(void **state) {
     free(first);
 }
 
+/* Products of another precision are of another speed; on the CPU they are of floats in any case. */
+static void figures_are_of_a_precision(void **state) {
+    (void)state;
+    char *floats = source_of(""), *bf16 = source_of("--precision bf16");
+    assert_string_equal(floats, bf16);
+    expect_source("--device cuda --cost nominal", "roofline, nominal for the cuda: ");
+    expect_source("--device cuda --cost nominal --precision tf32", "roofline, nominal for the cuda in tf32: ");
+    expect_source("--device cuda --cost nominal --precision bf16", "roofline, nominal for the cuda in bf16: ");
+    free(floats), free(bf16);
+}
+
 static void damaged_figures_are_measured_again(void **state) {
     (void)state;
     static const char *const damaged[] = {
-        "", "{", "[]", "{\"schema\":\"ckpt-device/1\"}",
-        "{\"schema\":\"ckpt-device/1\",\"build\":\"0.0.1\",\"machine\":\"x\",\"flops_per_second\":7.77e17,\"bytes_per_second\":1e9,"
-        "\"launch_seconds\":1e-6}"};
+        "", "{", "[]", "{\"schema\":\"ckpt-device/2\"}",
+        "{\"schema\":\"ckpt-device/2\",\"build\":\"0.0.1\",\"machine\":\"x\",\"flops_per_second\":7.77e17,\"bytes_per_second\":1e9,"
+        "\"launch_seconds\":1e-6,\"product_launch_seconds\":1e-6}"};
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) {
         write_kept(damaged[i]);
         char *source = source_of("");
@@ -157,7 +168,8 @@ static void contradictions_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(figures_are_measured_once), cmocka_unit_test(damaged_figures_are_measured_again),
+        cmocka_unit_test(figures_are_measured_once), cmocka_unit_test(figures_are_of_a_precision),
+        cmocka_unit_test(damaged_figures_are_measured_again),
         cmocka_unit_test(what_cannot_be_kept_is_not_measured), cmocka_unit_test(a_profile_is_the_models),
         cmocka_unit_test(a_plan_file_has_its_costs), cmocka_unit_test(contradictions_are_refused)};
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -44,8 +44,8 @@ static void remove_folder(void) {
 static void find_head(void) {
     ckpt_error err;
     ckpt_rates rates;
-    must(ckpt_cost_cache_put_rates(ckpt_rates_nominal("cpu"), &err));
-    FUZZ_EXPECT(ckpt_cost_cache_rates("cpu", &rates));
+    must(ckpt_cost_cache_put_rates(ckpt_rates_nominal("cpu", CKPT_PRECISION_FP32), &err));
+    FUZZ_EXPECT(ckpt_cost_cache_rates("cpu", CKPT_PRECISION_FP32, &rates));
     json_t *root = json_load_file(s.rates, 0, NULL);
     const char *build = json_string_value(json_object_get(root, "build"));
     const char *machine = json_string_value(json_object_get(root, "machine"));
@@ -100,12 +100,13 @@ static void check_rates(bool plans) {
     ckpt_pool pool = {0};
     ckpt_costs costs;
     ckpt_error err;
-    if (!ckpt_cost_cache_rates("cpu", &rates)) return;
+    if (!ckpt_cost_cache_rates("cpu", CKPT_PRECISION_FP32, &rates)) return;
     FUZZ_EXPECT(is_between(rates.flops_per_second, 1e6, 1e18) && is_between(rates.bytes_per_second, 1e6, 1e18) &&
-                is_between(rates.launch_seconds, 0, 1));
+                is_between(rates.launch_seconds, 0, 1) && is_between(rates.product_launch_seconds, 0, 1));
     must(ckpt_cost_cache_put_rates(&rates, &err));
-    FUZZ_EXPECT(ckpt_cost_cache_rates("cpu", &again) && same(rates.flops_per_second, again.flops_per_second) &&
-                same(rates.bytes_per_second, again.bytes_per_second) && same(rates.launch_seconds, again.launch_seconds));
+    FUZZ_EXPECT(ckpt_cost_cache_rates("cpu", CKPT_PRECISION_FP32, &again) && same(rates.flops_per_second, again.flops_per_second) &&
+                same(rates.bytes_per_second, again.bytes_per_second) && same(rates.launch_seconds, again.launch_seconds) &&
+                same(rates.product_launch_seconds, again.product_launch_seconds));
     must(ckpt_costs_roofline(&s.training, &rates, &pool, &costs, &err));
     use_costs(&costs, plans);
     ckpt_pool_free(&pool);

@@ -69,7 +69,7 @@ def states(folder):
 
 def cost_caches(folder):
     """The target writes build and machine in front of all but the last."""
-    rates = '"schema":"ckpt-device/1","flops_per_second":1e11,"bytes_per_second":2e10,"launch_seconds":1e-06}'
+    rates = '"schema":"ckpt-device/2","flops_per_second":1e11,"bytes_per_second":2e10,"launch_seconds":1e-06,"product_launch_seconds":2e-06}'
     times = ('"schema":"ckpt-profile/1","graph_hash":"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",'
              '"seconds":[1e-05,2e-05,0.0,4000,3,0.1]}')
     for name, flags in ("", 0), ("_planned", 4):
