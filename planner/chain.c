@@ -51,6 +51,23 @@ static bool own_pairs(ckpt_chain_tables *tables) {
     return true;
 }
 
+ckpt_status ckpt_chain_count_runs(const ckpt_chain *chain, uint64_t *runs, ckpt_error *err) {
+    const int count = chain->stage_count;
+    ckpt_pool scratch = {0};
+    /* same[b]: how far the runs from a and from b agree; most[b]: the longest of these over all a < b. */
+    int *same = ckpt_pool_array(&scratch, count + 2, int), *most = ckpt_pool_array(&scratch, count + 2, int);
+    for (int a = count; a >= 1 && same && most; a--)
+        for (int b = a + 1; b <= count; b++) { /* same[b + 1] is still that of a + 1 */
+            same[b] = chain->stage[a].kind == chain->stage[b].kind ? same[b + 1] + 1 : 0;
+            if (same[b] > most[b]) most[b] = same[b];
+        }
+    *runs = 0;
+    for (int s = 1; s <= count && most; s++) *runs += (uint64_t)(count - s + 1 - most[s]);
+    const bool ok = same && most;
+    ckpt_pool_free(&scratch);
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a chain of %d stages", count);
+}
+
 /* Points the pairs at one entry for each distinct run of stage kinds: that of the leftmost equal run. same[s]
  * is how far the runs from `first` and from s agree, computed from the right. */
 static bool share_pairs(ckpt_chain_tables *tables) {
@@ -80,7 +97,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
             if (t < s + covered) continue;
             *ckpt_chain_pair_at(tables, s, t) = &pair[t - s - covered];
             tables->work += ways * (uint64_t)stage[t].option_count;
-            tables->functions += 3 * (uint64_t)stage[t].option_count;
+            tables->functions += 3 * (uint64_t)stage[t].option_count << tables->gains[s];
         }
     }
     free(same);

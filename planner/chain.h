@@ -64,6 +64,10 @@ typedef struct ckpt_chain {
     const ckpt_chain_stage *stage; /* [1, stage_count] */
 } ckpt_chain;
 
+/* How many runs of stages differ from one another: what tables grow with. Of blocks of b stages again and again about b for
+ * each stage. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_count_runs(const ckpt_chain *chain, uint64_t *runs, ckpt_error *err);
+
 typedef struct ckpt_chain_limits {
     int slots;          /* of memory, at most; 0: chosen by the chain's length */
     bool tables_only;   /* short chains too are solved by tables, not searched as a whole */

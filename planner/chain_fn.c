@@ -199,6 +199,25 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
     return true;
 }
 
+static double cost_at(const ckpt_chain_fn *fn, int slot) {
+    return slot < fn->lo ? HUGE_VAL : ckpt_chain_fn_guess(fn, slot);
+}
+
+/* Whether a never costs more than b. */
+static bool is_below(const ckpt_chain_fn *a, const ckpt_chain_fn *b) {
+    const int hi = larger_int(a->hi, b->hi);
+    for (int m = b->lo; m <= hi; m++)
+        if (cost_at(a, m) > cost_at(b, m)) return false;
+    return true;
+}
+
+static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
+    fn->lo = from->lo;
+    fn->hi = from->hi;
+    fn->only = from->only;
+    fn->value = from->value == &from->only ? &fn->only : from->value;
+}
+
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
@@ -207,16 +226,19 @@ bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, con
     fn->floor_cost = cheap->floor_cost;
     fn->most_bytes = cheap->most_bytes;
     if (!tables->unit_bytes) return true;
-    double best_a = a->value[a->hi - a->lo], best_b = b->value[b->hi - b->lo];
+    if (is_below(a, b) || is_below(b, a)) { /* one array serves both */
+        use_slots(is_below(a, b) ? a : b, fn);
+        return true;
+    }
+    const double best_a = a->value[a->hi - a->lo], best_b = b->value[b->hi - b->lo];
     fn->lo = smaller_int(a->lo, b->lo);
     fn->hi = best_a < best_b ? a->hi : best_b < best_a ? b->hi : smaller_int(a->hi, b->hi);
     if (fn->hi < fn->lo) fn->hi = fn->lo;
     fn->value = ckpt_pool_array(&tables->pool, fn->hi - fn->lo + 1, double);
     if (!fn->value) return false;
     for (int m = fn->lo; m <= fn->hi; m++) {
-        double va = m < a->lo ? HUGE_VAL : ckpt_chain_fn_guess(a, m);
-        double vb = m < b->lo ? HUGE_VAL : ckpt_chain_fn_guess(b, m);
-        fn->value[m - fn->lo] = va < vb ? va : vb;
+        const double cost_a = cost_at(a, m), cost_b = cost_at(b, m);
+        fn->value[m - fn->lo] = cost_a < cost_b ? cost_a : cost_b;
     }
     return true;
 }

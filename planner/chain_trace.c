@@ -154,7 +154,7 @@ static int try_count(const ckpt_chain_tables *tables) {
     for (int k = 1; k <= tables->count; k++)
         each += (tables->count < 64 ? tables->count : 64) * tables->chain->stage[k].option_count;
     const int64_t most = 2000000 / (each + 1);
-    return most > 1024 ? 1024 : most < 64 ? 64 : (int)most;
+    return most > 1024 ? 1024 : most < 256 ? 256 : (int)most;
 }
 
 static int by_need(const void *a, const void *b) {

@@ -296,9 +296,10 @@ static void count_live(replay *r, int s) {
             r->live += padded(r, step->out[i]);
     }
     if (r->live > r->seen->live_peak) r->seen->live_peak = r->live;
-    for (int i = 0; i < CKPT_MAX_IN; i++) {
+    for (int i = 0; i < r->graph->node[step->node].in_count; i++) {
         const int k = step->in[i];
-        bool counted = k < 0 || k == inherited || r->last_use[k] != s;
+        if (k < 0 || k == inherited || r->last_use[k] != s) continue;
+        bool counted = false;
         for (int j = 0; j < i; j++) counted |= step->in[j] == k;
         if (!counted) r->live -= padded(r, k);
     }

@@ -6,7 +6,7 @@
 #include "graph/op.h"
 #include "planner/schedule.h"
 
-enum { MOST_STAGES = 512, MOST_STEPS = 1 << 20 };
+enum { MOST_STAGES = 512, MOST_REPEATED = 1024, BLOCK = 8, MOST_STEPS = 1 << 20 };
 
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while cutting the graph into stages");
@@ -47,14 +47,14 @@ static bool find_cuts(const ckpt_graph *g, int *out, ckpt_pool *scratch) {
     return true;
 }
 
-/* The chain's tables take memory that grows with the square of its length and time with its cube, and the schedule of least
- * memory runs half of the chain again for each stage: of very many cuts every second, third and so on is used, which makes
- * longer stages. */
-static void thin_cuts(int *out, int count) {
+/* The chain's tables take memory that grows with the square of its length and time with its cube, less where blocks of stages
+ * repeat, and the schedule of least memory runs half of the chain again for each stage: of very many cuts every second, third
+ * and so on is used, which makes longer stages. */
+static void thin_cuts(int *out, int count, int most_stages) {
     int cuts = 0, seen = 0;
     for (int n = 0; n < count; n++) cuts += out[n] >= 0;
     int most = cuts > 0 ? 2 * MOST_STEPS / cuts : 1;
-    most = most > MOST_STAGES ? MOST_STAGES : most > 1 ? most : 1;
+    most = most > most_stages ? most_stages : most > 1 ? most : 1;
     const int apart = (cuts + most - 1) / most;
     for (int n = 0; n < count && apart > 1; n++)
         if (out[n] >= 0 && ++seen % apart != 0) out[n] = -1;
@@ -145,7 +145,7 @@ static bool join_where_needed(cutting *c, int *written_in) {
     return joined;
 }
 
-static bool cut(cutting *c, ckpt_pool *scratch) {
+static bool cut(cutting *c, int most_stages, ckpt_pool *scratch) {
     const ckpt_graph *g = c->graph;
     c->out = ckpt_pool_array(scratch, g->forward_count + 1, int);
     c->stage_of = ckpt_pool_array(scratch, g->node_count + 1, int);
@@ -156,7 +156,7 @@ static bool cut(cutting *c, ckpt_pool *scratch) {
     if (!c->out || !c->stage_of || !c->made_in || !c->passes || !c->reads_input || !written_in ||
         !find_cuts(g, c->out, scratch))
         return false;
-    thin_cuts(c->out, g->forward_count);
+    thin_cuts(c->out, g->forward_count, most_stages);
     do assign_stages(c);
     while (join_where_needed(c, written_in));
     return true;
@@ -230,15 +230,27 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
     return CKPT_OK;
 }
 
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
-                             ckpt_stages *stages, ckpt_error *err) {
+static ckpt_status find_stages(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, int most_stages,
+                               ckpt_stages *stages, ckpt_error *err) {
     *stages = (ckpt_stages){.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
     ckpt_pool scratch = {0};
     cutting c = {.graph = graph};
-    ckpt_status status = cut(&c, &scratch) ? fill_stages(stages, &c, &scratch, err) : out_of_memory(err);
+    ckpt_status status = cut(&c, most_stages, &scratch) ? fill_stages(stages, &c, &scratch, err) : out_of_memory(err);
     ckpt_pool_free(&scratch);
     if (status != CKPT_OK) ckpt_stages_free(stages);
     return status;
+}
+
+ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                             ckpt_stages *stages, ckpt_error *err) {
+    uint64_t runs;
+    CKPT_TRY(find_stages(graph, costs, alignment_bytes, MOST_REPEATED, stages, err));
+    const int count = stages->chain.stage_count;
+    if (count <= MOST_STAGES) return CKPT_OK;
+    ckpt_status status = ckpt_chain_count_runs(&stages->chain, &runs, err);
+    if (status == CKPT_OK && runs <= BLOCK * (uint64_t)count) return CKPT_OK;
+    ckpt_stages_free(stages);
+    return status == CKPT_OK ? find_stages(graph, costs, alignment_bytes, MOST_STAGES, stages, err) : status;
 }
 
 ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program *program, ckpt_pool *pool,

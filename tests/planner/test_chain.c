@@ -249,6 +249,23 @@ static void make_blocks(int stages, const char *units) {
     ckpt_chain_make_plain(&g_random, stages, bytes, cost);
 }
 
+static void test_runs_of_blocks_are_counted(void **state) {
+    (void)state;
+    uint64_t runs;
+    ckpt_error err;
+    /* The first and the last stage are others: runs with the first, with only the last, and with neither. */
+    make_blocks(200, "1");
+    assert_int_equal(ckpt_chain_count_runs(&g_random.chain, &runs, &err), CKPT_OK);
+    assert_int_equal(runs, 200 + 199 + 198);
+    make_blocks(200, "14");
+    assert_int_equal(ckpt_chain_count_runs(&g_random.chain, &runs, &err), CKPT_OK);
+    assert_int_equal(runs, 200 + 199 + 198 + 197);
+    g_random.state = 3;
+    ckpt_chain_make_plain_random(&g_random, 200, 1000000000);
+    assert_int_equal(ckpt_chain_count_runs(&g_random.chain, &runs, &err), CKPT_OK);
+    assert_int_equal(runs, 200 * 201 / 2);
+}
+
 /* Cost of tables of all splits over that of windows, less 1, at the worst of some budgets. */
 static double lost_by_windows(ckpt_chain_limits limits, bool *differ) {
     limits.tables_only = true;
@@ -329,6 +346,7 @@ int main(void) {
         cmocka_unit_test(test_coarse_slots_stay_feasible),
         cmocka_unit_test(test_tables_without_giving_up_are_caught),
         cmocka_unit_test(test_closed_form_of_revolve),
+        cmocka_unit_test(test_runs_of_blocks_are_counted),
         cmocka_unit_test(test_windows_lose_little),
         cmocka_unit_test(test_monotone_and_timed),
     };

@@ -378,6 +378,34 @@ static void budget_beats_sqrt_at_its_own_peak(void **state) {
     ckpt_graph_free(&g);
 }
 
+/* Equal layers, many of them: the tables are for every one, and nearly as good as any schedule can be. */
+static void a_thousand_layers_are_near_the_bound(void **state) {
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    const int layers = 600;
+#else
+    const int layers = 1000;
+#endif
+    ckpt_graph g;
+    make(PLAN_GRAPH_MLP, layers, &g, NULL);
+    uint64_t all, least;
+    ckpt_error err;
+    assert_int_equal(ckpt_plan_extremes(&g, NULL, NULL, &plan_graph_traits, &all, &least, &err), CKPT_OK);
+    for (uint64_t part = 3; part <= 5; part += 2) {
+        const uint64_t budget = least + (all - least) * part / 7;
+        ckpt_plan *p = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget});
+        const uint64_t gap = p->compute.recompute_cost - p->bound.lower_bound_cost;
+        assert_true(p->compute.recompute_cost > 0 && p->memory.total <= budget);
+        assert_true(200 * gap <= p->compute.step_cost);
+        ckpt_plan_free(p);
+    }
+    /* Which says something: plans of this kind are not all near it. */
+    ckpt_plan *s = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT});
+    assert_true(200 * (s->compute.recompute_cost - s->bound.lower_bound_cost) > s->compute.step_cost);
+    ckpt_plan_free(s);
+    ckpt_graph_free(&g);
+}
+
 static void the_same_question_has_the_same_answer(void **state) {
     (void)state;
     ckpt_graph g;
@@ -436,6 +464,7 @@ int main(void) {
         cmocka_unit_test(the_smallest_feasible_budget_works_exactly),
         cmocka_unit_test(smaller_budgets_never_get_larger_peaks),
         cmocka_unit_test(budget_beats_sqrt_at_its_own_peak),
+        cmocka_unit_test(a_thousand_layers_are_near_the_bound),
         cmocka_unit_test(the_same_question_has_the_same_answer),
         cmocka_unit_test(huge_models_are_refused_not_wrapped),
         cmocka_unit_test(strategy_names_parse),
