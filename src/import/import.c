@@ -215,6 +215,7 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
                                 const Onnx__TensorProto *proto) {
     ckpt_graph *graph = &im->model->graph;
     ckpt_dtype type;
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
     if (!ckpt_import_type(im, proto->data_type, &type))
         return ckpt_fail(im->err, CKPT_MODEL, "values of type %s are not supported", ckpt_onnx_type_name(proto->data_type));
     const int tensor = ckpt_graph_add_tensor(graph, node->output[0], type, CKPT_ROLE_CONST, rank, dims, im->err);
@@ -294,6 +295,7 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     ckpt_import_function function = ckpt_import_find(domain, op, &attributes);
     const int defined_before = im->defined_count;
     const int nodes_before = im->model->graph.node_count;
+    if (node->n_output == 0) return CKPT_OK; /* nothing can read what it makes */
     ckpt_status status;
     im->opset = from->opset;
     im->in_function = from->in_function;
