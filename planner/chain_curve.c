@@ -8,6 +8,9 @@ enum { SHORT = 256, MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PA
 /* Work, in steps of schedules replayed: some ten nanoseconds each (graph_curve.h). */
 enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 250000000 };
 
+/* The same for narrow graphs, whose tables are good already: little is gained but near the smallest budget. */
+enum { MOST_NARROW_PRICED = 300000, MOST_NARROW_MOVES = 2000000 };
+
 /* The schedules of the other strategies: no budget must recompute more than they do in the same bytes, and none takes less than
  * the smallest. Of the layers that a user may list, all and none. */
 static ckpt_status add_strategies(const ckpt_stages *stages, ckpt_graph_curve *curve, ckpt_error *err) {
@@ -144,12 +147,12 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
     CKPT_TRY(add_strategies(stages, curve, err));
     curve->pinned = false;
     /* The tables are all that a chain needs, and nearly all that long narrow graphs do. */
-    const bool narrow = of == NARROW && !stages->deep && stages->graph->node_count > SHORT;
-    if (of == CHAIN || (narrow && !stages->thinned)) return CKPT_OK;
+    const bool narrow = of == NARROW && !stages->deep, narrow_long = narrow && stages->graph->node_count > SHORT;
+    if (of == CHAIN || (narrow_long && !stages->thinned)) return CKPT_OK;
     CKPT_TRY(ckpt_graph_curve_descend(curve, err));
     CKPT_TRY(add_from_tables(stages, tables, curve, err));
-    if (narrow) return CKPT_OK;
-    const uint64_t most_work = curve->work + MOST_PRICED;
+    if (narrow_long) return CKPT_OK;
+    const uint64_t most_work = curve->work + (narrow ? MOST_NARROW_PRICED : MOST_PRICED);
     for (int twice = 0; twice < 2; twice++) {
         CKPT_TRY(add_priced(stages, curve, NO_CHECKPOINTS, 1, twice, most_work, err));
         for (int apart = 1; apart <= count && apart <= MOST_APART; apart += 1 + apart / 3)
@@ -159,5 +162,5 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
             CKPT_TRY(add_priced(stages, curve, ALL_READ, parts, twice, most_work, err));
         }
     }
-    return ckpt_graph_curve_move(curve, curve->work + MOST_MOVES, err);
+    return ckpt_graph_curve_move(curve, curve->work + (narrow ? MOST_NARROW_MOVES : MOST_MOVES), err);
 }
