@@ -38,7 +38,7 @@ static ckpt_status probe(search *s, int after, uint64_t bytes, ckpt_error *err) 
     ckpt_chain_solution solution;
     ckpt_layout layout;
     found *low = &s->point[after];
-    ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, &pool, &schedule, &solution, err);
+    ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
     const bool known = status == CKPT_OK && after >= 0 && solution.recompute_cost >= low->cost;
     if (known) {
         low->at_top = !low->at_top;
@@ -120,7 +120,7 @@ static ckpt_status find_bound(const search *s, uint64_t bytes, uint64_t *cost, c
     ckpt_pool pool = {0};
     ckpt_schedule schedule = {0};
     ckpt_chain_solution solution = {0};
-    const ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, &pool, &schedule, &solution, err);
+    const ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
     *cost = solution.bound.lower_bound_cost;
     ckpt_pool_free(&pool);
     return status;
