@@ -39,7 +39,8 @@ static bool number_tensors(ckpt_graph_acts *x) {
 static bool may_be_overwritten(const ckpt_graph *g, const ckpt_node *node, int i) {
     const uint64_t mask = ckpt_op_info(node->op)->inplace;
     const int t = node->in[i];
-    if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) || node->out_count < 1 || !ckpt_tensor_is_step(g, node->out[0]) ||
+    if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) || node->out_count < 1 ||
+        !ckpt_tensor_is_step(g, node->out[0]) ||
         ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))
         return false;
     for (int j = 0; j < node->in_count; j++)
@@ -103,8 +104,8 @@ static void list_acts(ckpt_graph_acts *x, int *last) {
     }
 }
 
-/* What is there of the fixed nodes' own, and which forward tensors are of use, before each of them. False where
- * there is a forward node that nothing asks for. */
+/* What is there of the fixed nodes' own, and which forward tensors are of use, before each of them. False
+ * where there is a forward node that nothing asks for. */
 static bool look_ahead(ckpt_graph_acts *x, const int *last) {
     const ckpt_graph *g = x->graph;
     const int count = x->fixed_count;
@@ -127,7 +128,8 @@ static bool look_ahead(ckpt_graph_acts *x, const int *last) {
             const int t = node->in[i];
             bool again = false;
             for (int j = 0; j < i; j++) again |= node->in[j] == t;
-            if (ckpt_tensor_is_step(g, t) && x->bit[t] < 0 && !again && last[t] == k) x->gradients[k + 1] -= bytes_of(x, t);
+            if (ckpt_tensor_is_step(g, t) && x->bit[t] < 0 && !again && last[t] == k)
+                x->gradients[k + 1] -= bytes_of(x, t);
         }
     }
     return true;

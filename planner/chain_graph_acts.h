@@ -5,9 +5,9 @@
  *     ckpt_graph_acts_list(&acts, &fits, &err);     // fits: the graph is of this kind
  *     ckpt_pool_free(&acts.pool);
  *
- * The loss, the gradients and the updates are fixed: they run once each in the graph's order. Other forward nodes run in
- * any order and any number of times, and what they made may be dropped at any time. A set of forward tensors is a number
- * with a bit for each.
+ * The loss, the gradients and the updates are fixed: they run once each in the graph's order. Other forward
+ * nodes run in any order and any number of times, and what they made may be dropped at any time. A set of
+ * forward tensors is a number with a bit for each.
  */
 #ifndef CKPT_CHAIN_GRAPH_ACTS_H
 #define CKPT_CHAIN_GRAPH_ACTS_H
@@ -35,17 +35,17 @@ typedef struct ckpt_graph_acts {
     ckpt_pool pool; /* of all below */
     int forward_count, fixed_count, tensor_count;
     ckpt_graph_act *forward, *fixed; /* in the graph's order */
-    int *bit;                        /* by tensor: of the set; -1: not a forward tensor that may be made again */
-    uint64_t *bytes;                 /* by bit */
-    uint64_t *useful;                /* by number of fixed nodes run: tensors of use to the rest */
-    uint64_t *read;                  /* the same: tensors that the rest of the fixed nodes reads itself */
-    uint64_t *gradients;             /* the same: bytes of what the fixed nodes made for later ones */
-    uint64_t outputs;                /* there in the end */
-    uint64_t cost;                   /* of each forward node once */
+    int *bit;            /* by tensor: of the set; -1: not a forward tensor that may be made again */
+    uint64_t *bytes;     /* by bit */
+    uint64_t *useful;    /* by number of fixed nodes run: tensors of use to the rest */
+    uint64_t *read;      /* the same: tensors that the rest of the fixed nodes reads itself */
+    uint64_t *gradients; /* the same: bytes of what the fixed nodes made for later ones */
+    uint64_t outputs;    /* there in the end */
+    uint64_t cost;       /* of each forward node once */
 } ckpt_graph_acts;
 
-/* fits: false where a forward node reads what a fixed one made, or is of no use, and where there are more than
- * CKPT_ACTS_TENSORS or too many nodes. Errors: CKPT_NOMEM. */
+/* fits: false where a forward node reads what a fixed one made, or is of no use, and where there are more
+ * than CKPT_ACTS_TENSORS or too many nodes. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_graph_acts_list(ckpt_graph_acts *acts, bool *fits, ckpt_error *err);
 
 uint64_t ckpt_graph_acts_bytes(const ckpt_graph_acts *acts, uint64_t set);

@@ -1,3 +1,18 @@
+/* A state is what is there before the next fixed node, and least_ahead() is what the moments of
+ * chain_graph_bound.h leave over after some fixed node, with what has to be made again up to it. Of all that
+ * can be done in a state most is left out, because something else is never worse:
+ *
+ *   - What is there is dropped where room is needed, in every way in which nothing is dropped for nothing,
+ * and not before.
+ *   - What was made and not read since is not dropped: without making it the rest of the way goes as well,
+ * and costs less.
+ *   - What stands for all that was made from a tensor, and takes no more, is there in its place
+ * (leave_out()).
+ *   - Fixed nodes that leave no more of their own than there was run first (fixed_come_first()).
+ *
+ * Each lets a cheapest schedule be changed, step by step, into one that is found. The price of a way that is
+ * worse than below_cost is known before it is gone to its end, so that much of the rest is not even looked
+ * at. */
 #include "planner/chain_graph_search.h"
 
 #include <stdlib.h>
@@ -14,37 +29,60 @@ enum { STEP_BITS = CKPT_ACTS_STEP_BITS };
 typedef struct moment {
     int at; /* fixed nodes before it */
     uint64_t after;
+    uint64_t read; /* by the fixed nodes since the moment before, its own included */
 } moment;
 
 struct ckpt_graph_search {
     ckpt_graph_acts acts;
-    uint64_t *outs; /* by number of fixed nodes run, and tensor: see leave_out */
+    int *maker;      /* by bit: of the forward acts */
+    uint64_t *outs;  /* by number of fixed nodes run, and tensor: see leave_out */
     uint64_t *after; /* by node (ckpt_graph_bound_after) */
     moment *moment;  /* those of which no later one says as much */
     int moment_count;
 };
 
-/* What is read and not there is made; that is all, or is up to some moment, with what has to be made again after it. */
+/* The acts that make `wanted` and what they need, as far as it is not there: each is counted once. */
+typedef struct needs {
+    uint64_t there; /* held, or counted */
+    uint64_t cost;
+} needs;
+
+static void need(const ckpt_graph_search *p, uint64_t wanted, needs *n) {
+    for (wanted &= ~n->there; wanted; wanted &= ~n->there) {
+        const ckpt_graph_act *a = &p->acts.forward[p->maker[__builtin_ctzll(wanted)]];
+        n->there |= a->out;
+        n->cost += a->cost;
+        wanted |= a->in;
+    }
+}
+
+/* What is read and not there is made; that is all, or is up to some moment, with what has to be made again
+ * after it. */
 static uint64_t least_ahead(const void *data, uint64_t state) {
     const ckpt_graph_search *p = data;
     const ckpt_graph_acts *x = &p->acts;
     if (state == 0) return 0;
     const int done = x->fixed_count + 1 - (int)(state & ((1u << STEP_BITS) - 1));
-    const uint64_t held = state >> STEP_BITS;
-    uint64_t most = ckpt_graph_acts_cost(x, held, x->read[done]), read = 0;
-    int at = done;
+    needs n = {.there = state >> STEP_BITS};
+    uint64_t most = 0;
+    bool first = true;
     for (int i = 0; i < p->moment_count; i++) {
         const moment *m = &p->moment[i];
         if (m->at < done) continue;
-        for (; at <= m->at; at++) read |= x->fixed[at].in;
-        const uint64_t cost = ckpt_graph_acts_cost(x, held, read) + m->after;
-        if (cost > most) most = cost;
+        if (first)
+            for (int k = done; k <= m->at; k++) need(p, x->fixed[k].in, &n);
+        else
+            need(p, m->read, &n);
+        first = false;
+        if (n.cost + m->after > most) most = n.cost + m->after;
     }
-    return most;
+    need(p, x->read[done], &n);
+    return n.cost > most ? n.cost : most;
 }
 
-/* Without the tensors that what is made from them stands for: they take no less than all that, and nothing else reads them. Where
- * one of those were dropped, it would be no worse to drop the tensor instead. */
+/* Without the tensors that what is made from them stands for: they take no less than all that, and nothing
+ * else reads them. Whoever drops some of what was made to make it again from the tensor could drop the tensor
+ * instead. */
 static uint64_t leave_out(const ckpt_graph_search *p, int done, uint64_t held) {
     const uint64_t *outs = &p->outs[done * CKPT_ACTS_TENSORS];
     uint64_t covered = held;
@@ -56,6 +94,8 @@ static uint64_t leave_out(const ckpt_graph_search *p, int done, uint64_t held) {
     return held;
 }
 
+/* By number of fixed nodes run and tensor: what is made from it that is of use, where that may stand for it;
+ * 0 where not. */
 static void list_outs(ckpt_graph_search *p) {
     const ckpt_graph_acts *x = &p->acts;
     for (int k = 0; k <= x->fixed_count; k++)
@@ -75,36 +115,47 @@ typedef struct way {
     const ckpt_graph_acts *acts;
     const ckpt_graph_act *act;
     uint64_t left, after; /* after: held when it has run, as far as it is of use */
-    uint64_t fresh;       /* made and not read since */
+    uint64_t fresh;       /* made and not read since, when it has run */
 } way;
 
-/* Drops of `may` what makes room for `excess` bytes, in every way in which nothing is dropped for nothing; `smallest` is the
- * smallest dropped so far. What is held longer is never worse: drops wait until there is need. */
+/* Drops of `may` what makes room for `excess` bytes, in every way in which nothing is dropped for nothing;
+ * `smallest` is the smallest dropped so far. What is held longer is never worse: drops wait until there is
+ * need. */
 static void make_room(const way *w, uint64_t may, uint64_t dropped, uint64_t excess, uint64_t smallest) {
     const ckpt_graph_acts *x = w->acts;
     if (w->search->ended) return;
     if (excess == 0) {
         const ckpt_graph_search *p = w->search->problem;
         const uint64_t held = leave_out(p, x->fixed_count + 1 - (int)w->left, w->after & ~dropped);
-        ckpt_search_reach_noting(w->search, held << STEP_BITS | w->left, w->act->cost, 0, (uint32_t)w->act->node + 1,
-                                 w->fresh & held);
+        ckpt_search_reach_noting(w->search, held << STEP_BITS | w->left, w->act->cost, 0,
+                                 (uint32_t)w->act->node + 1, w->fresh & held);
         return;
     }
     if (ckpt_graph_acts_bytes(x, may) < excess) return;
     const uint64_t one = may & (~may + 1), bytes = x->bytes[__builtin_ctzll(may)];
     const uint64_t least = bytes < smallest ? bytes : smallest;
-    if (bytes < excess)
-        make_room(w, may & ~one, dropped | one, excess - bytes, least);
-    else if (bytes - excess < least)
+    if (bytes < excess) {
+        if (!ckpt_search_hopeless(w->search, (w->after & ~(dropped | one)) << STEP_BITS | w->left,
+                                  w->act->cost))
+            make_room(w, may & ~one, dropped | one, excess - bytes, least);
+    } else if (bytes - excess < least)
         make_room(w, may & ~one, dropped | one, 0, least);
     make_room(w, may & ~one, dropped, excess, smallest);
 }
 
+/* What must be read before it is dropped. Where one of several outputs has been read the node did not run in
+ * vain. */
+static uint64_t fresh_out(const ckpt_graph_act *a) {
+    return a->cost > 0 && (a->out & (a->out - 1)) == 0 ? a->out : 0;
+}
+
 /* Any one of the inputs that may be written over may die, where that is what makes it fit. */
-static void run(ckpt_search *s, const ckpt_graph_act *a, uint64_t held, uint64_t left, uint64_t gradients, uint64_t useful) {
+static void run(ckpt_search *s, const ckpt_graph_act *a, uint64_t held, uint64_t left, uint64_t gradients,
+                uint64_t useful) {
     const ckpt_graph_search *p = s->problem;
-    const uint64_t live = ckpt_graph_acts_bytes(&p->acts, held) + gradients + a->out_bytes, may = held & ~a->in & ~s->note;
-    way w = {s, &p->acts, a, left, (held | a->out) & useful, (s->note & ~a->in) | (a->cost ? a->out : 0)};
+    const uint64_t live = ckpt_graph_acts_bytes(&p->acts, held) + gradients + a->out_bytes,
+                   may = held & ~a->in & ~s->note;
+    way w = {s, &p->acts, a, left, (held | a->out) & useful, (s->note & ~a->in) | fresh_out(a)};
     make_room(&w, may, 0, live > s->budget_bytes ? live - s->budget_bytes : 0, UINT64_MAX);
     for (uint64_t over = live > s->budget_bytes ? a->over & held : 0; over; over &= over - 1) {
         w.after = ((held | a->out) & ~(over & (~over + 1))) & useful;
@@ -113,8 +164,9 @@ static void run(ckpt_search *s, const ckpt_graph_act *a, uint64_t held, uint64_t
     }
 }
 
-/* Whether nothing is lost when fixed nodes run before all else from here on: they find what they read, fit, and leave no more
- * of their own than there was at any time on the way, so that whatever is to run can run as well afterwards. */
+/* Whether nothing is lost when fixed nodes run before all else from here on: they find what they read, fit,
+ * and leave no more of their own than there was at any time on the way, so that whatever is to run can run as
+ * well afterwards. */
 static bool fixed_come_first(const ckpt_graph_search *p, uint64_t budget_bytes, int done, uint64_t held) {
     const ckpt_graph_acts *x = &p->acts;
     uint64_t least = x->gradients[done];
@@ -160,10 +212,12 @@ static ckpt_status find_moments(ckpt_graph_search *p, uint64_t step_bytes, ckpt_
     int first = x->fixed_count;
     for (int k = x->fixed_count - 1; k >= 0; k--) {
         const uint64_t after = p->after[x->fixed[k].node];
-        if (after > later) p->moment[--first] = (moment){k, later = after};
+        if (after > later) p->moment[--first] = (moment){.at = k, .after = later = after};
     }
     p->moment_count = x->fixed_count - first;
     memmove(p->moment, &p->moment[first], sizeof *p->moment * (size_t)p->moment_count);
+    for (int i = 1; i < p->moment_count; i++)
+        for (int k = p->moment[i - 1].at + 1; k <= p->moment[i].at; k++) p->moment[i].read |= x->fixed[k].in;
     return CKPT_OK;
 }
 
@@ -174,7 +228,10 @@ static ckpt_status prepare(ckpt_graph_search *p, bool *fits, ckpt_error *err) {
     p->after = ckpt_pool_array(&p->acts.pool, x->graph->node_count, uint64_t);
     p->moment = ckpt_pool_array(&p->acts.pool, x->fixed_count, moment);
     p->outs = ckpt_pool_array(&p->acts.pool, (x->fixed_count + 1) * CKPT_ACTS_TENSORS, uint64_t);
-    if (!p->after || !p->moment || !p->outs) return out_of_memory(err);
+    p->maker = ckpt_pool_array(&p->acts.pool, CKPT_ACTS_TENSORS, int);
+    if (!p->after || !p->moment || !p->outs || !p->maker) return out_of_memory(err);
+    for (int i = 0; i < x->forward_count; i++)
+        for (uint64_t rest = x->forward[i].out; rest; rest &= rest - 1) p->maker[__builtin_ctzll(rest)] = i;
     list_outs(p);
     return CKPT_OK;
 }
@@ -195,20 +252,23 @@ ckpt_status ckpt_graph_search_open(const ckpt_graph *graph, const ckpt_costs *co
 }
 
 /* What a search found, as a schedule. */
-static ckpt_status take(const ckpt_graph_search *p, const ckpt_search *s, ckpt_pool *pool, ckpt_graph_search_result *result,
-                        ckpt_error *err) {
+static ckpt_status take(const ckpt_graph_search *p, const ckpt_search *s, ckpt_pool *pool,
+                        ckpt_graph_search_result *result, ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_liveness live;
-    for (int i = 0; i < s->act_count; i++) CKPT_TRY(ckpt_schedule_append(pool, &result->schedule, (int)s->act[i] - 1, err));
-    const ckpt_status status = ckpt_liveness_find(p->acts.graph, &result->schedule, p->acts.alignment_bytes, &scratch, &live, err);
+    for (int i = 0; i < s->act_count; i++)
+        CKPT_TRY(ckpt_schedule_append(pool, &result->schedule, (int)s->act[i] - 1, err));
+    const ckpt_status status =
+        ckpt_liveness_find(p->acts.graph, &result->schedule, p->acts.alignment_bytes, &scratch, &live, err);
     if (status == CKPT_OK) result->needed_bytes = live.peak_bytes;
     result->recompute_cost = s->cost - p->acts.cost;
     ckpt_pool_free(&scratch);
     return status;
 }
 
-ckpt_status ckpt_graph_search_find(ckpt_graph_search *p, uint64_t step_bytes, uint64_t below_cost, uint32_t most_states,
-                                   ckpt_pool *pool, ckpt_graph_search_result *result, ckpt_error *err) {
+ckpt_status ckpt_graph_search_find(ckpt_graph_search *p, uint64_t step_bytes, uint64_t below_cost,
+                                   uint32_t most_states, ckpt_pool *pool, ckpt_graph_search_result *result,
+                                   ckpt_error *err) {
     *result = (ckpt_graph_search_result){0};
     CKPT_TRY(find_moments(p, step_bytes, err));
     ckpt_search s = {.problem = p,

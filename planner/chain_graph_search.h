@@ -1,21 +1,18 @@
-/* Training graphs that are too large to be searched as a whole (chain_graph_exact.h): the cheapest schedule for one number of
- * bytes, as far as a search of so many states comes.
+/* Training graphs that are too large to be searched as a whole (chain_graph_exact.h): the cheapest schedule
+ * for one number of bytes, as far as a search of so many states comes.
  *
  *     ckpt_graph_search *search;
- *     ckpt_graph_search_open(&graph, &costs, 256, &search, &err);           // NULL: too large, or not of this kind
- *     ckpt_graph_search_find(search, bytes, below_cost, most_states, &pool, &result, &err);
+ *     ckpt_graph_search_open(&graph, &costs, 256, &search, &err);           // NULL: too large, or not of
+ * this kind ckpt_graph_search_find(search, bytes, below_cost, most_states, &pool, &result, &err);
  *     ckpt_graph_search_close(search);
  *
- * The schedules are those of chain_graph_exact.h, and the search is that of chain_search.h; what may be left out of it, and what
- * is still to come in any state, is in chain_graph_search.c.
+ * The schedules are those of chain_graph_exact.h, and the search is that of chain_search.h; what may be left
+ * out of it, and what is still to come in any state, is in chain_graph_search.c.
  */
 #ifndef CKPT_CHAIN_GRAPH_SEARCH_H
 #define CKPT_CHAIN_GRAPH_SEARCH_H
 
 #include "planner/schedule.h"
-
-/* At most: some 30 MiB, and a second. */
-enum { CKPT_GRAPH_SEARCH_STATES = 1 << 18 };
 
 typedef struct ckpt_graph_search ckpt_graph_search;
 
@@ -29,15 +26,16 @@ typedef struct ckpt_graph_search_result {
     uint32_t states;
 } ckpt_graph_search_result;
 
-/* Graph and costs must outlive the result, which is NULL where there are more than CKPT_ACTS_TENSORS forward tensors
- * (chain_graph_acts.h). Errors: CKPT_NOMEM. */
+/* Graph and costs must outlive the result, which is NULL where there are more than CKPT_ACTS_TENSORS forward
+ * tensors (chain_graph_acts.h). Errors: CKPT_NOMEM. */
 ckpt_status ckpt_graph_search_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
                                    ckpt_graph_search **search, ckpt_error *err);
 
-/* Of the schedules with at most step_bytes live that recompute less than below_cost. Ends when there are most_states states. Work is
- * counted, not timed; the schedule is in `pool`. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_graph_search_find(ckpt_graph_search *search, uint64_t step_bytes, uint64_t below_cost, uint32_t most_states,
-                                   ckpt_pool *pool, ckpt_graph_search_result *result, ckpt_error *err);
+/* Of the schedules with at most step_bytes live that recompute less than below_cost. Ends when there are
+ * most_states states. Work is counted, not timed; the schedule is in `pool`. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_graph_search_find(ckpt_graph_search *search, uint64_t step_bytes, uint64_t below_cost,
+                                   uint32_t most_states, ckpt_pool *pool, ckpt_graph_search_result *result,
+                                   ckpt_error *err);
 
 void ckpt_graph_search_close(ckpt_graph_search *search);
 

@@ -34,14 +34,19 @@ static ckpt_status get_step(ckpt_chain_refine *r, uint64_t bytes, refined_step *
         }
     refined_step *s = ckpt_pool_array(&r->pool, 1, refined_step);
     if (!s) return out_of_memory(err);
-    *s = (refined_step){.of = of, .top = of.to - 1, .done = of.cost == 0, .next = r->steps};
+    *s = (refined_step){.of = of,
+                        .top = of.to - 1,
+                        .done = of.most_states == 0,
+                        .ended = of.most_states == 0 && of.cost > 0,
+                        .next = r->steps};
     *step = r->steps = s;
     return CKPT_OK;
 }
 
 static ckpt_status search_top(ckpt_chain_refine *r, refined_step *s, ckpt_error *err) {
     ckpt_graph_search_result result;
-    CKPT_TRY(ckpt_graph_search_find(r->search, s->top, s->of.cost, r->most_states, &r->pool, &result, err));
+    CKPT_TRY(
+        ckpt_graph_search_find(r->search, s->top, s->of.cost, s->of.most_states, &r->pool, &result, err));
     s->ended = result.ended;
     s->bound = result.lower_bound_cost;
     s->done = !result.found;
@@ -66,7 +71,8 @@ static ckpt_status search_down(ckpt_chain_refine *r, refined_step *s, uint64_t b
 }
 
 /* Whether no larger budget costs more than `cost`, found in the step. */
-static ckpt_status may_use(ckpt_chain_refine *r, const refined_step *s, uint64_t cost, bool *may, ckpt_error *err) {
+static ckpt_status may_use(ckpt_chain_refine *r, const refined_step *s, uint64_t cost, bool *may,
+                           ckpt_error *err) {
     *may = s->of.to == UINT64_MAX;
     for (int i = 0; i < MOST_CLIMBS && !*may; i++) {
         refined_step *above;
@@ -82,7 +88,8 @@ static ckpt_status may_use(ckpt_chain_refine *r, const refined_step *s, uint64_t
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_refine_find(ckpt_chain_refine *r, uint64_t bytes, ckpt_chain_refined *answer, ckpt_error *err) {
+ckpt_status ckpt_chain_refine_find(ckpt_chain_refine *r, uint64_t bytes, ckpt_chain_refined *answer,
+                                   ckpt_error *err) {
     *answer = (ckpt_chain_refined){0};
     refined_step *s;
     CKPT_TRY(get_step(r, bytes, &s, err));

@@ -93,6 +93,10 @@ static bool grow(ckpt_search *s) {
     return true;
 }
 
+bool ckpt_search_hopeless(const ckpt_search *s, uint64_t state, uint64_t cost) {
+    return s->below_cost && s->node[s->now].cost + cost + s->least_ahead(s->problem, state) >= s->below_cost;
+}
+
 /* The node of a state; NONE where a way of this cost to it is of no interest. */
 static uint32_t find(ckpt_search *s, uint64_t state, uint64_t cost) {
     uint32_t i = first_slot(s, state);

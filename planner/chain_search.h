@@ -55,6 +55,9 @@ void ckpt_search_reach(ckpt_search *search, uint64_t state, uint64_t cost, uint6
 /* The same with a note, which stays with the state as long as no better way to it is found. */
 void ckpt_search_reach_noting(ckpt_search *search, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act, uint64_t note);
 
+/* From expand() only: whether no way that goes on over `state`, at `cost` more, is of interest for below_cost. */
+bool ckpt_search_hopeless(const ckpt_search *search, uint64_t state, uint64_t cost);
+
 /* Deterministic. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_search_run(ckpt_search *search, ckpt_error *err);
 

@@ -9,6 +9,12 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
+/* States of a search, some hundred bytes and a few microseconds each: many where the bound is between these shares of a whole step's cost
+ * below the curve, as more than a few proves nothing where it is much farther. */
+#define LEAST_GAP 0.01
+#define MOST_GAP 0.5
+enum { MANY_STATES = 1 << 19, FEW_STATES = 1 << 15 };
+
 struct ckpt_chain_strategy {
     ckpt_pool pool;
     const ckpt_graph *graph;
@@ -37,7 +43,7 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     CKPT_TRY(ckpt_chain_curve_build(&chain->stages, chain->tables, &chain->curve, err));
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     if (tables_only) return CKPT_OK;
-    chain->refine = (ckpt_chain_refine){.curve = step_of_curve, .data = chain, .most_states = CKPT_GRAPH_SEARCH_STATES};
+    chain->refine = (ckpt_chain_refine){.curve = step_of_curve, .data = chain};
     return ckpt_graph_search_open(chain->graph, chain->costs, alignment, &chain->refine.search, err);
 }
 
@@ -116,9 +122,16 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
         status = solve_without_search(chain, to, &scratch, &schedule, &above, err);
         same = status == CKPT_OK && above.recompute_cost >= here.recompute_cost;
     }
-    *step = (ckpt_curve_step){.from = here.needed_bytes, .to = to, .cost = here.recompute_cost};
     ckpt_pool_free(&scratch);
-    return status;
+    CKPT_TRY(status);
+    *step = (ckpt_curve_step){.from = here.needed_bytes, .to = to, .cost = here.recompute_cost};
+    if (here.recompute_cost == 0) return CKPT_OK;
+    uint64_t bound, whole = 0;
+    for (int n = 0; n < chain->graph->node_count; n++) whole += chain->costs->node[n];
+    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
+    const double gap = (double)(here.recompute_cost - bound) / (double)whole;
+    step->most_states = gap > LEAST_GAP && gap < MOST_GAP ? MANY_STATES : FEW_STATES;
+    return CKPT_OK;
 }
 
 /* Makes a solution better, or its bound. */

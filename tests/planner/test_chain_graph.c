@@ -273,6 +273,19 @@ static void random_series_parallel(ckpt_graph *g) {
     finish(g, &x, CKPT_OPTIMIZER_SGD, false);
 }
 
+/* A node with three outputs, of which some are read early, some late and some by no other node. */
+static void random_several_outputs(ckpt_graph *g) {
+    ckpt_view x = input(g, 16, between(1, 6)), h, y, stats[2];
+    linear(g, CKPT_ACT_RELU, 4 * between(1, 4), &x);
+    int scale = ckpt_graph_add_tensor(g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &x.dim[1], &g_err);
+    assert_int_equal(ckpt_build_layernorm(g, "norm", &x, scale, -1, 1, 1e-5f, &h, stats, &g_err), CKPT_OK);
+    for (int k = between(0, 2); k > 0; k--) linear(g, CKPT_ACT_TANH, 4 * between(1, 4), &h);
+    assert_int_equal(ckpt_build_binary(g, "add", CKPT_BINARY_ADD, &h, &stats[between(0, 1)], &y, &g_err), CKPT_OK);
+    linear(g, CKPT_ACT_RELU, 4 * between(1, 4), &y);
+    linear(g, CKPT_ACT_IDENTITY, between(2, 5), &y);
+    finish(g, &y, CKPT_OPTIMIZER_SGD, false);
+}
+
 /* Budgets at which the bound is the optimum, and at which a bound that took an eighth of the bytes away would be above it. */
 static int g_tight, g_overstated;
 
@@ -364,6 +377,7 @@ typedef struct truth {
     uint64_t least, cost[MOST_BUDGETS];
     uint64_t curve[MOST_BUDGETS]; /* no less */
     int count;
+    uint32_t most_states; /* of a search */
 } truth;
 
 static void find_truth(const ckpt_graph *g, truth *t) {
@@ -417,7 +431,8 @@ static ckpt_status step_of_truth(void *data, uint64_t bytes, ckpt_curve_step *st
     while (from > 0 && t->curve[from - 1] == t->curve[from]) from--;
     while (to < t->count && t->curve[to] == t->curve[from]) to++;
     *step = (ckpt_curve_step){t->least + (uint64_t)from * ALIGNMENT,
-                              to == t->count ? UINT64_MAX : t->least + (uint64_t)to * ALIGNMENT, t->curve[from]};
+                              to == t->count ? UINT64_MAX : t->least + (uint64_t)to * ALIGNMENT, t->curve[from],
+                              t->curve[from] > 0 ? t->most_states : 0};
     (void)err;
     return CKPT_OK;
 }
@@ -434,10 +449,10 @@ static void compare_refined(const ckpt_graph *g, ckpt_graph_search *search, trut
         if (i > 0 && t->curve[i] > t->curve[i - 1]) t->curve[i] = t->curve[i - 1];
     }
     t->curve[t->count - 1] = 0;
-    const uint32_t most_states = (uint32_t)between(2, 60);
-    ckpt_chain_refine down = {search, step_of_truth, t, most_states, .steps = NULL};
+    t->most_states = (uint32_t)between(2, 60);
+    ckpt_chain_refine down = {search, step_of_truth, t, .steps = NULL};
     for (int i = t->count - 1; i >= 0; i--) {
-        ckpt_chain_refine alone = {search, step_of_truth, t, most_states, .steps = NULL};
+        ckpt_chain_refine alone = {search, step_of_truth, t, .steps = NULL};
         ckpt_chain_refined answer, again;
         uint64_t recomputed;
         const uint64_t bytes = t->least + (uint64_t)i * ALIGNMENT;
@@ -467,16 +482,18 @@ static void test_searches(void **state) {
     static truth t;
     searches sum = {0};
     g_random.state = 17;
-    for (int i = 0; i < 80; i++) {
+    for (int i = 0; i < 120; i++) {
         ckpt_graph g;
         ckpt_graph_search *search;
         if (i % 4 == 0)
             random_residual_mlp(1, &g);
         else if (i % 4 == 1)
             random_mlp(i, &g);
+        else if (i % 4 == 2)
+            random_several_outputs(&g);
         else
             random_series_parallel(&g);
-        priced = i % 8 > 5;
+        priced = i % 8 > 4;
         if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) {
             find_truth(&g, &t);
             assert_int_equal(ckpt_graph_search_open(&g, costs_of(&g), ALIGNMENT, &search, &g_err), CKPT_OK);
