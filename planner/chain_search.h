@@ -10,7 +10,7 @@
  * state one act away. Hart, Nilsson and Raphael's A* (1968) on (cost, bytes) in lexicographic order: a part of a
  * cheapest way is a cheapest way itself, so that of all cheapest ways the one that needs least is found.
  * least_ahead() is a cost that is still to come for certain, and never falls by more than an act costs. Used by
- * chain_exact.c and chain_graph_exact.c.
+ * chain_exact.c, chain_graph_exact.c and chain_graph_search.c.
  */
 #ifndef CKPT_CHAIN_SEARCH_H
 #define CKPT_CHAIN_SEARCH_H

@@ -9,8 +9,8 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
-/* States of a search, some hundred bytes and a few microseconds each: many where the bound is between these shares of a whole step's cost
- * below the curve, as more than a few proves nothing where it is much farther. */
+/* States of a search, some hundred bytes and a few microseconds each: many where the bound is between these shares of a
+ * whole step's cost below the curve. Where it is much farther, many prove nothing either. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
 enum { MANY_STATES = 1 << 19, FEW_STATES = 1 << 15 };
@@ -84,8 +84,8 @@ static ckpt_status copy_schedule(const ckpt_schedule *from, ckpt_pool *pool, ckp
 }
 
 /* The best of the curve and the tables. */
-static ckpt_status solve_without_search(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
-                                        ckpt_chain_solution *solution, ckpt_error *err) {
+static ckpt_status solve_without_search(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                        ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
     const ckpt_graph_point *best = ckpt_graph_curve_find(&chain->curve, step_bytes);
     *solution = (ckpt_chain_solution){.recompute_cost = UINT64_MAX, .needed_bytes = UINT64_MAX};
     if (best) {
@@ -135,8 +135,8 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
 }
 
 /* Makes a solution better, or its bound. */
-static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
-                                     ckpt_chain_solution *solution, ckpt_error *err) {
+static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                     ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
     ckpt_chain_refined better;
     CKPT_TRY(ckpt_chain_refine_find(&chain->refine, step_bytes, &better, err));
     if (better.schedule) {
@@ -144,7 +144,8 @@ static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_b
         solution->recompute_cost = better.recompute_cost;
         solution->needed_bytes = better.needed_bytes;
     }
-    if (better.lower_bound_cost > solution->bound.lower_bound_cost) solution->bound.lower_bound_cost = better.lower_bound_cost;
+    if (better.lower_bound_cost > solution->bound.lower_bound_cost)
+        solution->bound.lower_bound_cost = better.lower_bound_cost;
     return CKPT_OK;
 }
 
