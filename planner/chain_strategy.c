@@ -9,11 +9,12 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
-/* States of a search, some hundred bytes and a few microseconds each: many where the bound is between these shares of a
- * whole step's cost below the curve. Where it is much farther, many prove nothing either. */
+/* States of a search, some hundred bytes and a few microseconds each. Many where the graph has branches and the bound is
+ * between these shares of a whole step's cost below the curve: where it is much farther, many prove nothing either. The
+ * tables are all that a chain needs, and nearly all that skips do, so that there few must do. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
-enum { MANY_STATES = 1 << 19, FEW_STATES = 1 << 15 };
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 16, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -130,7 +131,9 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
     for (int n = 0; n < chain->graph->node_count; n++) whole += chain->costs->node[n];
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
     const double gap = (double)(here.recompute_cost - bound) / (double)whole;
-    step->most_states = gap > LEAST_GAP && gap < MOST_GAP ? MANY_STATES : FEW_STATES;
+    const bool many = gap > LEAST_GAP && gap < MOST_GAP;
+    if (chain->curve.branching) step->most_states = many ? MANY_STATES : SOME_STATES;
+    else step->most_states = many ? SOME_STATES : FEW_STATES;
     return CKPT_OK;
 }
 
