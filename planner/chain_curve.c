@@ -143,6 +143,7 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
     const shape of = room ? find_shape(stages, reader, outer) : CHAIN;
     ckpt_pool_free(&scratch);
     if (!room) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
+    curve->branching = of == BRANCHING;
     curve->pinned = true;
     CKPT_TRY(add_strategies(stages, curve, err));
     curve->pinned = false;

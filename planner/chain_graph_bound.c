@@ -400,3 +400,16 @@ ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, u
     ckpt_pool_free(&scratch);
     return status;
 }
+
+ckpt_status ckpt_graph_bound_after(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                   uint64_t step_bytes, uint64_t *after, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bound b = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
+    const ckpt_status status = prepare(&b, &scratch, err);
+    for (int n = 0; n < graph->node_count; n++) after[n] = 0;
+    const int count = status == CKPT_OK ? list_moments(&b, step_bytes, b.list) : 0;
+    for (int i = 0; i < count; i++) after[b.list[i].node] = left_over_with_inputs(&b, &b.list[i], MOST_PARTS);
+    ckpt_graph_cut_close(b.cut);
+    ckpt_pool_free(&scratch);
+    return status;
+}

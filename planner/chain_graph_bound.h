@@ -14,4 +14,9 @@
 ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
                              uint64_t *recompute_cost, ckpt_error *err);
 
+/* The same for each backward node, by node: what any schedule has to recompute after it has run. 0 of forward nodes. Takes time that
+ * grows with the square of the graph. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_graph_bound_after(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                   uint64_t step_bytes, uint64_t *after, ckpt_error *err);
+
 #endif

@@ -8,6 +8,7 @@
 typedef struct ckpt_search_node {
     uint64_t state, cost, bytes;
     uint64_t ahead; /* at least to come */
+    uint64_t note;
     uint32_t from, act;
 } node;
 
@@ -92,24 +93,38 @@ static bool grow(ckpt_search *s) {
     return true;
 }
 
-static uint32_t find(ckpt_search *s, uint64_t state) {
+bool ckpt_search_hopeless(const ckpt_search *s, uint64_t state, uint64_t cost) {
+    return s->below_cost && s->node[s->now].cost + cost + s->least_ahead(s->problem, state) >= s->below_cost;
+}
+
+/* The node of a state; NONE where a way of this cost to it is of no interest. */
+static uint32_t find(ckpt_search *s, uint64_t state, uint64_t cost) {
     uint32_t i = first_slot(s, state);
     for (; s->slot[i] != NONE; i = (i + 1) & (s->slot_count - 1))
         if (s->node[s->slot[i]].state == state) return s->slot[i];
+    const uint64_t ahead = s->least_ahead(s->problem, state);
+    if (s->below_cost && cost + ahead >= s->below_cost) return NONE;
+    if (s->most_states && s->node_count >= s->most_states) {
+        s->ended = true;
+        return NONE;
+    }
     if (s->node_count == s->node_capacity && !grow(s)) {
         s->out_of_memory = true;
         return NONE;
     }
     const uint32_t at = s->node_count++;
-    const uint64_t ahead = s->least_ahead(s->problem, state);
     s->node[at] = (node){.state = state, .cost = UINT64_MAX - ahead, .bytes = UINT64_MAX, .ahead = ahead};
     put(s, at);
     return at;
 }
 
 void ckpt_search_reach(ckpt_search *s, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act) {
-    if (bytes > s->budget_bytes || s->out_of_memory) return;
-    const uint32_t at = find(s, state);
+    ckpt_search_reach_noting(s, state, cost, bytes, act, 0);
+}
+
+void ckpt_search_reach_noting(ckpt_search *s, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act, uint64_t note) {
+    if (bytes > s->budget_bytes || s->out_of_memory || s->ended) return;
+    const uint32_t at = find(s, state, s->node[s->now].cost + cost);
     if (at == NONE) return;
     const node *from = &s->node[s->now];
     const node kept = s->node[at];
@@ -118,6 +133,7 @@ void ckpt_search_reach(ckpt_search *s, uint64_t state, uint64_t cost, uint64_t b
     s->node[at].bytes = from->bytes > bytes ? from->bytes : bytes;
     s->node[at].from = s->now;
     s->node[at].act = act;
+    s->node[at].note = note;
     const entry fresh = entry_of(s, at);
     if (before(&fresh, &old))
         push(s, fresh);
@@ -137,7 +153,8 @@ static bool list_acts(ckpt_search *s, uint32_t end) {
 }
 
 static void search(ckpt_search *s) {
-    s->now = find(s, s->start);
+    s->now = find(s, s->start, 0);
+    if (s->now == NONE) return;
     s->node[s->now].cost = s->node[s->now].bytes = 0;
     push(s, entry_of(s, s->now));
     while (s->heap_count && !s->out_of_memory) {
@@ -153,12 +170,15 @@ static void search(ckpt_search *s) {
             return;
         }
         s->now = e.node;
+        s->cost = n->cost + n->ahead;
+        s->note = n->note;
         s->expand(s, n->state);
+        if (s->ended) return;
     }
 }
 
 ckpt_status ckpt_search_run(ckpt_search *s, ckpt_error *err) {
-    s->found = false;
+    s->found = s->ended = false;
     s->out_of_memory = !grow(s);
     if (!s->out_of_memory) search(s);
     return s->out_of_memory ? ckpt_fail(err, CKPT_NOMEM, "out of host memory while searching for a schedule") : CKPT_OK;

@@ -10,7 +10,7 @@
  * state one act away. Hart, Nilsson and Raphael's A* (1968) on (cost, bytes) in lexicographic order: a part of a
  * cheapest way is a cheapest way itself, so that of all cheapest ways the one that needs least is found.
  * least_ahead() is a cost that is still to come for certain, and never falls by more than an act costs. Used by
- * chain_exact.c and chain_graph_exact.c.
+ * chain_exact.c, chain_graph_exact.c and chain_graph_search.c.
  */
 #ifndef CKPT_CHAIN_SEARCH_H
 #define CKPT_CHAIN_SEARCH_H
@@ -28,10 +28,15 @@ struct ckpt_search {
     uint64_t (*least_ahead)(const void *problem, uint64_t state);
     uint64_t start; /* not 0 */
     uint64_t budget_bytes;
+    uint64_t below_cost;  /* only ways that cost less are sought; 0: all */
+    uint32_t most_states; /* there is no room for more: the search ends with what is known by then; 0: any number */
     bool least_bytes; /* the way that needs least is sought instead, whatever it costs */
 
-    bool found;
-    uint64_t cost, needed_bytes;
+    uint64_t note; /* for expand(): that of the way to its state */
+
+    bool found, ended; /* ended: by most_states; not found otherwise: there is no such way */
+    uint64_t cost;     /* ended: no way costs less, if less than below_cost */
+    uint64_t needed_bytes;
     int act_count;
     uint32_t *act; /* from start to end */
 
@@ -46,6 +51,12 @@ struct ckpt_search {
 /* From expand() only: `state` is one act away, at `cost` more and with `bytes` at most meanwhile. An act of 0
  * leaves no trace in act[]. */
 void ckpt_search_reach(ckpt_search *search, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act);
+
+/* The same with a note, which stays with the state as long as no better way to it is found. */
+void ckpt_search_reach_noting(ckpt_search *search, uint64_t state, uint64_t cost, uint64_t bytes, uint32_t act, uint64_t note);
+
+/* From expand() only: whether no way that goes on over `state`, at `cost` more, is of interest for below_cost. */
+bool ckpt_search_hopeless(const ckpt_search *search, uint64_t state, uint64_t cost);
 
 /* Deterministic. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_search_run(ckpt_search *search, ckpt_error *err);

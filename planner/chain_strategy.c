@@ -6,7 +6,15 @@
 #include "planner/chain_curve.h"
 #include "planner/chain_graph_bound.h"
 #include "planner/chain_graph_exact.h"
+#include "planner/chain_refine.h"
 #include "planner/stages.h"
+
+/* States of a search, some hundred bytes and a few microseconds each. Many where the graph has branches and the bound is
+ * between these shares of a whole step's cost below the curve: where it is much farther, many prove nothing either. The
+ * tables are all that a chain needs, and nearly all that skips do, so that there few must do. */
+#define LEAST_GAP 0.01
+#define MOST_GAP 0.5
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 16, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -17,8 +25,11 @@ struct ckpt_chain_strategy {
     ckpt_stages stages;
     ckpt_chain_tables *tables;
     uint64_t minimum;
-    ckpt_graph_curve curve; /* schedules made without the tables, beside which theirs must stand */
+    ckpt_chain_refine refine; /* search: NULL where it is too large for that too */
+    ckpt_graph_curve curve;   /* schedules made without the tables, beside which theirs must stand */
 };
+
+static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err);
 
 static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
     if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, chain->costs, alignment, &chain->exact, err));
@@ -32,7 +43,9 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     chain->curve = (ckpt_graph_curve){.graph = chain->graph, .costs = chain->costs, .alignment_bytes = alignment};
     CKPT_TRY(ckpt_chain_curve_build(&chain->stages, chain->tables, &chain->curve, err));
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
-    return CKPT_OK;
+    if (tables_only) return CKPT_OK;
+    chain->refine = (ckpt_chain_refine){.curve = step_of_curve, .data = chain};
+    return ckpt_graph_search_open(chain->graph, chain->costs, alignment, &chain->refine.search, err);
 }
 
 ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
@@ -71,20 +84,11 @@ static ckpt_status copy_schedule(const ckpt_schedule *from, ckpt_pool *pool, ckp
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
-                                      ckpt_schedule *schedule, ckpt_chain_solution *solution,
-                                      ckpt_error *err) {
-    if (step_bytes < chain->minimum)
-        return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
-                         (unsigned long long)step_bytes, (unsigned long long)chain->minimum);
-    *solution = (ckpt_chain_solution){.recompute_cost = UINT64_MAX, .needed_bytes = UINT64_MAX};
-    if (chain->exact) {
-        CKPT_TRY(ckpt_graph_exact_solve(chain->exact, step_bytes, pool, schedule, &solution->recompute_cost,
-                                        &solution->needed_bytes, err));
-        solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_cost = solution->recompute_cost};
-        return CKPT_OK;
-    }
+/* The best of the curve and the tables. */
+static ckpt_status solve_without_search(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                        ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
     const ckpt_graph_point *best = ckpt_graph_curve_find(&chain->curve, step_bytes);
+    *solution = (ckpt_chain_solution){.recompute_cost = UINT64_MAX, .needed_bytes = UINT64_MAX};
     if (best) {
         solution->recompute_cost = best->cost;
         solution->needed_bytes = best->bytes;
@@ -102,9 +106,68 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
             CKPT_TRY(ckpt_stages_emit(&chain->stages, &program, pool, schedule, err));
         }
     }
-    if (best) CKPT_TRY(copy_schedule(&best->schedule, pool, schedule, err));
+    return best ? copy_schedule(&best->schedule, pool, schedule, err) : CKPT_OK;
+}
+
+/* The step of the curve and the tables that holds `bytes`. */
+static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err) {
+    ckpt_chain_strategy *chain = data;
+    ckpt_pool scratch = {0};
+    ckpt_schedule schedule;
+    ckpt_chain_solution here, above;
+    ckpt_status status = solve_without_search(chain, bytes, &scratch, &schedule, &here, err);
+    uint64_t to = bytes;
+    for (bool same = true; same && status == CKPT_OK;) {
+        to = ckpt_chain_strategy_next(chain, to);
+        if (to == UINT64_MAX) break;
+        status = solve_without_search(chain, to, &scratch, &schedule, &above, err);
+        same = status == CKPT_OK && above.recompute_cost >= here.recompute_cost;
+    }
+    ckpt_pool_free(&scratch);
+    CKPT_TRY(status);
+    *step = (ckpt_curve_step){.from = here.needed_bytes, .to = to, .cost = here.recompute_cost};
+    if (here.recompute_cost == 0) return CKPT_OK;
+    uint64_t bound, whole = 0;
+    for (int n = 0; n < chain->graph->node_count; n++) whole += chain->costs->node[n];
+    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
+    const double gap = (double)(here.recompute_cost - bound) / (double)whole;
+    const bool many = gap > LEAST_GAP && gap < MOST_GAP;
+    if (chain->curve.branching) step->most_states = many ? MANY_STATES : SOME_STATES;
+    else step->most_states = many ? SOME_STATES : FEW_STATES;
+    return CKPT_OK;
+}
+
+/* Makes a solution better, or its bound. */
+static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
+                                     ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
+    ckpt_chain_refined better;
+    CKPT_TRY(ckpt_chain_refine_find(&chain->refine, step_bytes, &better, err));
+    if (better.schedule) {
+        CKPT_TRY(copy_schedule(better.schedule, pool, schedule, err));
+        solution->recompute_cost = better.recompute_cost;
+        solution->needed_bytes = better.needed_bytes;
+    }
+    if (better.lower_bound_cost > solution->bound.lower_bound_cost)
+        solution->bound.lower_bound_cost = better.lower_bound_cost;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
+                                      ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
+    if (step_bytes < chain->minimum)
+        return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
+                         (unsigned long long)step_bytes, (unsigned long long)chain->minimum);
+    if (chain->exact) {
+        *solution = (ckpt_chain_solution){0};
+        CKPT_TRY(ckpt_graph_exact_solve(chain->exact, step_bytes, pool, schedule, &solution->recompute_cost,
+                                        &solution->needed_bytes, err));
+        solution->bound = (ckpt_plan_bound){.proved = true, .lower_bound_cost = solution->recompute_cost};
+        return CKPT_OK;
+    }
+    CKPT_TRY(solve_without_search(chain, step_bytes, pool, schedule, solution, err));
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes,
                               &solution->bound.lower_bound_cost, err));
+    if (search && chain->refine.search) CKPT_TRY(search_for_better(chain, step_bytes, pool, schedule, solution, err));
     solution->bound.proved = solution->bound.lower_bound_cost == solution->recompute_cost;
     return CKPT_OK;
 }
@@ -151,6 +214,8 @@ ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, u
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain) {
     if (!chain) return;
     ckpt_graph_exact_close(chain->exact);
+    ckpt_graph_search_close(chain->refine.search);
+    ckpt_chain_refine_free(&chain->refine);
     ckpt_chain_tables_free(chain->tables);
     ckpt_graph_curve_free(&chain->curve);
     ckpt_stages_free(&chain->stages);

@@ -3,7 +3,7 @@
  *     ckpt_chain_strategy *chain;
  *     ckpt_chain_strategy_open(&graph, &costs, 256, false, &chain, &err);
  *     uint64_t least = ckpt_chain_strategy_minimum(chain);
- *     ckpt_chain_strategy_solve(chain, bytes, &pool, &schedule, &solution, &err);
+ *     ckpt_chain_strategy_solve(chain, bytes, true, &pool, &schedule, &solution, &err);
  *     ckpt_chain_strategy_close(chain);
  */
 #ifndef CKPT_CHAIN_STRATEGY_H
@@ -33,10 +33,11 @@ uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
 /* The smallest step region above `step_bytes` at which less is recomputed; UINT64_MAX when there is none. */
 uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_bytes);
 
-/* Least recomputation with at most `step_bytes` live at any step. CKPT_INFEASIBLE below the minimum. */
-ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool,
-                                      ckpt_schedule *schedule, ckpt_chain_solution *solution,
-                                      ckpt_error *err);
+/* Least recomputation with at most `step_bytes` live at any step. With `search` graphs of at most CKPT_ACTS_TENSORS
+ * forward tensors are searched for better schedules and bounds than the tables' (chain_refine.h), which takes up to
+ * seconds; with and without it more bytes never cost more. CKPT_INFEASIBLE below the minimum. */
+ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
+                                      ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err);
 
 /* For a schedule made in any way, which recomputes recompute_cost in step_bytes: what every schedule of the graph
  * recomputes in as many. Exact for small graphs. */

@@ -38,7 +38,7 @@ static ckpt_status probe(search *s, int after, uint64_t bytes, ckpt_error *err) 
     ckpt_chain_solution solution;
     ckpt_layout layout;
     found *low = &s->point[after];
-    ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, &pool, &schedule, &solution, err);
+    ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
     const bool known = status == CKPT_OK && after >= 0 && solution.recompute_cost >= low->cost;
     if (known) {
         low->at_top = !low->at_top;
@@ -120,7 +120,7 @@ static ckpt_status find_bound(const search *s, uint64_t bytes, uint64_t *cost, c
     ckpt_pool pool = {0};
     ckpt_schedule schedule = {0};
     ckpt_chain_solution solution = {0};
-    const ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, &pool, &schedule, &solution, err);
+    const ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
     *cost = solution.bound.lower_bound_cost;
     ckpt_pool_free(&pool);
     return status;
@@ -134,10 +134,17 @@ static ckpt_status find_bounds(const search *s, ckpt_frontier *f, ckpt_error *er
         ckpt_frontier_point *p = &f->point[i];
         CKPT_TRY(find_bound(s, p->arena_bytes, &p->lower_bound_cost, err));
         f->bound[f->bound_count++] = (ckpt_frontier_bound){p->total_bytes, p->lower_bound_cost};
-        if (i + 1 == f->count || p[1].total_bytes < p->total_bytes + 2) break;
+        if (i + 1 == f->count || p[1].total_bytes < p->total_bytes + 2) continue;
         ckpt_frontier_bound *half = &f->bound[f->bound_count++];
         half->total_bytes = p->total_bytes + (p[1].total_bytes - p->total_bytes) / 2;
         CKPT_TRY(find_bound(s, half->total_bytes - s->fixed_bytes, &half->cost, err));
+    }
+    /* What holds for more bytes holds for less: a search may have gone farther there. */
+    for (int i = f->bound_count - 2; i >= 0; i--)
+        if (f->bound[i].cost < f->bound[i + 1].cost) f->bound[i].cost = f->bound[i + 1].cost;
+    for (int i = 0, b = 0; i < f->count; i++) {
+        while (f->bound[b].total_bytes < f->point[i].total_bytes) b++;
+        f->point[i].lower_bound_cost = f->bound[b].cost;
     }
     return CKPT_OK;
 }

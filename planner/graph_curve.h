@@ -30,6 +30,7 @@ typedef struct ckpt_graph_curve {
     uint64_t alignment_bytes;
     uint64_t work; /* steps looked at so far */
     bool pinned;   /* so are the points that are added now */
+    bool branching; /* set by chain_curve.h: the graph is more than a chain with skips */
     int count, capacity;
     ckpt_graph_point *point; /* bytes ascend, cost descend */
 } ckpt_graph_curve;

@@ -62,10 +62,10 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
     return CKPT_OK;
 }
 
-static ckpt_status solve(tables *t, uint64_t step_bytes, candidate *c, ckpt_error *err) {
+static ckpt_status solve(tables *t, uint64_t step_bytes, bool search, candidate *c, ckpt_error *err) {
     *c = (candidate){0};
     ckpt_status status =
-        ckpt_chain_strategy_solve(t->chain, step_bytes, &c->pool, &c->schedule, &c->solution, err);
+        ckpt_chain_strategy_solve(t->chain, step_bytes, search, &c->pool, &c->schedule, &c->solution, err);
     if (status == CKPT_OK) status = find_region(t, c, err);
     if (status != CKPT_OK) ckpt_pool_free(&c->pool);
     return status;
@@ -73,12 +73,12 @@ static ckpt_status solve(tables *t, uint64_t step_bytes, candidate *c, ckpt_erro
 
 /* The candidate that recomputes least within `allowance`; found->region > allowance when there is none.
  * `bound` is that of the first one, which is for the whole allowance. */
-static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate *found,
+static ckpt_status find_least_recompute(tables *t, uint64_t allowance, bool search, candidate *found,
                                         ckpt_plan_bound *bound, ckpt_error *err) {
     *found = (candidate){.region = UINT64_MAX};
     *bound = (ckpt_plan_bound){0};
     for (uint64_t bytes = allowance; bytes >= t->minimum && allowance >= t->input->eval_bytes;) {
-        CKPT_TRY(solve(t, bytes, found, err));
+        CKPT_TRY(solve(t, bytes, search, found, err));
         const uint64_t needed = found->solution.needed_bytes;
         if (bytes == allowance) *bound = found->solution.bound;
         if (found->region <= allowance) {
@@ -98,14 +98,14 @@ static ckpt_status find_least_recompute(tables *t, uint64_t allowance, candidate
  * live bytes in it, so that going up ends where those pass the best region. */
 static ckpt_status find_smallest(tables *t, candidate *best, ckpt_error *err) {
     ckpt_plan_bound bound;
-    CKPT_TRY(find_least_recompute(t, t->input->eval_bytes, best, &bound, err));
+    CKPT_TRY(find_least_recompute(t, t->input->eval_bytes, false, best, &bound, err));
     if (best->region <= t->input->eval_bytes) return CKPT_OK;
     int hard = 0;
     for (uint64_t bytes = t->minimum; bytes <= best->region && hard < MOST_HARD_PACKINGS &&
                                       (best->region == UINT64_MAX || t->work <= MOST_PACKING_WORK);
          bytes = ckpt_chain_strategy_next(t->chain, bytes)) {
         candidate next;
-        const ckpt_status status = solve(t, bytes, &next, err);
+        const ckpt_status status = solve(t, bytes, false, &next, err);
         if (status != CKPT_OK) {
             ckpt_pool_free(&best->pool);
             return status;
@@ -158,9 +158,10 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     const uint64_t budget = t->input->options->budget_bytes, fixed = t->input->fixed_bytes;
     const uint64_t allowance = budget > fixed ? budget - fixed : 0;
     candidate c;
-    CKPT_TRY(find_least_recompute(t, allowance, &c, &result->bound, err));
+    CKPT_TRY(find_least_recompute(t, allowance, true, &c, &result->bound, err));
     if (c.region > allowance || budget < fixed) {
         ckpt_pool_free(&c.pool);
+        t->memo_count = 0; /* those of searches */
         CKPT_TRY(find_smallest(t, &c, err));
         result->bound.proved = false;
     }

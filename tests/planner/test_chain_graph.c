@@ -16,6 +16,8 @@
 #include "graph/build.h"
 #include "graph/op.h"
 #include "planner/chain_graph_bound.h"
+#include "planner/chain_graph_search.h"
+#include "planner/chain_refine.h"
 #include "planner/chain_strategy.h"
 #include "planner/graph_cut.h"
 #include "planner/liveness.h"
@@ -127,7 +129,7 @@ static ckpt_status answer(const ckpt_graph *g, ckpt_chain_strategy *chain, uint6
                           ckpt_chain_solution *solution, uint64_t *peak) {
     ckpt_pool pool = {0};
     ckpt_schedule schedule;
-    ckpt_status status = ckpt_chain_strategy_solve(chain, budget, &pool, &schedule, solution, &g_err);
+    ckpt_status status = ckpt_chain_strategy_solve(chain, budget, true, &pool, &schedule, solution, &g_err);
     if (status == CKPT_OK) {
         uint64_t recomputed;
         *peak = peak_of(g, &schedule, &recomputed);
@@ -271,6 +273,19 @@ static void random_series_parallel(ckpt_graph *g) {
     finish(g, &x, CKPT_OPTIMIZER_SGD, false);
 }
 
+/* A node with three outputs, of which some are read early, some late and some by no other node. */
+static void random_several_outputs(ckpt_graph *g) {
+    ckpt_view x = input(g, 16, between(1, 6)), h, y, stats[2];
+    linear(g, CKPT_ACT_RELU, 4 * between(1, 4), &x);
+    int scale = ckpt_graph_add_tensor(g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &x.dim[1], &g_err);
+    assert_int_equal(ckpt_build_layernorm(g, "norm", &x, scale, -1, 1, 1e-5f, &h, stats, &g_err), CKPT_OK);
+    for (int k = between(0, 2); k > 0; k--) linear(g, CKPT_ACT_TANH, 4 * between(1, 4), &h);
+    assert_int_equal(ckpt_build_binary(g, "add", CKPT_BINARY_ADD, &h, &stats[between(0, 1)], &y, &g_err), CKPT_OK);
+    linear(g, CKPT_ACT_RELU, 4 * between(1, 4), &y);
+    linear(g, CKPT_ACT_IDENTITY, between(2, 5), &y);
+    finish(g, &y, CKPT_OPTIMIZER_SGD, false);
+}
+
 /* Budgets at which the bound is the optimum, and at which a bound that took an eighth of the bytes away would be above it. */
 static int g_tight, g_overstated;
 
@@ -348,6 +363,160 @@ static void test_series_parallel(void **state) {
            g_overstated);
     assert_true(g_tight > 0 && g_overstated > 0); /* the optimum tells a bound that claims too much */
     assert_true(below_stages <= 0.1 * budgets);
+}
+
+enum { MOST_BUDGETS = 4096 };
+
+/* Sanitizers look at the same code with fewer. */
+#ifdef __SANITIZE_ADDRESS__
+enum { SEARCHED_GRAPHS = 40 };
+#else
+enum { SEARCHED_GRAPHS = 120 };
+#endif
+
+/* What searches of small graphs said. */
+typedef struct searches {
+    int whole, ended, tight, overstated, used, not_used;
+} searches;
+
+/* The optimum of every number of bytes from `least` on. */
+typedef struct truth {
+    uint64_t least, cost[MOST_BUDGETS];
+    uint64_t curve[MOST_BUDGETS]; /* no less */
+    int count;
+    uint32_t most_states; /* of a search */
+} truth;
+
+static void find_truth(const ckpt_graph *g, truth *t) {
+    uint64_t m = ALIGNMENT, cost;
+    while ((cost = ckpt_graph_oracle(g, costs_of(g), ALIGNMENT, m)) == UINT64_MAX) m += ALIGNMENT;
+    t->least = m;
+    for (t->count = 0; t->count < MOST_BUDGETS; m += ALIGNMENT) {
+        t->cost[t->count++] = cost;
+        if (cost == 0) break;
+        cost = ckpt_graph_oracle(g, costs_of(g), ALIGNMENT, m + ALIGNMENT);
+    }
+    assert_int_equal(t->cost[t->count - 1], 0);
+}
+
+/* One number of bytes: with room for all states, and with less and less. */
+static void compare_search(const ckpt_graph *g, ckpt_graph_search *search, uint64_t bytes, uint64_t optimum, searches *sum) {
+    ckpt_graph_search_result r;
+    ckpt_pool pool = {0};
+    uint64_t recomputed;
+    assert_int_equal(ckpt_graph_search_find(search, bytes, UINT64_MAX / 2, 1 << 20, &pool, &r, &g_err), CKPT_OK);
+    assert_true(r.found && !r.ended);
+    assert_int_equal(r.recompute_cost, optimum);
+    assert_int_equal(r.lower_bound_cost, optimum);
+    assert_int_equal(r.needed_bytes, peak_of(g, &r.schedule, &recomputed));
+    assert_int_equal(recomputed, optimum);
+    assert_true(r.needed_bytes <= bytes);
+    sum->whole++;
+    const uint32_t states = r.states;
+    assert_int_equal(ckpt_graph_search_find(search, bytes, optimum + 1, 1 << 20, &pool, &r, &g_err), CKPT_OK);
+    assert_true(r.found && r.recompute_cost == optimum && r.states <= states);
+    assert_int_equal(ckpt_graph_search_find(search, bytes, optimum, 1 << 20, &pool, &r, &g_err), CKPT_OK);
+    assert_true(!r.found && !r.ended && r.lower_bound_cost == optimum);
+    for (uint32_t most = states - 1; most > 0; most = most * 2 / 3) {
+        assert_int_equal(ckpt_graph_search_find(search, bytes, UINT64_MAX / 2, most, &pool, &r, &g_err), CKPT_OK);
+        assert_true(r.states <= most);
+        assert_true(r.lower_bound_cost <= optimum);
+        assert_true(!r.found || r.recompute_cost == optimum);
+        sum->ended += r.ended;
+        sum->tight += r.ended && optimum > 0 && r.lower_bound_cost == optimum;
+        assert_int_equal(ckpt_graph_search_find(search, bytes - bytes / 8, UINT64_MAX / 2, most, &pool, &r, &g_err), CKPT_OK);
+        sum->overstated += (r.found || r.ended) && r.lower_bound_cost > optimum;
+    }
+    ckpt_pool_free(&pool);
+}
+
+static ckpt_status step_of_truth(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err) {
+    const truth *t = data;
+    int from = (int)((bytes - t->least) / ALIGNMENT);
+    if (from >= t->count) from = t->count - 1;
+    int to = from;
+    while (from > 0 && t->curve[from - 1] == t->curve[from]) from--;
+    while (to < t->count && t->curve[to] == t->curve[from]) to++;
+    *step = (ckpt_curve_step){t->least + (uint64_t)from * ALIGNMENT,
+                              to == t->count ? UINT64_MAX : t->least + (uint64_t)to * ALIGNMENT, t->curve[from],
+                              t->curve[from] > 0 ? t->most_states : 0};
+    (void)err;
+    return CKPT_OK;
+}
+
+/* Of a curve that is worse than the optimum (slope: by much, in the smallest steps), with searches that end early: more bytes never cost more, in whatever order they are
+ * asked for. */
+static void compare_refined(const ckpt_graph *g, ckpt_graph_search *search, truth *t, bool slope, searches *sum) {
+    uint64_t cost[MOST_BUDGETS];
+    int lag = 0;
+    for (int i = 0; i < t->count; i++) {
+        lag = lag > 0 ? lag - between(0, 2) : between(0, 40);
+        t->curve[i] = t->cost[lag <= 0 ? i : lag < i ? i - lag : 0];
+        if (slope) t->curve[i] = t->cost[0] + (uint64_t)(t->count - i);
+        if (i > 0 && t->curve[i] > t->curve[i - 1]) t->curve[i] = t->curve[i - 1];
+    }
+    t->curve[t->count - 1] = 0;
+    t->most_states = (uint32_t)between(2, 60);
+    ckpt_chain_refine down = {search, step_of_truth, t, .steps = NULL};
+    for (int i = t->count - 1; i >= 0; i--) {
+        ckpt_chain_refine alone = {search, step_of_truth, t, .steps = NULL};
+        ckpt_chain_refined answer, again;
+        uint64_t recomputed;
+        const uint64_t bytes = t->least + (uint64_t)i * ALIGNMENT;
+        assert_int_equal(ckpt_chain_refine_find(&down, bytes, &answer, &g_err), CKPT_OK);
+        assert_int_equal(ckpt_chain_refine_find(&alone, bytes, &again, &g_err), CKPT_OK);
+        cost[i] = answer.schedule ? answer.recompute_cost : t->curve[i];
+        assert_true(answer.lower_bound_cost <= t->cost[i] && cost[i] >= t->cost[i] && cost[i] <= t->curve[i]);
+        assert_true((answer.schedule != NULL) == (again.schedule != NULL) && again.lower_bound_cost == answer.lower_bound_cost);
+        if (answer.schedule) {
+            assert_int_equal(again.recompute_cost, answer.recompute_cost);
+            assert_int_equal(again.needed_bytes, answer.needed_bytes);
+            assert_int_equal(peak_of(g, answer.schedule, &recomputed), answer.needed_bytes);
+            assert_int_equal(recomputed, answer.recompute_cost);
+            assert_true(answer.needed_bytes <= bytes);
+        }
+        if (i + 1 < t->count) assert_true(cost[i + 1] <= cost[i]);
+        sum->used += answer.schedule != NULL;
+        sum->not_used += !answer.schedule && answer.lower_bound_cost == t->cost[i] && cost[i] > t->cost[i];
+        ckpt_chain_refine_free(&alone);
+    }
+    ckpt_chain_refine_free(&down);
+}
+
+/* Searches that may end early, of graphs that are small enough for the oracle. */
+static void test_searches(void **state) {
+    (void)state;
+    static truth t;
+    searches sum = {0};
+    g_random.state = 17;
+    for (int i = 0; i < SEARCHED_GRAPHS; i++) {
+        ckpt_graph g;
+        ckpt_graph_search *search;
+        if (i % 4 == 0)
+            random_residual_mlp(1, &g);
+        else if (i % 4 == 1)
+            random_mlp(i, &g);
+        else if (i % 4 == 2)
+            random_several_outputs(&g);
+        else
+            random_series_parallel(&g);
+        priced = i % 8 > 4;
+        if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) {
+            find_truth(&g, &t);
+            assert_int_equal(ckpt_graph_search_open(&g, costs_of(&g), ALIGNMENT, &search, &g_err), CKPT_OK);
+            assert_non_null(search);
+            for (int k = 0; k < t.count; k++)
+                compare_search(&g, search, t.least + (uint64_t)k * ALIGNMENT, t.cost[k], &sum);
+            for (int k = 0; k < 8; k++) compare_refined(&g, search, &t, k % 2, &sum);
+            ckpt_graph_search_close(search);
+        }
+        ckpt_graph_free(&g);
+    }
+    priced = false;
+    printf("searches: optimal at all %d budgets; of %d that ended early %d bounds were the optimum, and of an eighth less bytes %d "
+           "too high; curves made better at %d budgets, and not at %d\n",
+           sum.whole, sum.ended, sum.tight, sum.overstated, sum.used, sum.not_used);
+    assert_true(sum.whole > 500 && sum.ended > 1000 && sum.overstated > 0 && sum.used > 0 && sum.not_used > 0);
 }
 
 /* What holding `held` takes when all that is needed and not held is made again; NEVER where that cannot be. */
@@ -496,7 +665,7 @@ static void time_graph(const char *what, ckpt_graph *g, const ckpt_view *x) {
     ckpt_chain_solution solution;
     ckpt_pool pool = {0};
     ckpt_schedule schedule;
-    assert_int_equal(ckpt_chain_strategy_solve(chain, 2 * least, &pool, &schedule, &solution, &g_err),
+    assert_int_equal(ckpt_chain_strategy_solve(chain, 2 * least, true, &pool, &schedule, &solution, &g_err),
                      CKPT_OK);
     printf("%s: open %.1f ms, solve %.1f ms; at twice the minimum: recomputed %.3g, bound %.3g\n", what,
            1e3 * (opened - start), 1e3 * (seconds() - opened), (double)solution.recompute_cost,
@@ -531,6 +700,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
         cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
+        cmocka_unit_test(test_searches),
         cmocka_unit_test(test_cuts),          cmocka_unit_test(test_other_costs),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
         cmocka_unit_test(test_deep_models),
