@@ -12,8 +12,8 @@
  * the next with smaller slots, of likely splits and of all. */
 enum { SMALL = 3, FINER_LIKELY = 4, FINER = 16 };
 
-/* Slots of all functions together, and functions for which small budgets have no tables of all splits. */
-enum { ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
+/* Splits times slots; slots of all functions together; and functions for which small budgets have no tables of all splits. */
+enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -101,6 +101,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
         }
     }
     free(same);
+    tables->repeated = 4 * tables->work <= tables->unshared_work;
     return ok;
 }
 
@@ -202,14 +203,9 @@ static uint64_t held_unit(const ckpt_chain *chain) {
     return unit ? unit : 1;
 }
 
-/* Functions are shared by many runs of stages. */
-static bool is_repeated(const ckpt_chain_tables *tables) {
-    return 4 * tables->work <= tables->unshared_work;
-}
-
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
 static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
-    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : is_repeated(tables) ? 4 * slots : slots + 1024;
+    const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : tables->repeated ? 4 * slots : slots + 1024;
     uint64_t unit = exact_unit(tables->chain);
     tables->exact = most / unit <= slots;
     tables->even = tables->exact;
@@ -225,10 +221,10 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
     tables->unit_bytes = unit;
 }
 
-/* Each distinct run of stages takes about as long for a slot, whatever its length. */
+/* Each distinct run of stages takes about as long for a slot, whatever its length; short ones have few splits, too. */
 static uint64_t slots_within(const ckpt_chain_tables *tables, uint64_t work, uint64_t fewest, uint64_t most) {
-    const uint64_t slots = work / (tables->functions + 1);
-    return slots < fewest ? fewest : slots > most ? most : slots;
+    const uint64_t slots = work / (tables->functions + 1), by_splits = larger(SPLIT_WORK / (tables->work + 1), fewest);
+    return larger(slots < fewest ? fewest : slots > most ? most : slots, by_splits > 2048 ? 2048 : by_splits);
 }
 
 /* So many that filling all functions stays a matter of milliseconds. */
@@ -342,7 +338,7 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
             if (cap_bytes && !likely) {
                 tables->cap_bytes = cap_bytes;
                 choose_unit(tables, slots, true);
-            } else if (!tables->even && !likely && limits->slots == 0 && !is_repeated(tables)) {
+            } else if (!tables->even && !likely && limits->slots == 0 && !tables->repeated) {
                 limit_to_small(tables);
             }
             ok = !tables->unit_bytes || fill_all(tables);

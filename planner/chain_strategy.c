@@ -9,12 +9,12 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
-/* States of a search, some hundred bytes and a few microseconds each. Many where the graph has branches and the bound is
- * between these shares of a whole step's cost below the curve: where it is much farther, many prove nothing either. The
- * tables are all that a chain needs, and nearly all that skips do, so that there few must do. */
+/* States of a search, some hundred bytes and a few microseconds each; of graphs with branches only, as tables are all that a
+ * chain needs, and nearly all that skips do. Some where the bound is between these shares of a whole step's cost below the
+ * curve: where it is much farther, they prove nothing either. Many where stages have more inside than tables look at. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
-enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 16, FEW_STATES = 1 << 13 };
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 14, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -45,6 +45,7 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     if (tables_only) return CKPT_OK;
     chain->refine = (ckpt_chain_refine){.curve = step_of_curve, .data = chain};
+    if (!chain->curve.branching) return CKPT_OK;
     return ckpt_graph_search_open(chain->graph, chain->costs, alignment, &chain->refine.search, err);
 }
 
@@ -131,9 +132,8 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
     for (int n = 0; n < chain->graph->node_count; n++) whole += chain->costs->node[n];
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
     const double gap = (double)(here.recompute_cost - bound) / (double)whole;
-    const bool many = gap > LEAST_GAP && gap < MOST_GAP;
-    if (chain->curve.branching) step->most_states = many ? MANY_STATES : SOME_STATES;
-    else step->most_states = many ? SOME_STATES : FEW_STATES;
+    if (gap > LEAST_GAP && gap < MOST_GAP) step->most_states = chain->stages.deep ? MANY_STATES : SOME_STATES;
+    else step->most_states = FEW_STATES;
     return CKPT_OK;
 }
 

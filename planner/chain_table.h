@@ -61,6 +61,7 @@ struct ckpt_chain_tables {
     const ckpt_chain *chain;
     int count; /* stages */
     bool never_give_up, all_splits;
+    bool repeated;      /* functions are shared by many runs of stages */
     bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
     uint64_t *cost;     /* [k]: of forward runs of stages 1..k */
     uint64_t *run[CKPT_CHAIN_RUNS]; /* run[i][k]: most at once in bare forward runs of stages k..k + 2^i - 1 */
