@@ -80,8 +80,8 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
     out->cost = (double)split->run_cost;
     /* What the slots take for more than it is, the way back makes use of; of what they take for less it runs out. With many
      * slots to a checkpoint it makes no difference that adds up. */
-    out->shift = !tables->repeated ? ckpt_chain_slots_near(tables, split->shift_bytes)
-                                : ckpt_chain_slots_up(tables, split->shift_bytes);
+    out->shift = tables->repeated ? ckpt_chain_slots_up(tables, split->shift_bytes)
+                                  : ckpt_chain_slots_near(tables, split->shift_bytes);
     int least = ckpt_chain_slots_up(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);

@@ -25,7 +25,7 @@ struct ckpt_chain_strategy {
     ckpt_stages stages;
     ckpt_chain_tables *tables;
     uint64_t minimum;
-    ckpt_chain_refine refine; /* search: NULL where it is too large for that too */
+    ckpt_chain_refine refine; /* search: NULL without branches, and where it is too large for that too */
     ckpt_graph_curve curve;   /* schedules made without the tables, beside which theirs must stand */
 };
 

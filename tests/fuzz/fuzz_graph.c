@@ -8,8 +8,8 @@ enum { WIDTH = 16, BATCH = 8 };
 
 static void must(ckpt_status status) { FUZZ_EXPECT(status == CKPT_OK); }
 
-static ckpt_view weight(ckpt_graph *g, int rank) {
-    const int64_t square[2] = {WIDTH, WIDTH};
+ckpt_view fuzz_graph_weight(ckpt_graph *g, int rank, int64_t width) {
+    const int64_t square[2] = {width, width};
     ckpt_error err;
     const int tensor = ckpt_graph_add_tensor(g, "w", CKPT_F32, CKPT_ROLE_PARAM, rank, square, &err);
     FUZZ_EXPECT(tensor >= 0);
@@ -26,7 +26,7 @@ void fuzz_graph_make(int kind, ckpt_graph *g, ckpt_graph *evaluation) {
     g->input[g->input_count++] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
     ckpt_view x = ckpt_view_of(g, g->input[0]), y;
     for (int i = 0; i < (kind ? 6 : 2); i++) {
-        const ckpt_view w = weight(g, 2), scale = weight(g, 1), before = x;
+        const ckpt_view w = fuzz_graph_weight(g, 2, WIDTH), scale = fuzz_graph_weight(g, 1, WIDTH), before = x;
         const ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = kind == 1 ? CKPT_ACT_IDENTITY : CKPT_ACT_RELU,
                                                                            .drop = kind == 2 ? 0.25f : 0, .stream = (uint32_t)i}};
         if (kind == 1) {

@@ -1,5 +1,6 @@
 /* Fuzz target: state files. The first byte says what the target does to the rest: 1: its text, up to the first zero, is
  * padded as in a state file; 2: the checksum is added. What is accepted is written again as the same bytes. */
+#include "fuzz_graph.h"
 #include "fuzz_target.h"
 
 #include <fcntl.h>
@@ -24,14 +25,6 @@ typedef struct subject {
 
 static void must(ckpt_status status) { FUZZ_EXPECT(status == CKPT_OK); }
 
-static ckpt_view weight(ckpt_graph *g, int rank) {
-    const int64_t square[2] = {WIDTH, WIDTH};
-    ckpt_error err;
-    const int tensor = ckpt_graph_add_tensor(g, "w", CKPT_F32, CKPT_ROLE_PARAM, rank, square, &err);
-    FUZZ_EXPECT(tensor >= 0);
-    return ckpt_view_of(g, tensor);
-}
-
 /* Two layers with momentum: 2 * 2 * (16 + 4) floats are saved. */
 static subject *get_subject(void) {
     static subject s;
@@ -45,7 +38,7 @@ static subject *get_subject(void) {
     g->input[g->input_count++] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
     ckpt_view x = ckpt_view_of(g, g->input[0]), y;
     for (int i = 0; i < LAYERS; i++) {
-        const ckpt_view w = weight(g, 2), bias = weight(g, 1);
+        const ckpt_view w = fuzz_graph_weight(g, 2, WIDTH), bias = fuzz_graph_weight(g, 1, WIDTH);
         const ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = CKPT_ACT_RELU}};
         must(ckpt_build_linear(g, "fc", &x, &w, bias.tensor, &attr, &y, &err));
         x = y;
