@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "planner/chain_exact.h"
 #include "planner/chain_table.h"
 #include "planner/chain_window.h"
@@ -17,15 +18,6 @@ enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SM
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
-}
-
-static uint64_t common_divisor(uint64_t a, uint64_t b) {
-    while (b) {
-        uint64_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
 }
 
 static bool pair_wanted(const ckpt_chain_tables *tables, int s, int t) {
@@ -168,14 +160,14 @@ static uint64_t exact_unit(const ckpt_chain *chain) {
     uint64_t unit = 0;
     for (int k = 1; k <= chain->stage_count; k++) {
         const ckpt_chain_stage *stage = &chain->stage[k];
-        unit = common_divisor(unit, stage->out_bytes);
-        unit = common_divisor(unit, stage->gradient_bytes);
+        unit = ckpt_common_divisor(unit, stage->out_bytes);
+        unit = ckpt_common_divisor(unit, stage->gradient_bytes);
         for (int o = 0; o < stage->option_count; o++) {
             const ckpt_chain_option *option = &stage->option[o];
-            unit = common_divisor(unit, option->kept_bytes);
-            unit = common_divisor(unit, option->forward_bytes[0]);
-            unit = common_divisor(unit, option->forward_bytes[1]);
-            for (int i = 0; i < 4; i++) unit = common_divisor(unit, option->backward_bytes[i / 2][i % 2]);
+            unit = ckpt_common_divisor(unit, option->kept_bytes);
+            unit = ckpt_common_divisor(unit, option->forward_bytes[0]);
+            unit = ckpt_common_divisor(unit, option->forward_bytes[1]);
+            for (int i = 0; i < 4; i++) unit = ckpt_common_divisor(unit, option->backward_bytes[i / 2][i % 2]);
         }
     }
     return unit ? unit : 1;
@@ -199,7 +191,7 @@ static uint64_t held_unit(const ckpt_chain *chain) {
     uint64_t unit = 0;
     for (int k = 1; k < chain->stage_count; k++)
         for (int o = 0; o < chain->stage[k].option_count; o++)
-            unit = common_divisor(unit, chain->stage[k].out_bytes + chain->stage[k].option[o].kept_bytes);
+            unit = ckpt_common_divisor(unit, chain->stage[k].out_bytes + chain->stage[k].option[o].kept_bytes);
     return unit ? unit : 1;
 }
 

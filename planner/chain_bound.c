@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/units.h"
 #include "planner/chain_bound.h"
 #include "planner/chain_exact.h"
 
@@ -132,6 +133,19 @@ static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_by
     return CKPT_OK;
 }
 
+/* Divides whatever a program can cost. */
+static uint64_t cost_unit(const ckpt_chain *chain) {
+    uint64_t unit = 0;
+    for (int k = 1; k <= chain->stage_count; k++) {
+        const ckpt_chain_stage *stage = &chain->stage[k];
+        unit = ckpt_common_divisor(unit, stage->forward_cost);
+        for (int i = 0; i < 2 * stage->option_count; i++)
+            if (stage->option[i / 2].recompute_cost[i % 2] != CKPT_CHAIN_NEVER)
+                unit = ckpt_common_divisor(unit, stage->option[i / 2].recompute_cost[i % 2]);
+    }
+    return unit ? unit : 1;
+}
+
 ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
                                   ckpt_chain_bound *bound, ckpt_error *err) {
     uint64_t first = 0, knapsack, counted, persistent, all;
@@ -139,10 +153,11 @@ ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes
     CKPT_TRY(bound_by_knapsack(chain, budget_bytes, &knapsack, err));
     CKPT_TRY(ckpt_chain_bound_by_count(chain, budget_bytes, &counted, err));
     bound->all = bound->persistent = first + larger(knapsack, counted);
-    if (bound->all == cost) return CKPT_OK;
+    if (bound->all >= cost) return CKPT_OK;
     CKPT_TRY(ckpt_chain_bound_by_price(chain, budget_bytes, &persistent, &all, err));
-    bound->all = larger(all, bound->all);
-    bound->persistent = larger(persistent, bound->all);
+    const uint64_t unit = cost_unit(chain);
+    bound->all = ckpt_round_up(larger(all, bound->all), unit);
+    bound->persistent = larger(ckpt_round_up(persistent, unit), bound->all);
     return CKPT_OK;
 }
 

@@ -4,6 +4,8 @@
  * the best choice is a minimum cut (graph_cut.h); less the price of the bytes there are, it bounds every choice that
  * fits (Lagrange's relaxation). The node and the price that say most count.
  *
+ * That says what is made again once. What is made again and again is counted along a chain inside the graph (graph_chain.h).
+ *
  * Where tensors do not depend on each other that is a knapsack, whose fractional relaxation (Dantzig 1957) is found
  * without cuts: it says which nodes are worth a look. */
 #include "planner/chain_graph_bound.h"
@@ -13,7 +15,10 @@
 
 #include "base/units.h"
 #include "graph/op.h"
+#include "planner/chain_bound.h"
+#include "planner/graph_chain.h"
 #include "planner/graph_cut.h"
+#include "planner/graph_moment.h"
 
 enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128, MOST_PARTS = 256 }; /* backward nodes times items */
 #define MOST_PRICE (UINT64_C(1) << 52)
@@ -36,6 +41,7 @@ typedef struct bound {
     const ckpt_costs *costs;
     uint64_t alignment_bytes;
     int *last;     /* by tensor: last backward node that reads it, or -1 */
+    uint64_t *taken; /* by backward node: bytes that no schedule can spare */
     int *consumer; /* by tensor: the one forward node that reads it; -1: none; -2: several */
     int *item_of;  /* by forward node: its item, or -1 */
     item *item;
@@ -57,15 +63,13 @@ static uint64_t bytes_of(const bound *b, int tensor) {
 
 static void find_reads(bound *b) {
     const ckpt_graph *g = b->graph;
-    for (int t = 0; t < g->tensor_count; t++) b->last[t] = b->consumer[t] = -1;
-    for (int n = 0; n < g->node_count; n++)
+    ckpt_graph_moment_reads(g, b->last);
+    ckpt_graph_moment_bytes(g, b->alignment_bytes, b->last, b->taken);
+    for (int t = 0; t < g->tensor_count; t++) b->consumer[t] = -1;
+    for (int n = 0; n < g->forward_count; n++)
         for (int i = 0; i < g->node[n].in_count; i++) {
-            int t = g->node[n].in[i];
-            if (!ckpt_tensor_is_step(g, t)) continue;
-            if (n >= g->forward_count)
-                b->last[t] = n;
-            else if (b->consumer[t] != n)
-                b->consumer[t] = b->consumer[t] == -1 ? n : -2;
+            const int t = g->node[n].in[i];
+            if (ckpt_tensor_is_step(g, t) && b->consumer[t] != n) b->consumer[t] = b->consumer[t] == -1 ? n : -2;
         }
 }
 
@@ -119,42 +123,6 @@ static bool reads(const ckpt_graph *g, int node, int producer) {
     return false;
 }
 
-/* Whether out[0] of backward node n may be written over an input: the rule of liveness.c, where forward tensors die as they
- * like. */
-static bool may_be_written_over(const bound *b, int n) {
-    const ckpt_graph *g = b->graph;
-    const ckpt_node *node = &g->node[n];
-    const uint64_t mask = ckpt_op_info(node->op)->inplace;
-    for (int i = 0; i < node->in_count && mask; i++) {
-        const int t = node->in[i];
-        if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) ||
-            ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))
-            continue;
-        bool otherwise = g->tensor[t].producer >= g->forward_count && b->last[t] > n;
-        for (int j = 0; j < node->in_count; j++) otherwise |= node->in[j] == t && !(mask >> j & 1);
-        if (!otherwise) return true;
-    }
-    return false;
-}
-
-/* Bytes at backward node n that no schedule can spare, given those of the gradients that live across it: what
- * n reads of the forward pass, and what it writes, but for an output that might be written over an input. */
-static uint64_t bytes_at(const bound *b, int n, uint64_t gradients) {
-    const ckpt_graph *g = b->graph;
-    const ckpt_node *node = &g->node[n];
-    uint64_t bytes = gradients;
-    for (int i = 0; i < node->in_count; i++) {
-        bool again = false;
-        for (int j = 0; j < i; j++) again |= node->in[j] == node->in[i];
-        int t = node->in[i];
-        if (ckpt_tensor_is_step(g, t) && !again && g->tensor[t].producer < g->forward_count)
-            bytes += bytes_of(b, t);
-    }
-    for (int i = 0; i < node->out_count; i++)
-        if (ckpt_tensor_is_step(g, node->out[i]) && (i > 0 || !may_be_written_over(b, n))) bytes += bytes_of(b, node->out[i]);
-    return bytes;
-}
-
 static uint64_t left_over(const bound *b, int n, uint64_t room) {
     uint64_t cost = 0;
     for (int i = 0; i < b->count; i++) {
@@ -176,25 +144,10 @@ static int list_moments(const bound *b, uint64_t step_bytes, moment *list) {
     const ckpt_graph *g = b->graph;
     const uint64_t all = (uint64_t)(g->node_count - g->forward_count) * (uint64_t)b->count;
     const int apart = 1 + (int)(all / MOST_WORK);
-    uint64_t live = 0;
     int count = 0;
-    for (int n = g->forward_count; n < g->node_count; n++) {
-        const ckpt_node *node = &g->node[n];
-        if ((n - g->forward_count) % apart == 0) {
-            const uint64_t taken = bytes_at(b, n, live), room = step_bytes > taken ? step_bytes - taken : 0;
-            list[count++] = (moment){n, room, left_over(b, n, room)};
-        }
-        for (int i = 0; i < node->out_count; i++)
-            if (ckpt_tensor_is_step(g, node->out[i]) && b->last[node->out[i]] > n)
-                live += bytes_of(b, node->out[i]);
-        for (int i = 0; i < node->in_count; i++) {
-            int t = node->in[i];
-            bool again = false;
-            for (int j = 0; j < i; j++) again |= node->in[j] == t;
-            if (ckpt_tensor_is_step(g, t) && !again && b->last[t] == n &&
-                g->tensor[t].producer >= g->forward_count)
-                live -= bytes_of(b, t);
-        }
+    for (int n = g->forward_count; n < g->node_count; n += apart) {
+        const uint64_t room = step_bytes > b->taken[n] ? step_bytes - b->taken[n] : 0;
+        list[count++] = (moment){n, room, left_over(b, n, room)};
     }
     return count;
 }
@@ -241,12 +194,7 @@ static void set_moment(bound *b, int n, uint64_t *unit) {
     }
     for (int i = 0; i < g->node[n].in_count; i++)
         if (ckpt_tensor_is_step(g, g->node[n].in[i])) b->held_bytes[g->node[n].in[i]] = 0;
-    for (int t = 0; t < g->tensor_count; t++) {
-        for (uint64_t rest = b->held_bytes[t], next; rest; rest = next) {
-            next = *unit % rest;
-            *unit = rest;
-        }
-    }
+    for (int t = 0; t < g->tensor_count; t++) *unit = ckpt_common_divisor(*unit, b->held_bytes[t]);
 }
 
 /* The largest bound over the prices of a byte. As a function of the price it is concave and made of straight pieces, of which the
@@ -361,9 +309,17 @@ static uint64_t largest(bound *b, uint64_t step_bytes) {
     return most > most_with_inputs ? most : most_with_inputs;
 }
 
+/* Divides whatever a schedule can recompute. */
+static uint64_t cost_unit(const ckpt_graph *g, const ckpt_costs *costs) {
+    uint64_t unit = 0;
+    for (int n = 0; n < g->forward_count; n++) unit = ckpt_common_divisor(unit, costs->node[n]);
+    return unit > 0 ? unit : 1;
+}
+
 static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
     const ckpt_graph *g = b->graph;
     b->last = ckpt_pool_array(scratch, g->tensor_count, int);
+    b->taken = ckpt_pool_array(scratch, g->node_count, uint64_t);
     b->consumer = ckpt_pool_array(scratch, g->tensor_count, int);
     b->item_of = ckpt_pool_array(scratch, g->forward_count, int);
     b->item = ckpt_pool_array(scratch, g->forward_count, item);
@@ -377,7 +333,7 @@ static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
     b->run = ckpt_pool_array(scratch, g->forward_count, int64_t);
     b->once = ckpt_pool_array(scratch, g->forward_count, bool);
     b->list = ckpt_pool_array(scratch, g->node_count, moment);
-    if (!b->last || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->more || !b->less || !b->never || !b->held_bytes || !b->hold ||
+    if (!b->last || !b->taken || !b->consumer || !b->item_of || !b->item || !b->needed || !b->held || !b->more || !b->less || !b->never || !b->held_bytes || !b->hold ||
         !b->run || !b->once || !b->list)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->forward_count; n++) {
@@ -393,9 +349,16 @@ static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
 ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
                              uint64_t *recompute_cost, ckpt_error *err) {
     ckpt_pool scratch = {0};
+    uint64_t counted;
     bound b = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
-    const ckpt_status status = prepare(&b, &scratch, err);
-    if (status == CKPT_OK) *recompute_cost = largest(&b, step_bytes);
+    ckpt_chain chain;
+    ckpt_status status = prepare(&b, &scratch, err);
+    if (status == CKPT_OK) status = ckpt_graph_chain_find(graph, costs, alignment_bytes, &scratch, &chain, err);
+    if (status == CKPT_OK) status = ckpt_chain_bound_by_count(&chain, step_bytes, &counted, err);
+    if (status == CKPT_OK) {
+        const uint64_t most = largest(&b, step_bytes);
+        *recompute_cost = ckpt_round_up(most > counted ? most : counted, cost_unit(graph, costs));
+    }
     ckpt_graph_cut_close(b.cut);
     ckpt_pool_free(&scratch);
     return status;
@@ -410,6 +373,24 @@ ckpt_status ckpt_graph_bound_after(const ckpt_graph *graph, const ckpt_costs *co
     const int count = status == CKPT_OK ? list_moments(&b, step_bytes, b.list) : 0;
     for (int i = 0; i < count; i++) after[b.list[i].node] = left_over_with_inputs(&b, &b.list[i], MOST_PARTS);
     ckpt_graph_cut_close(b.cut);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
+                                      uint64_t step_bytes, uint64_t recompute_cost, uint64_t *lower_bound, ckpt_error *err) {
+    if (*lower_bound >= recompute_cost) return CKPT_OK;
+    ckpt_pool scratch = {0};
+    ckpt_chain chain;
+    ckpt_status status = ckpt_graph_chain_find(graph, costs, alignment_bytes, &scratch, &chain, err);
+    if (status == CKPT_OK && chain.stage_count > 0) {
+        uint64_t first = 0;
+        ckpt_chain_bound of_chain;
+        for (int k = 1; k <= chain.stage_count; k++) first += chain.stage[k].forward_cost;
+        status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, &of_chain, err);
+        if (status == CKPT_OK && of_chain.all > first + *lower_bound)
+            *lower_bound = ckpt_round_up(of_chain.all - first, cost_unit(graph, costs));
+    }
     ckpt_pool_free(&scratch);
     return status;
 }

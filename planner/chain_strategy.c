@@ -9,12 +9,11 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
-/* States of a search, some hundred bytes and a few microseconds each; of graphs with branches only, as tables are all that a
- * chain needs, and nearly all that skips do. Some where the bound is between these shares of a whole step's cost below the
+/* States of a search, some hundred bytes and a few microseconds each. Some where the bound is between these shares of a whole step's cost below the
  * curve: where it is much farther, they prove nothing either. Many where stages have more inside than tables look at. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
-enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 14, FEW_STATES = 1 << 13 };
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 15, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -25,7 +24,7 @@ struct ckpt_chain_strategy {
     ckpt_stages stages;
     ckpt_chain_tables *tables;
     uint64_t minimum;
-    ckpt_chain_refine refine; /* search: NULL without branches, and where it is too large for that too */
+    ckpt_chain_refine refine; /* search: NULL where the graph is too large for that too */
     ckpt_graph_curve curve;   /* schedules made without the tables, beside which theirs must stand */
 };
 
@@ -45,7 +44,6 @@ static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool
     if (chain->curve.point[0].bytes < chain->minimum) chain->minimum = chain->curve.point[0].bytes;
     if (tables_only) return CKPT_OK;
     chain->refine = (ckpt_chain_refine){.curve = step_of_curve, .data = chain};
-    if (!chain->curve.branching) return CKPT_OK;
     return ckpt_graph_search_open(chain->graph, chain->costs, alignment, &chain->refine.search, err);
 }
 
@@ -192,6 +190,8 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
         CKPT_TRY(ckpt_graph_exact_open(graph, costs, alignment_bytes, &exact, err));
         status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
                        : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
+        if (status == CKPT_OK)
+            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
@@ -199,11 +199,18 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
     return status;
 }
 
-ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
     bound->staged_bound_cost = bound->lower_bound_cost;
     if (chain->exact || bound->lower_bound_cost >= recompute_cost) return CKPT_OK;
+    CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
+                                       &bound->lower_bound_cost, err));
+    bound->staged_bound_cost = bound->lower_bound_cost;
+    bound->proved = bound->lower_bound_cost == recompute_cost;
     const uint64_t first = chain->stages.forward_cost;
+    int options = 0;
+    for (int k = 1; k <= chain->stages.chain.stage_count; k++) options += chain->stages.chain.stage[k].option_count;
+    if (options == chain->stages.chain.stage_count) return CKPT_OK; /* the graph's own chain says as much */
     ckpt_chain_bound of_chain;
     CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_cost, &of_chain, err));
     if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_cost)

@@ -45,8 +45,9 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
                                       uint64_t step_bytes, uint64_t recompute_cost, ckpt_plan_bound *bound,
                                       ckpt_error *err);
 
-/* Sets bound->staged_bound_cost, for a schedule that recomputes recompute_cost in step_bytes. */
-ckpt_status ckpt_chain_strategy_staged_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
+/* Raises the bounds of solve by what takes longer, for a schedule that recomputes recompute_cost in step_bytes, and sets
+ * staged_bound_cost and proved. */
+ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err);
 
 void ckpt_chain_strategy_close(ckpt_chain_strategy *chain);

@@ -167,7 +167,7 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     }
     result->bounded = true;
     if (c.region <= allowance && budget >= fixed) {
-        const ckpt_status bounded = ckpt_chain_strategy_staged_bound(
+        const ckpt_status bounded = ckpt_chain_strategy_raise_bound(
             t->chain, allowance, c.solution.recompute_cost, &result->bound, err);
         if (bounded != CKPT_OK) {
             ckpt_pool_free(&c.pool);
@@ -181,10 +181,18 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     return status;
 }
 
+/* What is known to be smallest is a budget like any other. */
 static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
-    candidate c;
-    CKPT_TRY(find_smallest(t, &c, err));
-    const ckpt_status status = take(&c, pool, result, err);
+    candidate smallest, c;
+    CKPT_TRY(find_smallest(t, &smallest, err));
+    t->memo_count = 0;
+    ckpt_status status = find_least_recompute(t, smallest.region, true, &c, &result->bound, err);
+    if (status == CKPT_OK && c.region > smallest.region) c = smallest;
+    else ckpt_pool_free(&smallest.pool);
+    result->bounded = true;
+    if (status == CKPT_OK)
+        status = ckpt_chain_strategy_raise_bound(t->chain, smallest.region, c.solution.recompute_cost, &result->bound, err);
+    if (status == CKPT_OK) status = take(&c, pool, result, err);
     ckpt_pool_free(&c.pool);
     return status;
 }

@@ -28,6 +28,21 @@ static inline bool ckpt_add_u64(uint64_t a, uint64_t b, uint64_t *result) {
     return !__builtin_add_overflow(a, b, result);
 }
 
+/* The greatest divisor of both; of 0 and b it is b. */
+static inline uint64_t ckpt_common_divisor(uint64_t a, uint64_t b) {
+    while (b) {
+        const uint64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* The next multiple of `unit`, which is not 0. */
+static inline uint64_t ckpt_round_up(uint64_t number, uint64_t unit) {
+    return (number + unit - 1) / unit * unit;
+}
+
 /* The next multiple of `alignment` (a power of two). */
 static inline uint64_t ckpt_align_up(uint64_t bytes, uint64_t alignment) {
     return (bytes + alignment - 1) & ~(alignment - 1);

@@ -19,6 +19,7 @@
 #include "planner/chain_graph_search.h"
 #include "planner/chain_refine.h"
 #include "planner/chain_strategy.h"
+#include "planner/graph_chain.h"
 #include "planner/graph_cut.h"
 #include "planner/liveness.h"
 #include "planner/stages.h"
@@ -365,6 +366,42 @@ static void test_series_parallel(void **state) {
     assert_true(below_stages <= 0.1 * budgets);
 }
 
+/* The bound by the chain inside a graph, at every budget. */
+static void test_chain_in_graph(void **state) {
+    (void)state;
+    int budgets = 0, tight = 0, overstated = 0, chains = 0;
+    g_random.state = 17;
+    for (int i = 0; i < 60; i++) {
+        ckpt_graph g;
+        ckpt_pool pool = {0};
+        ckpt_chain chain;
+        if (i % 4 == 0) random_residual_mlp(1, &g);
+        if (i % 4 == 1) random_mlp(i, &g);
+        if (i % 4 == 2) random_series_parallel(&g);
+        if (i % 4 == 3) random_several_outputs(&g);
+        assert_int_equal(ckpt_graph_chain_find(&g, costs_of(&g), ALIGNMENT, &pool, &chain, &g_err), CKPT_OK);
+        chains += chain.stage_count > 2;
+        uint64_t truth = UINT64_MAX;
+        for (uint64_t m = ALIGNMENT; truth > 0 && ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS; m += ALIGNMENT) {
+            uint64_t bound = 0, less = 0;
+            truth = ckpt_graph_oracle(&g, costs_of(&g), ALIGNMENT, m);
+            if (truth == UINT64_MAX) continue;
+            assert_int_equal(ckpt_graph_bound_by_chain(&g, costs_of(&g), ALIGNMENT, m, INT64_MAX, &bound, &g_err), CKPT_OK);
+            if (bound > truth) fail_msg("graph %d: in %llu bytes %llu is enough, the bound is %llu", i, (unsigned long long)m,
+                                        (unsigned long long)truth, (unsigned long long)bound);
+            assert_int_equal(ckpt_graph_bound_by_chain(&g, costs_of(&g), ALIGNMENT, m - m / 8, INT64_MAX, &less, &g_err), CKPT_OK);
+            tight += bound == truth && truth > 0;
+            overstated += less > truth;
+            budgets++;
+        }
+        ckpt_pool_free(&pool);
+        ckpt_graph_free(&g);
+    }
+    printf("chains in %d graphs of 60: the bound is the optimum at %d of %d budgets; of an eighth less it is too high at %d\n",
+           chains, tight, budgets, overstated);
+    assert_true(chains > 30 && tight > 0 && overstated > 0);
+}
+
 enum { MOST_BUDGETS = 4096 };
 
 /* Sanitizers look at the same code with fewer. */
@@ -700,6 +737,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
         cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
+        cmocka_unit_test(test_chain_in_graph),
         cmocka_unit_test(test_searches),
         cmocka_unit_test(test_cuts),          cmocka_unit_test(test_other_costs),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),

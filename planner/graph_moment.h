@@ -1,0 +1,20 @@
+/* What has to be there while a backward node runs, whatever a schedule does.
+ *
+ *     ckpt_graph_moment_reads(&graph, last);
+ *     ckpt_graph_moment_bytes(&graph, 256, last, bytes);
+ *
+ * Gradients live from the node that makes them to the last one that reads them, as backward nodes run once and in the graph's
+ * order. What a backward node reads of the forward pass is there when it runs; other forward tensors may be there or not.
+ */
+#ifndef CKPT_GRAPH_MOMENT_H
+#define CKPT_GRAPH_MOMENT_H
+
+#include "graph/graph.h"
+
+/* By tensor: the last backward node that reads it, or -1. */
+void ckpt_graph_moment_reads(const ckpt_graph *graph, int *last);
+
+/* By node, 0 of forward ones: the least live bytes. `last` is that of ckpt_graph_moment_reads. */
+void ckpt_graph_moment_bytes(const ckpt_graph *graph, uint64_t alignment_bytes, const int *last, uint64_t *bytes);
+
+#endif
