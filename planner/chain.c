@@ -89,7 +89,7 @@ static bool share_pairs(ckpt_chain_tables *tables) {
             if (t < s + covered) continue;
             *ckpt_chain_pair_at(tables, s, t) = &pair[t - s - covered];
             tables->work += ways * (uint64_t)stage[t].option_count;
-            tables->functions += 3 * (uint64_t)stage[t].option_count << tables->gains[s];
+            tables->functions += (3 * (uint64_t)stage[t].option_count + stage[t].early) << tables->gains[s];
         }
     }
     free(same);
@@ -111,13 +111,18 @@ static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int o
     return true;
 }
 
-/* K first: R may run through to x_t and go on with it. Option 0 first: internals may be given up. */
+/* What is left behind the early part first; then K: R may run through to x_t and go on with it. Option 0 first: internals may be given up. */
 static bool fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pair *pair) {
     const ckpt_chain_stage *last = &tables->chain->stage[t];
     bool needs_output = last->needs_output, give_up = !tables->never_give_up || !needs_output;
-    if (!pair->held) pair->held = ckpt_pool_array(&tables->pool, last->option_count, ckpt_chain_held);
+    if (!pair->held) pair->held = ckpt_pool_array(&tables->pool, ckpt_chain_options(last), ckpt_chain_held);
     if (!pair->held) return false;
     for (int d = 0; d <= tables->gains[s]; d++) {
+        if (last->early) {
+            ckpt_chain_held *held = &pair->held[last->option_count];
+            if (!fill(tables, CKPT_FN_R, s, t, d, last->option_count, &held->r[d])) return false;
+            held->h[d] = held->k[d] = held->r[d];
+        }
         for (int o = 0; o < last->option_count && needs_output; o++)
             if (!fill(tables, CKPT_FN_K, s, t, d, o, &pair->held[o].k[d])) return false;
         for (int o = 0; o < last->option_count; o++) {
@@ -162,8 +167,10 @@ static uint64_t exact_unit(const ckpt_chain *chain) {
         const ckpt_chain_stage *stage = &chain->stage[k];
         unit = ckpt_common_divisor(unit, stage->out_bytes);
         unit = ckpt_common_divisor(unit, stage->gradient_bytes);
-        for (int o = 0; o < stage->option_count; o++) {
+        for (int o = 0; o < ckpt_chain_options(stage); o++) {
             const ckpt_chain_option *option = &stage->option[o];
+            for (int i = 0; i < 2; i++)
+                if (option->early_bytes[i] != CKPT_CHAIN_NEVER) unit = ckpt_common_divisor(unit, option->early_bytes[i]);
             unit = ckpt_common_divisor(unit, option->kept_bytes);
             unit = ckpt_common_divisor(unit, option->forward_bytes[0]);
             unit = ckpt_common_divisor(unit, option->forward_bytes[1]);
@@ -260,7 +267,7 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     for (int k = 1; k <= count; k++) {
         const ckpt_chain_stage *stage = &tables->chain->stage[k];
         if (stage->option_count > options) options = stage->option_count;
-        for (int o = 0; o < stage->option_count; o++)
+        for (int o = 0; o < ckpt_chain_options(stage); o++)
             for (int has = 0; has < 2; has++)
                 if (stage->option[o].backward_bytes[has][0] != stage->option[o].backward_bytes[has][1])
                     tables->gains[k] = true;
@@ -291,7 +298,7 @@ static bool copy_all_bytes(ckpt_chain_tables *tables, const ckpt_chain_tables *f
         for (int t = s; t <= tables->count; t++) {
             const ckpt_chain_pair *pair = *ckpt_chain_pair_at(from, s, t);
             ckpt_chain_pair *copy = *ckpt_chain_pair_at(tables, s, t);
-            const int options = tables->chain->stage[t].option_count;
+            const int options = ckpt_chain_options(&tables->chain->stage[t]);
             if (!pair->held || copy->held) continue;
             copy->held = ckpt_pool_array(&tables->pool, options, ckpt_chain_held);
             if (!copy->held) return false;

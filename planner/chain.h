@@ -12,7 +12,8 @@
  * is there. The model is that of Griewank and Walther's Revolve (ACM TOMS 26(1), 2000) with sizes, transients
  * and internals of each stage as in Beaumont et al., "Optimal checkpointing for heterogeneous chains" (2019);
  * unlike theirs, a checkpoint may be given up before the stage that made it is reached (function R in
- * chain.c).
+ * chain.c). What a backward does before it reads x_{k-1} may run early (function R of the early option): x_k and internals
+ * are then out of the way while x_{k-1} is made again.
  *
  * Short chains (chain_exact.h) are searched as a whole: cost, smallest budget and lower bound are those of all
  * schedules. Longer ones have tables, which give the least cost among schedules that hold a checkpoint, once
@@ -48,6 +49,7 @@ typedef struct ckpt_chain_option {
     uint64_t recompute_cost[2]; /* in the backward: [1] when x_k is still there, [0] when it is not */
     uint64_t
         backward_bytes[2][2]; /* most at once in the backward, beyond x_{k-1}: [x_k there][x_{k-1} may die] */
+    uint64_t early_bytes[2];  /* most at once in its early part: [x_k there]; CKPT_CHAIN_NEVER where that cannot run */
 } ckpt_chain_option;
 
 typedef struct ckpt_chain_stage {
@@ -55,7 +57,9 @@ typedef struct ckpt_chain_stage {
     uint64_t forward_cost;
     bool needs_output;
     int option_count;
-    const ckpt_chain_option *option; /* [0] keeps nothing */
+    bool early;                      /* the backward has an early part, which does not read x_{k-1} */
+    const ckpt_chain_option *option; /* [0] keeps nothing; with early one more: what is left of the backward behind the early
+                                        part, where kept_bytes is what there is instead of the gradient, beyond its bytes */
     int kind;                        /* stages of equal kind are equal in all of the above */
 } ckpt_chain_stage;
 
@@ -63,6 +67,15 @@ typedef struct ckpt_chain {
     int stage_count;
     const ckpt_chain_stage *stage; /* [1, stage_count] */
 } ckpt_chain;
+
+/* Its options, the early one among them, and the number of that one. */
+static inline int ckpt_chain_options(const ckpt_chain_stage *stage) {
+    return stage->option_count + stage->early;
+}
+
+static inline bool ckpt_chain_is_early(const ckpt_chain_stage *stage, int option) {
+    return stage->early && option == stage->option_count;
+}
 
 /* How many runs of stages differ from one another: what tables grow with. Of blocks of b stages again and again about b for
  * each stage. Errors: CKPT_NOMEM. */
@@ -75,13 +88,13 @@ typedef struct ckpt_chain_limits {
     bool all_splits;    /* of long runs too (chain_window.h): only to show what is lost otherwise; implies tables_only */
 } ckpt_chain_limits;
 
-typedef enum ckpt_chain_act { CKPT_CHAIN_FORWARD, CKPT_CHAIN_BACKWARD } ckpt_chain_act;
+typedef enum ckpt_chain_act { CKPT_CHAIN_FORWARD, CKPT_CHAIN_BACKWARD, CKPT_CHAIN_EARLY } ckpt_chain_act;
 
 typedef struct ckpt_chain_step {
     ckpt_chain_act act;
     int stage;
-    int option;      /* FORWARD: whose internals are kept; BACKWARD: how it runs */
-    bool has_output; /* BACKWARD: x_k is there */
+    int option;      /* FORWARD: whose internals are kept; BACKWARD: how it runs; EARLY: whose internals are there */
+    bool has_output; /* BACKWARD, EARLY: x_k is there */
 } ckpt_chain_step;
 
 typedef struct ckpt_chain_program {

@@ -71,7 +71,7 @@ static int list_gains(const ckpt_chain_stage *stage, int i, gain *point, gain *o
 
 uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage) {
     uint64_t least = UINT64_MAX;
-    for (int o = 0; o < stage->option_count; o++)
+    for (int o = 0; o < ckpt_chain_options(stage); o++)
         for (int has = 0; has < 2; has++)
             if (stage->option[o].recompute_cost[has] != CKPT_CHAIN_NEVER)
                 least = smaller(least, smaller(stage->option[o].backward_bytes[has][0],

@@ -6,8 +6,8 @@
  * option's internals are held (0: none). The loss's gradient counts as one backward more. */
 enum { STAGES = 14, STEP_BITS = 5, STAGE_BITS = 4, OPTIONS = 8, MOST_STATES = 1 << 14 };
 
-/* An act: 1 + has_output + 2 * option + 16 * stage + 512 * backward. */
-enum { ACT_STAGE = 16, ACT_BACKWARD = 512 };
+/* An act: 1 + has_output + 2 * option + 16 * stage + 512 * ckpt_chain_act. */
+enum { ACT_STAGE = 16, ACT_KIND = 512 };
 
 static int shift_of(int k) {
     return STEP_BITS + STAGE_BITS * (k - 1);
@@ -32,8 +32,9 @@ bool ckpt_chain_exact_fits(const ckpt_chain *chain) {
     uint64_t product = 1, states = 0;
     if (chain->stage_count > STAGES) return false;
     for (int k = 1; k <= chain->stage_count; k++) {
-        if (chain->stage[k].option_count > OPTIONS) return false;
-        product *= 2 * (uint64_t)chain->stage[k].option_count;
+        const int options = ckpt_chain_options(&chain->stage[k]);
+        if (options > OPTIONS) return false;
+        product *= 2 * (uint64_t)options;
         states += k < chain->stage_count ? product : 2 * product;
         if (states > MOST_STATES) return false;
     }
@@ -64,16 +65,32 @@ static void run_forward(ckpt_search *s, const ckpt_chain *chain, uint64_t state,
     }
 }
 
+static bool is_early(const ckpt_chain *chain, uint64_t state, int k) {
+    return held(state, k) && ckpt_chain_is_early(&chain->stage[k], held(state, k));
+}
+
+/* The early part of the backward of stage k: x_k and internals are of no use afterwards. */
+static void run_early(ckpt_search *s, const ckpt_chain *chain, uint64_t state, int k) {
+    const ckpt_chain_stage *stage = &chain->stage[k];
+    if (!stage->early || is_early(chain, state, k)) return;
+    const uint64_t bytes = stage->option[held(state, k)].early_bytes[has(state, k)];
+    if (bytes == CKPT_CHAIN_NEVER) return;
+    const uint64_t after = without(with(bare(state, k), k, stage->option_count), k);
+    ckpt_search_reach(s, after, 0, bytes_held(chain, state, k - 1) + bytes,
+                      (uint32_t)(1 + has(state, k) + 2 * held(state, k) + ACT_STAGE * k + ACT_KIND * CKPT_CHAIN_EARLY));
+}
+
 /* What is left of stage k afterwards is of no use. */
 static void run_backward(ckpt_search *s, const ckpt_chain *chain, uint64_t state, int k) {
     const ckpt_chain_stage *stage = &chain->stage[k];
     if (!has(state, k - 1)) return;
     const uint64_t others = bytes_held(chain, state, k - 1), after = without(bare(state, k), k) - 1;
-    for (int o = 0; o < stage->option_count; o++) {
+    for (int o = 0; o < ckpt_chain_options(stage); o++) {
         const ckpt_chain_option *option = &stage->option[o];
-        if (held(state, k) ? o != held(state, k) : option->kept_bytes != 0) continue;
+        const bool exactly = held(state, k) || ckpt_chain_is_early(stage, o);
+        if (exactly ? o != held(state, k) : option->kept_bytes != 0) continue;
         if (option->recompute_cost[has(state, k)] == CKPT_CHAIN_NEVER) continue;
-        const uint32_t act = (uint32_t)(1 + has(state, k) + 2 * o + ACT_STAGE * k + ACT_BACKWARD);
+        const uint32_t act = (uint32_t)(1 + has(state, k) + 2 * o + ACT_STAGE * k + ACT_KIND * CKPT_CHAIN_BACKWARD);
         for (int dies = 0; dies < (k > 1 ? 2 : 1); dies++) /* x_0 outlives the step */
             ckpt_search_reach(s, dies ? without(after, k - 1) : after, option->recompute_cost[has(state, k)],
                               others + option->backward_bytes[has(state, k)][dies], act);
@@ -97,13 +114,15 @@ static void expand(ckpt_search *s, uint64_t state) {
     if (k <= count) live += chain->stage[k].gradient_bytes;
     for (int i = 1; i <= upto; i++) {
         if (has(state, i)) ckpt_search_reach(s, without(state, i), 0, 0, 0);
-        if (held(state, i)) ckpt_search_reach(s, bare(state, i), 0, 0, 0);
+        if (held(state, i) && !is_early(chain, state, i)) ckpt_search_reach(s, bare(state, i), 0, 0, 0);
         run_forward(s, chain, state, live, i);
     }
-    if (k <= count)
+    if (k <= count) {
+        run_early(s, chain, state, k);
         run_backward(s, chain, state, k);
-    else if (has(state, count))
+    } else if (has(state, count)) {
         ckpt_search_reach(s, state - 1, 0, live + chain->stage[count].gradient_bytes, 0);
+    }
 }
 
 static ckpt_search search_of(const ckpt_chain *chain, uint64_t budget_bytes) {
@@ -132,8 +151,8 @@ static ckpt_status take(const ckpt_search *s, ckpt_pool *pool, ckpt_chain_progra
     if (!program->step) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d steps", s->act_count);
     for (int i = 0; i < s->act_count; i++) {
         const int act = (int)s->act[i] - 1;
-        program->step[i] = (ckpt_chain_step){.act = act / ACT_BACKWARD ? CKPT_CHAIN_BACKWARD : CKPT_CHAIN_FORWARD,
-                                             .stage = act % ACT_BACKWARD / ACT_STAGE,
+        program->step[i] = (ckpt_chain_step){.act = (ckpt_chain_act)(act / ACT_KIND),
+                                             .stage = act % ACT_KIND / ACT_STAGE,
                                              .option = act % ACT_STAGE / 2,
                                              .has_output = act % 2};
     }

@@ -31,6 +31,19 @@ static ckpt_chain_ref backward_of(const splits *list, int option, bool has_outpu
                             .has_output = has_output};
 }
 
+/* The early part of the last stage's backward, after which its output and internals are out of the way. */
+static void run_early(splits *list) {
+    const ckpt_chain_ref *of = list->of;
+    const ckpt_chain_stage *last = &list->tables->chain->stage[of->t];
+    const bool has_output = of->type == CKPT_FN_K;
+    if (!last->early || (of->type != CKPT_FN_K && of->type != CKPT_FN_R) || ckpt_chain_is_early(last, of->option)) return;
+    const uint64_t bytes = last->option[of->option].early_bytes[has_output];
+    if (bytes == CKPT_CHAIN_NEVER) return;
+    ckpt_chain_split *split = add_split(list, of->s - 1, 0, bytes);
+    split->early = true;
+    split->left = function_of(CKPT_FN_R, of->s, of->t, of->dies, last->option_count);
+}
+
 static bool can_run(const ckpt_chain_option *option, bool has_output) {
     return option->recompute_cost[has_output] != CKPT_CHAIN_NEVER;
 }
@@ -65,11 +78,13 @@ static void finish(splits *list) {
     const ckpt_chain_stage *stage = &list->tables->chain->stage[of->s];
     uint64_t resident = of->type == CKPT_FN_R ? stage->gradient_bytes : 0;
     bool has_output = of->type == CKPT_FN_K;
-    for (int o = 0; o < stage->option_count; o++) {
+    for (int o = 0; o < ckpt_chain_options(stage); o++) {
         const ckpt_chain_option *option = &stage->option[o];
-        bool at_hand = of->option ? o == of->option : option->kept_bytes == 0;
+        const bool early = ckpt_chain_is_early(stage, o);
+        bool at_hand = of->option || early ? o == of->option : option->kept_bytes == 0;
         if (of->type != CKPT_FN_G && at_hand && can_run(option, has_output))
             add_split(list, of->s - 1, 0, 0)->left = backward_of(list, o, has_output);
+        if (early) continue;
         bool rerun = (stage->needs_output || o > 0) && !of->option;
         if (of->type == CKPT_FN_K || (of->type == CKPT_FN_R && !rerun)) continue;
         if (!can_run(option, stage->needs_output)) continue;
@@ -106,7 +121,7 @@ static void give_up(splits *list) {
     if (of->type == CKPT_FN_H) {
         for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++)
             add_split(list, of->s - 1, 0, 0)->left = function_of(type, of->s, of->t, of->dies, of->option);
-    } else if (of->option) {
+    } else if (of->option && !ckpt_chain_is_early(&list->tables->chain->stage[of->t], of->option)) {
         add_split(list, of->s - 1, 0, 0)->left = function_of(of->type, of->s, of->t, of->dies, 0);
     }
 }
@@ -135,6 +150,7 @@ int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref
     splits list = {.tables = tables, .of = ref, .split = split};
     const ckpt_chain_stage *stage = tables->chain->stage, *last = &stage[ref->t];
     give_up(&list);
+    run_early(&list);
     if (ref->type == CKPT_FN_H) return list.count;
     if (ref->s == ref->t) {
         finish(&list);

@@ -182,11 +182,116 @@ static void measure_option(const replay *r, int k, uint64_t kept, bool needs_out
     }
 }
 
+static bool reads(const ckpt_node *node, int tensor) {
+    for (int i = 0; i < node->in_count; i++)
+        if (tensor >= 0 && node->in[i] == tensor) return true;
+    return false;
+}
+
+static bool reads_inside(const ckpt_graph *g, int n, const ckpt_stage_nodes *nodes) {
+    for (int i = 0; i < g->node[n].in_count; i++)
+        if (made_by(g, g->node[n].in[i], nodes)) return true;
+    return false;
+}
+
+/* Whether all that the early part reads of the stage's own is among x_k and what is kept. */
+static bool early_can_run(const ckpt_graph *g, const ckpt_stage_nodes *nodes, uint64_t kept, bool has_output) {
+    for (int n = nodes->backward; n < nodes->early_end; n++)
+        for (int i = 0; i < g->node[n].in_count; i++) {
+            const int t = g->node[n].in[i];
+            bool there = !made_by(g, t, nodes) || (has_output && t == nodes->out);
+            for (int j = 0; j < nodes->inside_count && !there; j++) there = t == nodes->inside[j] && (kept >> j & 1);
+            if (!there) return false;
+        }
+    return true;
+}
+
+/* Tensors of the backward pass that are there behind the early part: made so far, and read later or carried on. */
+static int list_behind_early(const ckpt_stages *stages, int k, int *tensor) {
+    const ckpt_graph *g = stages->graph;
+    const ckpt_stage_nodes *nodes = &stages->nodes[k], *below = &stages->nodes[k - 1];
+    int made = 0, count = 0;
+    for (int i = 0; i < nodes->carry_count; i++) tensor[made++] = nodes->carry[i];
+    for (int n = nodes->backward; n < nodes->early_end; n++)
+        for (int i = 0; i < g->node[n].out_count; i++)
+            if (ckpt_tensor_is_step(g, g->node[n].out[i])) tensor[made++] = g->node[n].out[i];
+    for (int i = 0; i < made; i++) {
+        bool later = false;
+        for (int n = nodes->early_end; n < nodes->backward_end; n++) later |= reads(&g->node[n], tensor[i]);
+        for (int j = 0; j < below->carry_count; j++) later |= below->carry[j] == tensor[i];
+        if (later) tensor[count++] = tensor[i];
+    }
+    return count;
+}
+
+static uint64_t sum_bytes(const ckpt_stages *stages, const int *tensor, int count) {
+    uint64_t bytes = 0;
+    for (int i = 0; i < count; i++) bytes += bytes_of(stages, tensor[i]);
+    return bytes;
+}
+
+/* Whether the backward can be cut between the last node that reads what the stage made and the first one that reads its input:
+ * where it is cut least is there. `behind` has room for what is carried and made. */
+static bool find_early(const ckpt_stages *stages, int k, ckpt_stage_nodes *nodes, int *behind) {
+    const ckpt_graph *g = stages->graph;
+    const int input = stages->nodes[k - 1].out;
+    int first = nodes->backward, last = nodes->backward, best = 0;
+    while (last < nodes->backward_end && !reads(&g->node[last], input)) last++;
+    for (int n = nodes->backward; n < nodes->backward_end; n++)
+        if (reads_inside(g, n, nodes)) first = n + 1;
+    if (first == nodes->backward || first > last || last == nodes->backward_end) return false;
+    uint64_t least = UINT64_MAX;
+    for (int n = first; n <= last; n++) {
+        nodes->early_end = n;
+        const uint64_t bytes = sum_bytes(stages, behind, list_behind_early(stages, k, behind));
+        if (bytes < least) best = n, least = bytes;
+    }
+    nodes->early_end = best;
+    return true;
+}
+
+/* The early part of an option; and what is left of the backward, as an option of its own. */
+static void measure_early(const replay *r, int k, uint64_t kept, const int *behind, int behinds, int *there,
+                          ckpt_chain_option *option) {
+    const ckpt_stage_nodes *nodes = &r->stages->nodes[k];
+    for (int has = 0; has < 2; has++) {
+        option->early_bytes[has] = CKPT_CHAIN_NEVER;
+        if (!behind || !early_can_run(r->stages->graph, nodes, kept, has)) continue;
+        int count = 0, theres = 0;
+        for (int n = nodes->backward; n < nodes->early_end; n++) r->list[count++] = n;
+        if (has) there[theres++] = nodes->out;
+        for (int i = 0; i < nodes->carry_count; i++) there[theres++] = nodes->carry[i];
+        theres = add_kept(nodes, kept, there, theres);
+        option->early_bytes[has] = replay_peak(r, count, there, theres, behind, behinds);
+    }
+}
+
+static ckpt_chain_option measure_behind_early(const replay *r, int k, const int *behind, int behinds, uint64_t gradient,
+                                              int *there, int *stay) {
+    const ckpt_stage_nodes *nodes = &r->stages->nodes[k], *below = &r->stages->nodes[k - 1];
+    const uint64_t before = bytes_of(r->stages, below->out);
+    ckpt_chain_option left = {.recompute_cost = {0, CKPT_CHAIN_NEVER}, .early_bytes = {CKPT_CHAIN_NEVER, CKPT_CHAIN_NEVER}};
+    const uint64_t bytes = sum_bytes(r->stages, behind, behinds);
+    left.kept_bytes = bytes > gradient ? bytes - gradient : 0;
+    for (int dies = 0; dies < 2; dies++) {
+        int count = 0, theres = 0, stays = 0;
+        for (int n = nodes->early_end; n < nodes->backward_end; n++) r->list[count++] = n;
+        there[theres++] = below->out;
+        for (int i = 0; i < behinds; i++) there[theres++] = behind[i];
+        if (!dies) stay[stays++] = below->out;
+        for (int i = 0; i < below->carry_count; i++) stay[stays++] = below->carry[i];
+        const uint64_t peak = replay_peak(r, count, there, theres, stay, stays);
+        left.backward_bytes[0][dies] = left.backward_bytes[1][dies] = larger(peak, before) - before;
+    }
+    return left;
+}
+
 /* True when b is nowhere worse than a. */
 static bool serves_better(const ckpt_chain_option *a, const ckpt_chain_option *b) {
     bool better = b->kept_bytes <= a->kept_bytes;
     for (int i = 0; i < 2; i++) {
         better &= b->forward_bytes[i] <= a->forward_bytes[i] && b->recompute_cost[i] <= a->recompute_cost[i];
+        better &= b->early_bytes[i] <= a->early_bytes[i];
         better &= b->backward_bytes[i][0] <= a->backward_bytes[i][0];
         better &= b->backward_bytes[i][1] <= a->backward_bytes[i][1];
     }
@@ -286,21 +391,28 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
     if (!find_inside(stages, k, &stage->needs_output, r->mark))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     while (candidate(stages, nodes, most) != UINT64_MAX) most++;
-    int carried = nodes->carry_count + stages->nodes[k - 1].carry_count;
+    int made = 0;
+    for (int n = nodes->backward; n < nodes->backward_end; n++) made += g->node[n].out_count;
+    int carried = nodes->carry_count + stages->nodes[k - 1].carry_count + made;
     int *there = ckpt_pool_array(scratch, 2 * (carried + nodes->inside_count + 4), int);
+    int *behind = ckpt_pool_array(scratch, carried + 1, int);
     ckpt_chain_option *option = ckpt_pool_array(scratch, most, ckpt_chain_option);
     uint64_t *kept = ckpt_pool_array(scratch, most, uint64_t);
-    if (!there || !option || !kept) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
+    if (!there || !option || !kept || !behind) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     int *stay = there + carried + nodes->inside_count + 4;
+    stage->early = k > 1 && find_early(stages, k, nodes, behind);
+    const int behinds = stage->early ? list_behind_early(stages, k, behind) : 0;
     for (; count < most; count++) {
         kept[count] = candidate(stages, nodes, count);
         measure_option(r, k, kept[count], stage->needs_output, there, stay, &option[count]);
+        measure_early(r, k, kept[count], stage->early ? behind : NULL, behinds, there, &option[count]);
     }
     count = thin_options(option, kept, count, MOST_OPTIONS, &stages->thinned);
-    ckpt_chain_option *final = ckpt_pool_array(&stages->pool, count, ckpt_chain_option);
+    ckpt_chain_option *final = ckpt_pool_array(&stages->pool, count + 1, ckpt_chain_option);
     nodes->kept = ckpt_pool_array(&stages->pool, count, uint64_t);
     if (!final || !nodes->kept) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     for (int o = 0; o < count; o++) final[o] = option[o], nodes->kept[o] = kept[o];
+    if (stage->early) final[count] = measure_behind_early(r, k, behind, behinds, stage->gradient_bytes, there, stay);
     stage->option = final;
     stage->option_count = count;
     return CKPT_OK;

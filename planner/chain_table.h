@@ -4,7 +4,7 @@
  * within m bytes beyond x_{s-1}. G: nothing of them has run yet (t is the last stage). R: the gradient of x_t
  * is there, x_t is not. K: both are. Each has two variants by whether x_{s-1} may die in the backward of s,
  * the last thing that happens: what follows then makes do without it. R, K and H also come with internals of
- * stage t held, one function an option; option 0 holds none.
+ * stage t held, one function an option; option 0 holds none. R also comes with the early part of t's backward done.
  */
 #ifndef CKPT_CHAIN_TABLE_H
 #define CKPT_CHAIN_TABLE_H
@@ -34,9 +34,11 @@ typedef struct ckpt_chain_ref {
 } ckpt_chain_ref;
 
 /* One way to split a function: run s..run_to (none when run_to < s) keeping the last output and the option's
- * internals of the last stage, `right` with shift_bytes less, then `left` with all. Either may be NONE. */
+ * internals of the last stage, or the early part of the last stage's backward, `right` with shift_bytes less, then `left` with
+ * all. Either may be NONE. */
 typedef struct ckpt_chain_split {
     int run_to, option;
+    bool early;
     uint64_t run_cost, least_bytes, shift_bytes;
     ckpt_chain_ref right, left;
 } ckpt_chain_split;

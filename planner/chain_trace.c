@@ -115,6 +115,7 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
     ckpt_chain_split split =
         cheapest ? choose_cheapest(tr->tables, ref, fn) : choose(tr->tables, ref, budget);
     tr->program->cost += split.run_cost;
+    if (split.early && !add_step(tr, CKPT_CHAIN_EARLY, ref->t, ref->option, ref->type == CKPT_FN_K)) return UINT64_MAX;
     for (int k = ref->s; k <= split.run_to; k++)
         if (!add_step(tr, CKPT_CHAIN_FORWARD, k, k == split.run_to ? split.option : 0, false))
             return UINT64_MAX;

@@ -194,8 +194,8 @@ static ckpt_status find_carries(ckpt_stages *stages, const cutting *c, ckpt_pool
 static bool equal_stages(const ckpt_chain_stage *a, const ckpt_chain_stage *b) {
     return a->out_bytes == b->out_bytes && a->gradient_bytes == b->gradient_bytes &&
            a->forward_cost == b->forward_cost && a->needs_output == b->needs_output &&
-           a->option_count == b->option_count &&
-           memcmp(a->option, b->option, sizeof *a->option * (size_t)a->option_count) == 0;
+           a->option_count == b->option_count && a->early == b->early &&
+           memcmp(a->option, b->option, sizeof *a->option * (size_t)ckpt_chain_options(a)) == 0;
 }
 
 static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool *scratch, ckpt_error *err) {
@@ -267,6 +267,10 @@ ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program
         int count = 0;
         if (step->act == CKPT_CHAIN_FORWARD)
             for (int n = nodes->forward; n < nodes->forward_end; n++) list[count++] = n;
+        else if (step->act == CKPT_CHAIN_EARLY)
+            for (int n = nodes->backward; n < nodes->early_end; n++) list[count++] = n;
+        else if (ckpt_chain_is_early(&stages->chain.stage[step->stage], step->option))
+            for (int n = nodes->early_end; n < nodes->backward_end; n++) list[count++] = n;
         else
             count = ckpt_stage_list_backward(stages, step->stage, nodes->kept[step->option], step->has_output,
                                              mark, list);

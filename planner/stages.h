@@ -20,6 +20,7 @@
 /* Node ids; half-open. */
 typedef struct ckpt_stage_nodes {
     int forward, forward_end, backward, backward_end;
+    int early_end; /* of the early part, from `backward` on (chain.h) */
     int out;         /* x_k, or -1: the loss */
     int carry_count; /* tensors of the backward pass that live on when the backward of k begins: its gradient,
                         and parts of gradients that are summed over several stages */

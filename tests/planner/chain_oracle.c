@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 /* State: a bit a stage k, x_k there, and where it has options 2 for the one whose internals are held; above
- * them all the backward that is next. */
+ * them all whether the early part of the next backward is done, and the backward that is next. */
 typedef struct search {
     const ckpt_chain *chain;
     uint64_t budget;
@@ -104,6 +104,28 @@ static void run_backward(search *s, uint64_t cost, uint32_t state, int k, uint32
     }
 }
 
+/* With the early part of the backward of k done, stage k has nothing but what that left: it is not run any more. */
+static void go_on_early(search *s, uint64_t cost, uint32_t state, int k, uint32_t same, uint32_t next) {
+    const ckpt_chain_stage *stage = &s->chain->stage[k];
+    const ckpt_chain_option *left = &stage->option[stage->option_count];
+    const uint64_t others = bytes_held(s, state, k - 1);
+    for (int i = 1; i < k; i++) {
+        if (has(s, state, i)) reach(s, cost, without(s, state, i) | same);
+        if (held(s, state, i)) reach(s, cost, bare(s, state, i) | same);
+        run_forward(s, cost, state, same, others + stage->gradient_bytes + left->kept_bytes, i);
+    }
+    for (int dies = 0; dies < 2 && has(s, state, k - 1); dies++)
+        if (others + left->backward_bytes[0][dies] <= s->budget)
+            reach(s, cost + left->recompute_cost[0], (dies ? without(s, state, k - 1) : state) | next);
+}
+
+static void run_early(search *s, uint64_t cost, uint32_t state, int k, uint32_t early) {
+    const ckpt_chain_stage *stage = &s->chain->stage[k];
+    const uint64_t bytes = stage->option[held(s, state, k)].early_bytes[has(s, state, k)];
+    if (stage->early && bytes != CKPT_CHAIN_NEVER && bytes_held(s, state, k - 1) + bytes <= s->budget)
+        reach(s, cost, without(s, bare(s, state, k), k) | early);
+}
+
 uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes) {
     int count = chain->stage_count, shift = 0;
     assert(count <= 8);
@@ -114,6 +136,7 @@ uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes) {
         shift += chain->stage[k].option_count > 1 ? 3 : 1;
     }
     s.at[count + 1] = shift;
+    const uint32_t early = 1u << shift++;
     size_t states = (size_t)(count + 2) << shift;
     s.best = malloc(states * sizeof *s.best);
     assert(s.best);
@@ -124,10 +147,15 @@ uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes) {
         struct entry at = nearest(&s);
         if (s.best[at.state] < at.cost) continue;
         int k = (int)(at.state >> shift);
-        uint32_t state = at.state & ((1u << shift) - 1), same = at.state - state;
+        uint32_t state = at.state & (early - 1), same = at.state - state;
         if (k == 0) {
             answer = at.cost;
             break;
+        }
+        uint32_t next = (uint32_t)(k - 1) << shift;
+        if (same & early) {
+            go_on_early(&s, at.cost, state, k, same, next);
+            continue;
         }
         int upto = k <= count ? k : count;
         uint64_t live = bytes_held(&s, state, upto) + (k <= count ? chain->stage[k].gradient_bytes : 0);
@@ -136,10 +164,10 @@ uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes) {
             if (held(&s, state, i)) reach(&s, at.cost, bare(&s, state, i) | same);
             run_forward(&s, at.cost, state, same, live, i);
         }
-        uint32_t next = (uint32_t)(k - 1) << shift;
-        if (k <= count)
+        if (k <= count) {
+            run_early(&s, at.cost, state, k, same | early);
             run_backward(&s, at.cost, state, k, next);
-        else if (has(&s, state, count) && live + chain->stage[count].gradient_bytes <= budget_bytes)
+        } else if (has(&s, state, count) && live + chain->stage[count].gradient_bytes <= budget_bytes)
             reach(&s, at.cost, state | next);
     }
     free(s.best);
@@ -244,6 +272,34 @@ void ckpt_chain_make_real_random(ckpt_random_chain *random, int count, uint64_t 
             random->option[k][o].forward_bytes[1] =
                 (inplace && before == stage->out_bytes ? before : sum) + transient + kept;
             make_option(stage, &random->option[k][o], before, weight, inside, kept, remake);
+        }
+    }
+}
+
+/* Where a stage reads its output: its mask over the gradient, then the rest. */
+void ckpt_chain_make_early_random(ckpt_random_chain *random, int count, uint64_t most, int options) {
+    ckpt_chain_make_real_random(random, count, most, options);
+    for (int k = 2; k < count; k++) {
+        ckpt_chain_stage *stage = &random->stage[k];
+        ckpt_chain_option *option = random->option[k];
+        stage->early = stage->needs_output && stage->option_count < CKPT_ORACLE_OPTIONS && ckpt_random_between(random, 0, 3) > 0;
+        if (!stage->early) continue;
+        ckpt_chain_option *left = &option[stage->option_count];
+        *left = (ckpt_chain_option){.recompute_cost = {option[0].recompute_cost[1], CKPT_CHAIN_NEVER},
+                                    .early_bytes = {CKPT_CHAIN_NEVER, CKPT_CHAIN_NEVER},
+                                    .kept_bytes = ckpt_random_between(random, 0, 3) ? 0 : ckpt_random_between(random, 0, most / 2)};
+        for (int o = 0; o < stage->option_count; o++) {
+            const bool alone = o > 0 && ckpt_random_between(random, 0, 1);
+            const uint64_t bytes = option[o].kept_bytes + stage->gradient_bytes + left->kept_bytes;
+            option[o].early_bytes[0] = alone ? bytes : CKPT_CHAIN_NEVER;
+            option[o].early_bytes[1] = bytes + stage->out_bytes;
+        }
+        const uint64_t less = ckpt_random_between(random, 0, stage->out_bytes);
+        for (int dies = 0; dies < 2; dies++) {
+            const uint64_t whole = option[0].backward_bytes[1][dies];
+            const uint64_t least = stage->gradient_bytes + left->kept_bytes;
+            left->backward_bytes[0][dies] = larger(whole > less ? whole - less : 0, least);
+            left->backward_bytes[1][dies] = left->backward_bytes[0][dies];
         }
     }
 }

@@ -34,4 +34,7 @@ void ckpt_chain_make_plain(ckpt_random_chain *random, int count, const uint64_t 
 void ckpt_chain_make_plain_random(ckpt_random_chain *random, int count, uint64_t most);
 void ckpt_chain_make_real_random(ckpt_random_chain *random, int count, uint64_t most, int options);
 
+/* The same with early parts of backwards. options < CKPT_ORACLE_OPTIONS. */
+void ckpt_chain_make_early_random(ckpt_random_chain *random, int count, uint64_t most, int options);
+
 #endif

@@ -29,16 +29,23 @@ static ckpt_chain_tables *build(const ckpt_chain *chain, ckpt_chain_limits limit
 static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *program) {
     uint64_t cost = 0;
     bool there[CKPT_ORACLE_STAGES + 1] = {true};
-    int next = chain->stage_count;
+    int next = chain->stage_count, early = 0;
     for (int i = 0; i < program->count; i++) {
         const ckpt_chain_step *step = &program->step[i];
         const ckpt_chain_stage *stage = &chain->stage[step->stage];
+        if (step->act == CKPT_CHAIN_EARLY) {
+            assert_true(step->stage == next && early != next && (!step->has_output || there[next]));
+            assert_true(stage->option[step->option].early_bytes[step->has_output] != CKPT_CHAIN_NEVER);
+            early = next;
+            continue;
+        }
         assert_true(there[step->stage - 1]);
         if (step->act == CKPT_CHAIN_FORWARD) {
             cost += stage->forward_cost;
             there[step->stage] = true;
         } else {
             assert_int_equal(step->stage, next);
+            assert_int_equal(ckpt_chain_is_early(stage, step->option), early == next);
             next--;
             cost += stage->option[step->option].recompute_cost[step->has_output];
             assert_true(!step->has_output || there[step->stage]);
@@ -126,6 +133,18 @@ static void test_chains_with_internals(void **state) {
         compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
     }
     check_agreement("internals", &sum);
+}
+
+static void test_chains_with_early_parts(void **state) {
+    (void)state;
+    agreement sum = {0};
+    g_random.state = 8;
+    for (int i = 0; i < 150; i++) {
+        const int options = 1 + 2 * (i % 2);
+        ckpt_chain_make_early_random(&g_random, (int)ckpt_random_between(&g_random, 3, options == 1 ? 7 : 5), 10, options);
+        compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
+    }
+    check_agreement("early parts", &sum);
 }
 
 static void test_coarse_slots_stay_feasible(void **state) {
@@ -343,6 +362,7 @@ int main(void) {
         cmocka_unit_test(test_plain_chains),
         cmocka_unit_test(test_real_chains),
         cmocka_unit_test(test_chains_with_internals),
+        cmocka_unit_test(test_chains_with_early_parts),
         cmocka_unit_test(test_coarse_slots_stay_feasible),
         cmocka_unit_test(test_tables_without_giving_up_are_caught),
         cmocka_unit_test(test_closed_form_of_revolve),

@@ -63,7 +63,7 @@ static void compare(uint64_t less, agreement *sum) {
     ckpt_chain_tables_free(tables);
 }
 
-typedef enum chain_kind { PLAIN, REAL, INTERNALS, EQUAL } chain_kind;
+typedef enum chain_kind { PLAIN, REAL, INTERNALS, EQUAL, EARLY } chain_kind;
 
 static void make(chain_kind kind) {
     uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
@@ -71,6 +71,7 @@ static void make(chain_kind kind) {
     const uint64_t size = ckpt_random_between(&g_random, 1, 4), run = ckpt_random_between(&g_random, 1, 9);
     if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, count, 10);
     if (kind == REAL) ckpt_chain_make_real_random(&g_random, count, 10, 1);
+    if (kind == EARLY) ckpt_chain_make_early_random(&g_random, count, 10, 1);
     if (kind == INTERNALS) ckpt_chain_make_real_random(&g_random, count, 10, 3);
     if (kind != EQUAL) return;
     for (int k = 1; k <= count; k++) bytes[k] = size, cost[k] = run;
@@ -102,7 +103,8 @@ static void test_never_above(void **state) {
     } of[] = {{"reference model", PLAIN, 1, 400},
               {"flags and transients", REAL, 2, 600},
               {"internals", INTERNALS, 3, 400},
-              {"equal stages", EQUAL, 4, 100}};
+              {"equal stages", EQUAL, 4, 100},
+              {"early parts", EARLY, 5, 300}};
     for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
         const agreement sum = run(of[i].what, of[i].kind, of[i].seed, of[i].chains, 0);
         assert_int_equal(sum.above, 0);
@@ -113,7 +115,7 @@ static void test_never_above(void **state) {
 /* The control: bounds for a byte less are noticed. */
 static void test_a_byte_less_is_caught(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind <= EQUAL; kind++) {
+    for (chain_kind kind = PLAIN; kind <= EARLY; kind++) {
         const agreement sum = run("control", kind, 5, 100, 1);
         assert_true(sum.above > 0);
     }

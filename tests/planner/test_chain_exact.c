@@ -32,11 +32,17 @@ static uint64_t tables_cost(ckpt_chain_tables *tables, uint64_t budget) {
 /* Cost of what a program runs; every step must find what it reads. */
 static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *program) {
     uint64_t cost = 0;
-    int held[CKPT_ORACLE_STAGES + 1] = {0}, next = chain->stage_count;
+    int held[CKPT_ORACLE_STAGES + 1] = {0}, next = chain->stage_count, early = 0;
     bool there[CKPT_ORACLE_STAGES + 1] = {true};
     for (int i = 0; i < program->count; i++) {
         const ckpt_chain_step *step = &program->step[i];
         const ckpt_chain_stage *stage = &chain->stage[step->stage];
+        if (step->act == CKPT_CHAIN_EARLY) {
+            assert_true(step->stage == next && early != next && (!step->has_output || there[next]));
+            assert_true(step->option == 0 || held[next] == step->option);
+            early = next;
+            continue;
+        }
         assert_true(there[step->stage - 1]);
         if (step->act == CKPT_CHAIN_FORWARD) {
             cost += stage->forward_cost;
@@ -44,9 +50,11 @@ static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *p
             held[step->stage] = step->option;
         } else {
             assert_int_equal(step->stage, next);
+            const bool is_early = ckpt_chain_is_early(stage, step->option);
+            assert_int_equal(is_early, early == next);
             next--;
             assert_true(!step->has_output || there[step->stage]);
-            assert_true(stage->option[step->option].kept_bytes == 0 || held[step->stage] == step->option);
+            assert_true(is_early || stage->option[step->option].kept_bytes == 0 || held[step->stage] == step->option);
             cost += stage->option[step->option].recompute_cost[step->has_output];
         }
     }
@@ -110,15 +118,16 @@ static void compare(const ckpt_chain *chain, agreement *sum) {
     ckpt_chain_tables_free(whole);
 }
 
-static void run(const char *what, uint64_t seed, int chains, int most_stages, int options, bool plain) {
+typedef enum chain_kind { PLAIN, REAL, EARLY } chain_kind;
+
+static void run(const char *what, uint64_t seed, int chains, int most_stages, int options, chain_kind kind) {
     agreement sum = {0};
     g_random.state = seed;
     for (int i = 0; i < chains; i++) {
         const int stages = (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages);
-        if (plain)
-            ckpt_chain_make_plain_random(&g_random, stages, 10);
-        else
-            ckpt_chain_make_real_random(&g_random, stages, 10, options);
+        if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, stages, 10);
+        if (kind == REAL) ckpt_chain_make_real_random(&g_random, stages, 10, options);
+        if (kind == EARLY) ckpt_chain_make_early_random(&g_random, stages, 10, options);
         compare(&g_random.chain, &sum);
     }
     printf("%s: %d chains, cost and need equal at all %d budgets; tables worse at %d, infeasible too early in %d\n", what,
@@ -129,17 +138,23 @@ static void run(const char *what, uint64_t seed, int chains, int most_stages, in
 
 static void test_plain_chains(void **state) {
     (void)state;
-    run("reference model", 1, 150, 7, 1, true);
+    run("reference model", 1, 150, 7, 1, PLAIN);
 }
 
 static void test_real_chains(void **state) {
     (void)state;
-    run("flags and transients", 2, 250, 8, 1, false);
+    run("flags and transients", 2, 250, 8, 1, REAL);
 }
 
 static void test_chains_with_internals(void **state) {
     (void)state;
-    run("internals", 3, 120, 5, 3, false);
+    run("internals", 3, 120, 5, 3, REAL);
+}
+
+static void test_chains_with_early_parts(void **state) {
+    (void)state;
+    run("early parts", 4, 150, 7, 1, EARLY);
+    run("early parts and internals", 5, 100, 5, 3, EARLY);
 }
 
 /* Chains that the tables take to be infeasible where they are not: searched for among many, by the least budgets
@@ -210,6 +225,7 @@ int main(void) {
         cmocka_unit_test(test_plain_chains),
         cmocka_unit_test(test_real_chains),
         cmocka_unit_test(test_chains_with_internals),
+        cmocka_unit_test(test_chains_with_early_parts),
         cmocka_unit_test(test_least_budget_of_many),
         cmocka_unit_test(test_longest_that_fit),
     };
