@@ -64,6 +64,10 @@ ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *
     return CKPT_OK;
 }
 
+bool ckpt_chain_strategy_searches(const ckpt_chain_strategy *chain) {
+    return chain->refine.search != NULL;
+}
+
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
     return chain->minimum;
 }

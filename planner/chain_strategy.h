@@ -27,6 +27,9 @@ typedef struct ckpt_chain_solution {
 ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
                                      bool tables_only, ckpt_chain_strategy **chain, ckpt_error *err);
 
+/* Whether `search` makes a difference to ckpt_chain_strategy_solve. */
+bool ckpt_chain_strategy_searches(const ckpt_chain_strategy *chain);
+
 /* The smallest step region (live bytes) for which a schedule exists. */
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain);
 

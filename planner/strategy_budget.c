@@ -181,17 +181,24 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     return status;
 }
 
-/* What is known to be smallest is a budget like any other. */
-static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
-    candidate smallest, c;
-    CKPT_TRY(find_smallest(t, &smallest, err));
-    t->memo_count = 0;
-    ckpt_status status = find_least_recompute(t, smallest.region, true, &c, &result->bound, err);
-    if (status == CKPT_OK && c.region > smallest.region) c = smallest;
-    else ckpt_pool_free(&smallest.pool);
+/* What searches find for as many bytes, in place of c, which was found without. */
+static ckpt_status search_smallest(tables *t, candidate *c, ckpt_strategy_result *result, ckpt_error *err) {
+    candidate found;
+    t->memo_count = 0; /* those of other schedules */
+    CKPT_TRY(find_least_recompute(t, c->region, true, &found, &result->bound, err));
+    if (found.region <= c->region) {
+        ckpt_pool_free(&c->pool);
+        *c = found;
+    }
     result->bounded = true;
-    if (status == CKPT_OK)
-        status = ckpt_chain_strategy_raise_bound(t->chain, smallest.region, c.solution.recompute_cost, &result->bound, err);
+    return ckpt_chain_strategy_raise_bound(t->chain, c->region, c->solution.recompute_cost, &result->bound, err);
+}
+
+static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    candidate c;
+    CKPT_TRY(find_smallest(t, &c, err));
+    ckpt_status status = CKPT_OK;
+    if (ckpt_chain_strategy_searches(t->chain)) status = search_smallest(t, &c, result, err);
     if (status == CKPT_OK) status = take(&c, pool, result, err);
     ckpt_pool_free(&c.pool);
     return status;
