@@ -80,8 +80,9 @@ static ckpt_status check_step(replay *r, int s, ckpt_error *err) {
     if (step->node < 0 || step->node >= r->graph->node_count)
         return ckpt_fail(err, CKPT_FAILED, "step %d runs node %d of %d", s, step->node, r->graph->node_count);
     const ckpt_node *node = &r->graph->node[step->node];
-    for (int i = 0; i < CKPT_MAX_IN; i++) {
-        CKPT_TRY(check_slot(r, s, "input", i, i < node->in_count ? node->in[i] : -1, step->in[i], err));
+    if (step->in_count != node->in_count) return FAIL_AT(r, s, "has %d inputs of %d", step->in_count, node->in_count);
+    for (int i = 0; i < node->in_count; i++) {
+        CKPT_TRY(check_slot(r, s, "input", i, node->in[i], step->in[i], err));
         if (step->in[i] >= 0) r->last_use[step->in[i]] = s;
     }
     for (int i = 0; i < CKPT_MAX_OUT; i++) {
@@ -203,7 +204,7 @@ static ckpt_status check_reuse(const replay *r, int s, int k, ckpt_error *err) {
     const ckpt_instance *over = &r->plan->instance[x->reuses];
     const uint64_t mask = ckpt_op_info(r->graph->node[step->node].op)->inplace;
     int permitted = 0, forbidden = 0;
-    for (int i = 0; i < CKPT_MAX_IN; i++) {
+    for (int i = 0; i < step->in_count; i++) {
         if (step->in[i] != x->reuses) continue;
         if (mask >> i & 1)
             permitted++;

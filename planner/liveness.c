@@ -7,9 +7,9 @@ static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while finding lifetimes");
 }
 
-/* Every step's productions and what its reads mean; lifetimes grow to the last read. `newest` is by tensor.
- */
-static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *schedule, int *newest, bool *ran,
+/* Every step's productions and what its reads mean; lifetimes grow to the last read. `newest` is by tensor, `in` has room for
+ * all reads. */
+static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *schedule, int *newest, bool *ran, int *in,
                                   ckpt_liveness *live, ckpt_error *err) {
     for (int s = 0; s < schedule->count; s++) {
         const int n = schedule->node[s];
@@ -17,7 +17,10 @@ static ckpt_status find_instances(const ckpt_graph *g, const ckpt_schedule *sche
         ckpt_plan_step *step = &live->step[s];
         step->node = n;
         step->recompute = ran[n];
-        for (int i = 0; i < CKPT_MAX_IN; i++) step->in[i] = -1;
+        step->in_count = node->in_count;
+        step->in = in;
+        in += node->in_count;
+        for (int i = 0; i < node->in_count; i++) step->in[i] = -1;
         for (int i = 0; i < CKPT_MAX_OUT; i++) step->out[i] = -1;
         ran[n] = true;
         for (int i = 0; i < node->in_count; i++) {
@@ -86,13 +89,17 @@ static void count_live(ckpt_liveness *live, uint64_t alignment_bytes) {
 ckpt_status ckpt_liveness_find(const ckpt_graph *graph, const ckpt_schedule *schedule,
                                uint64_t alignment_bytes, ckpt_pool *pool, ckpt_liveness *live,
                                ckpt_error *err) {
-    size_t outputs = 0;
-    for (int s = 0; s < schedule->count; s++) outputs += (size_t)graph->node[schedule->node[s]].out_count;
+    size_t outputs = 0, inputs = 0;
+    for (int s = 0; s < schedule->count; s++) {
+        outputs += (size_t)graph->node[schedule->node[s]].out_count;
+        inputs += (size_t)graph->node[schedule->node[s]].in_count;
+    }
+    int *in = ckpt_pool_array(pool, inputs, int);
     *live = (ckpt_liveness){.step_count = schedule->count,
                             .step = ckpt_pool_array(pool, schedule->count, ckpt_plan_step),
                             .instance = ckpt_pool_array(pool, outputs, ckpt_instance),
                             .live_bytes = ckpt_pool_array(pool, (size_t)schedule->count + 1, uint64_t)};
-    if (!live->step || !live->instance || !live->live_bytes) return out_of_memory(err);
+    if (!in || !live->step || !live->instance || !live->live_bytes) return out_of_memory(err);
 
     ckpt_pool scratch = {0};
     int *newest = ckpt_pool_array(&scratch, graph->tensor_count, int);
@@ -100,7 +107,7 @@ ckpt_status ckpt_liveness_find(const ckpt_graph *graph, const ckpt_schedule *sch
     ckpt_status status = newest && ran ? CKPT_OK : out_of_memory(err);
     if (status == CKPT_OK) {
         for (int t = 0; t < graph->tensor_count; t++) newest[t] = -1;
-        status = find_instances(graph, schedule, newest, ran, live, err);
+        status = find_instances(graph, schedule, newest, ran, in, live, err);
         for (int i = 0; status == CKPT_OK && i < graph->output_count; i++) /* read when all is done */
             if (ckpt_tensor_is_step(graph, graph->output[i]) && newest[graph->output[i]] >= 0)
                 live->instance[newest[graph->output[i]]].end = schedule->count;

@@ -46,7 +46,8 @@ typedef struct ckpt_instance {
 typedef struct ckpt_plan_step {
     int node;
     bool recompute;
-    int in[CKPT_MAX_IN];   /* instance read, -1 for a tensor that outlives the step or an absent input */
+    int in_count;          /* the node's */
+    int *in;               /* instance read, -1 for a tensor that outlives the step or an absent input */
     int out[CKPT_MAX_OUT]; /* instance written, likewise */
 } ckpt_plan_step;
 
@@ -135,6 +136,9 @@ ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *opt
                            uint64_t *minimum_bytes, ckpt_plan **plan, ckpt_error *err);
 
 void ckpt_plan_free(ckpt_plan *plan);
+
+/* A copy with inputs of its own, and room for one step more; all is the pool's. NULL: no memory. */
+ckpt_plan_step *ckpt_plan_copy_steps(const ckpt_plan_step *step, int count, ckpt_pool *pool);
 
 /* For reports: memory.total of the plans that strategies NONE and MIN make. Either pointer may be NULL. */
 ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_costs *costs,

@@ -65,7 +65,7 @@ static bool fill_arrays(const ckpt_plan *p, json_t *steps, json_t *instances, js
     for (int s = 0; ok && s < p->step_count; s++) {
         json_t *step = json_array();
         ok = push(step, json_integer(p->step[s].node)) && push(step, json_boolean(p->step[s].recompute)) &&
-             push(step, id_list(p->step[s].in, CKPT_MAX_IN)) &&
+             push(step, id_list(p->step[s].in, p->step[s].in_count)) &&
              push(step, id_list(p->step[s].out, CKPT_MAX_OUT));
         ok &= push(steps, step);
     }
@@ -221,6 +221,7 @@ static ckpt_status read_text(const reader *r, const json_t *root, const char *wh
     return *text ? CKPT_OK : ckpt_fail(r->err, CKPT_NOMEM, "out of host memory while reading '%s'", r->path);
 }
 
+/* Those that are left out are -1. */
 static ckpt_status read_ids(const reader *r, const json_t *list, const char *what, int room, int *id) {
     if (!json_is_array(list) || json_array_size(list) > (size_t)room)
         return REFUSE(r, "'%s' is no list of at most %d numbers", what, room);
@@ -241,13 +242,21 @@ static ckpt_status get_row(const reader *r, const json_t *list, size_t i, const 
     return CKPT_OK;
 }
 
-static ckpt_status read_steps(const reader *r, const json_t *list, ckpt_plan *p) {
+/* As many as the node has, which is looked at later. */
+static ckpt_status read_inputs(const reader *r, const json_t *list, const ckpt_graph *g, ckpt_pool *pool, ckpt_plan_step *step) {
+    step->in_count = step->node < g->node_count ? g->node[step->node].in_count : 0;
+    step->in = ckpt_pool_array(pool, step->in_count, int);
+    if (!step->in) return ckpt_fail(r->err, CKPT_NOMEM, "out of host memory while reading '%s'", r->path);
+    return read_ids(r, list, "steps: inputs", step->in_count, step->in);
+}
+
+static ckpt_status read_steps(const reader *r, const json_t *list, const ckpt_graph *g, ckpt_plan *p) {
     for (int s = 0; s < p->step_count; s++) {
         const json_t *row;
         CKPT_TRY(get_row(r, list, (size_t)s, "steps", 4, &row));
         CKPT_TRY(read_int(r, json_array_get(row, 0), "steps: node", 0, &p->step[s].node));
         CKPT_TRY(read_bool(r, json_array_get(row, 1), "steps: recompute", &p->step[s].recompute));
-        CKPT_TRY(read_ids(r, json_array_get(row, 2), "steps: inputs", CKPT_MAX_IN, p->step[s].in));
+        CKPT_TRY(read_inputs(r, json_array_get(row, 2), g, &p->pool, &p->step[s]));
         CKPT_TRY(read_ids(r, json_array_get(row, 3), "steps: outputs", CKPT_MAX_OUT, p->step[s].out));
     }
     return CKPT_OK;
@@ -293,7 +302,7 @@ static ckpt_status read_lists(const reader *r, const json_t *root, const ckpt_gr
     p->layer_recomputed = ckpt_pool_array(&p->pool, p->layer_count, bool);
     if (!p->step || !p->instance || !p->persistent_offset || !p->layer_recomputed)
         return ckpt_fail(r->err, CKPT_NOMEM, "out of host memory while reading '%s'", r->path);
-    CKPT_TRY(read_steps(r, steps, p));
+    CKPT_TRY(read_steps(r, steps, g, p));
     CKPT_TRY(read_instances(r, instances, p));
     for (int t = 0; t < p->tensor_count; t++) {
         int64_t offset = 0;

@@ -135,7 +135,7 @@ static ckpt_status take(candidate *c, ckpt_pool *pool, ckpt_strategy_result *res
     bool ok = result->schedule.node;
     if (live->step) {
         result->layout = c->layout;
-        result->layout.live.step = COPY(pool, live->step, live->step_count, ckpt_plan_step);
+        result->layout.live.step = ckpt_plan_copy_steps(live->step, live->step_count, pool);
         result->layout.live.instance = COPY(pool, live->instance, live->instance_count, ckpt_instance);
         result->layout.live.live_bytes = COPY(pool, live->live_bytes, live->step_count, uint64_t);
         ok &= result->layout.live.step && result->layout.live.instance && result->layout.live.live_bytes;

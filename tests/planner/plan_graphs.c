@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "graph/build.h"
 
@@ -106,4 +107,14 @@ void plan_graph_make(const plan_graph_options *o, ckpt_graph *graph, ckpt_graph 
     ckpt_training_options training = {.optimizer = o->optimizer, .accumulate = o->accumulate};
     ckpt_training_defaults(&training);
     must(ckpt_autodiff_run(graph, &training, &err) == CKPT_OK, &err);
+}
+
+bool plan_steps_equal(const ckpt_plan *a, const ckpt_plan *b) {
+    bool equal = a->step_count == b->step_count;
+    for (int s = 0; s < a->step_count && equal; s++) {
+        const ckpt_plan_step *x = &a->step[s], *y = &b->step[s];
+        equal = x->node == y->node && x->recompute == y->recompute && x->in_count == y->in_count &&
+                memcmp(x->in, y->in, sizeof *x->in * (size_t)x->in_count) == 0 && memcmp(x->out, y->out, sizeof x->out) == 0;
+    }
+    return equal;
 }

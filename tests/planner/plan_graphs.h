@@ -26,6 +26,9 @@ typedef struct plan_graph_options {
 /* Aborts the test on failure. `eval` may be NULL. */
 void plan_graph_make(const plan_graph_options *options, ckpt_graph *graph, ckpt_graph *eval);
 
+/* Whether two plans run the same steps. */
+bool plan_steps_equal(const ckpt_plan *a, const ckpt_plan *b);
+
 extern const ckpt_traits plan_graph_traits; /* alignment 256, 4 KiB of workspace, two input buffers */
 
 #endif

@@ -36,7 +36,8 @@ static void *copy_of(ckpt_pool *pool, const void *from, size_t count, size_t siz
 
 static ckpt_plan clone(const ckpt_plan *plan, ckpt_pool *pool) {
     ckpt_plan c = *plan;
-    c.step = copy_of(pool, plan->step, (size_t)plan->step_count, sizeof *plan->step);
+    c.step = ckpt_plan_copy_steps(plan->step, plan->step_count, pool);
+    assert_non_null(c.step);
     c.instance = copy_of(pool, plan->instance, (size_t)plan->instance_count, sizeof *plan->instance);
     c.persistent_offset =
         copy_of(pool, plan->persistent_offset, (size_t)plan->tensor_count, sizeof(uint64_t));
@@ -81,7 +82,8 @@ static void shift_offset(ckpt_plan *p) {
 static void read_wrong_instance(ckpt_plan *p) {
     for (int tries = 0; tries < 1000; tries++) {
         ckpt_plan_step *step = &p->step[pick(p->step_count)];
-        int *in = &step->in[pick(CKPT_MAX_IN)];
+        if (step->in_count == 0) continue;
+        int *in = &step->in[pick(step->in_count)];
         if (*in < 0 && pick(20)) continue;
         const int other = pick(p->instance_count + 2) - 1;
         /* Mostly another production of the same tensor, where there is one. */
