@@ -23,6 +23,7 @@ typedef struct prices {
     double *base;           /* of one column: what does not depend on where a tree begins */
     double *row, *column;   /* cheapest tree from x_i in phase q to the backwards i + 1..q: [i][q] and [q][i] */
     double *saved;          /* [q][i]: at most 0: by internals of stage i, held from a run in phase q */
+    int *wall;              /* [q][i]: the last phase until q over whose backward x_i does not fit, or i + 1 */
     int *option;            /* of stage i: where its options begin in the next two */
     double *option_cost, *option_bytes, *bare; /* of the backward with an option; of internals; without any of them */
     double fixed;           /* of the backwards, without internals; and of stage count */
@@ -81,7 +82,8 @@ static bool make_room(prices *p, ckpt_pool *pool) {
         if (!(*line[i] = ckpt_pool_array(pool, side, double))) return false;
     for (size_t i = 0; i < sizeof matrix / sizeof *matrix; i++)
         if (!(*matrix[i] = ckpt_pool_array(pool, side * side, double))) return false;
-    return true;
+    p->wall = ckpt_pool_array(pool, side * side, int);
+    return p->wall != NULL;
 }
 
 static void start(prices *p) {
@@ -97,6 +99,22 @@ static void start(prices *p) {
         }
     }
     p->fixed += (double)p->chain->stage[count].forward_cost / p->cost_unit;
+}
+
+static int *wall_of(const prices *p, int q) {
+    return p->wall + (size_t)q * (size_t)(p->count + 1);
+}
+
+/* x_i cannot be held over the backward of k where it has more bytes than there is room: what no price has to say. */
+static void set_rooms(prices *p, uint64_t budget_bytes) {
+    for (int k = 1; k <= p->count; k++) p->room[k] = (double)ckpt_chain_room(p->chain, k, budget_bytes) / p->byte_unit;
+    for (int i = 0; i < p->count; i++) {
+        int wall = i + 1;
+        for (int q = i + 2; q <= p->count; q++) {
+            if (i > 0 && p->chain->stage[i].out_bytes > ckpt_chain_room(p->chain, q, budget_bytes)) wall = q;
+            wall_of(p, q)[i] = wall;
+        }
+    }
 }
 
 /* To begin with: a tenth of a forward pass for all the room there is. */
@@ -147,8 +165,9 @@ static void find_trees(prices *p) {
         column[q - 1] = at(p, p->row, q - 1)[q] = 0;
         p->base[q - 1] = p->before[q - 1] + saved[q - 1];
         for (int i = q - 2; i >= 0; i--) {
-            const double least = least_sum(p->base + i + 1, at(p, p->row, i) + i + 1, p->sum + i + 1, p->bytes[i],
-                                           q - i - 1) -
+            const int first = wall_of(p, q)[i];
+            const double least = least_sum(p->base + first, at(p, p->row, i) + first, p->sum + first, p->bytes[i],
+                                           q - first) -
                                  p->before[i] + p->bytes[i] * p->sum[q];
             column[i] = at(p, p->row, i)[q] = least;
             p->base[i] = p->before[i] + least + saved[i];
@@ -160,7 +179,7 @@ static void add_held(prices *p, int i, int q) {
     while (i < q - 1) {
         int best = i + 1;
         double least = HUGE_VAL;
-        for (int j = i + 1; j < q; j++) {
+        for (int j = wall_of(p, q)[i]; j < q; j++) {
             const double v = p->before[j] + at(p, p->saved, q)[j] + at(p, p->column, q)[j] + at(p, p->row, i)[j] -
                              p->bytes[i] * p->sum[j];
             if (v < least) least = v, best = j;
@@ -263,7 +282,7 @@ static double find_any_tree(const prices *p) {
             double *out = &TREE(i, q, i + 1);
             out[0] = HUGE_VAL;
             for (int k = i + 2; k <= q; k++) out[k - i - 1] = run + TREE(i + 1, q, k) + (k == i + 2 ? saved : 0);
-            for (int r = i + 1; r < q; r++)
+            for (int r = wall_of(p, q)[i]; r < q; r++)
                 lower_by(out,
                          run + TREE(i + 1, q, r + 1) + (r == i + 1 ? saved : 0) + p->bytes[i] * (p->sum[q] - p->sum[r]),
                          &TREE(i, r, i + 1), r - i);
@@ -288,7 +307,7 @@ static void mark_splits(prices *p, double slack, double *outside, ckpt_chain_lik
         for (int i = 0; i < q - 1; i++) {
             const double around = at(p, outside, i)[q];
             if (!(around + at(p, p->row, i)[q] <= limit)) continue;
-            for (int j = i + 1; j < q; j++) {
+            for (int j = wall_of(p, q)[i]; j < q; j++) {
                 const double left = at(p, p->row, i)[j], right = at(p, p->column, q)[j];
                 const double split = around + p->before[j] - p->before[i] + at(p, p->saved, q)[j] +
                                      p->bytes[i] * (p->sum[q] - p->sum[j]);
@@ -312,8 +331,7 @@ static void mark_all(prices *p, uint64_t least_bytes, uint64_t most_bytes, doubl
     for (int b = 0; b < BUDGETS; b++) {
         const double ratio = (double)most_bytes / (1.2 * (double)least_bytes);
         const double budget = 1.2 * (double)least_bytes * pow(ratio > 1 ? ratio : 1, (b + 0.5) / BUDGETS);
-        for (int k = 1; k <= p->count; k++)
-            p->room[k] = (double)ckpt_chain_room(p->chain, k, (uint64_t)budget) / p->byte_unit;
+        set_rooms(p, (uint64_t)budget);
         if (b == 0) set_prices(p);
         const double bound = improve(p, scratch, scratch + p->count + 1, b == 0 ? 2 * LIKELY_STEPS : LIKELY_STEPS);
         find_trees(p);
@@ -365,7 +383,7 @@ ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_b
     ckpt_status status = CKPT_OK;
     if (scratch && make_room(&p, &pool)) {
         start(&p);
-        for (int k = 1; k <= count; k++) p.room[k] = (double)ckpt_chain_room(chain, k, budget_bytes) / p.byte_unit;
+        set_rooms(&p, budget_bytes);
         set_prices(&p);
         *persistent = whole_cost(&p, improve(&p, scratch, scratch + count + 1, steps));
         find_trees(&p);
