@@ -112,6 +112,12 @@ static ckpt_status solve_without_search(ckpt_chain_strategy *chain, uint64_t ste
     return best ? copy_schedule(&best->schedule, pool, schedule, err) : CKPT_OK;
 }
 
+static double share_of_step(const ckpt_chain_strategy *chain, uint64_t cost) {
+    double whole = 0;
+    for (int n = 0; n < chain->graph->node_count; n++) whole += (double)chain->costs->node[n];
+    return (double)cost / whole;
+}
+
 /* The step of the curve and the tables that holds `bytes`. */
 static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err) {
     ckpt_chain_strategy *chain = data;
@@ -130,10 +136,9 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
     CKPT_TRY(status);
     *step = (ckpt_curve_step){.from = here.needed_bytes, .to = to, .cost = here.recompute_cost};
     if (here.recompute_cost == 0) return CKPT_OK;
-    uint64_t bound, whole = 0;
-    for (int n = 0; n < chain->graph->node_count; n++) whole += chain->costs->node[n];
+    uint64_t bound;
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
-    const double gap = (double)(here.recompute_cost - bound) / (double)whole;
+    const double gap = share_of_step(chain, here.recompute_cost - bound);
     if (gap > LEAST_GAP && gap < MOST_GAP) step->most_states = chain->stages.deep ? MANY_STATES : SOME_STATES;
     else step->most_states = FEW_STATES;
     return CKPT_OK;
@@ -214,7 +219,10 @@ ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, ui
     const uint64_t first = chain->stages.forward_cost;
     int options = 0;
     for (int k = 1; k <= chain->stages.chain.stage_count; k++) options += chain->stages.chain.stage[k].option_count;
-    if (options == chain->stages.chain.stage_count) return CKPT_OK; /* the graph's own chain says as much */
+    /* The graph's own chain says as much, or nearly all. */
+    if (options == chain->stages.chain.stage_count ||
+        share_of_step(chain, recompute_cost - bound->lower_bound_cost) < LEAST_GAP)
+        return CKPT_OK;
     ckpt_chain_bound of_chain;
     CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_cost, &of_chain, err));
     if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_cost)
