@@ -1,8 +1,9 @@
-#include <stdlib.h>
+#include <string.h>
 
 #include "planner/chain_bound.h"
 
-enum { MOST_STAGES = 8192, TABLED = 64 }; /* numbers of checkpoints whose counts are kept */
+/* TABLED: numbers of checkpoints whose counts are kept; PARTS: of the dearest stage, that groups are to cost at least. */
+enum { MOST_STAGES = 8192, TABLED = 64, PARTS = 2 };
 
 static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -25,17 +26,19 @@ static uint64_t runs_again(uint64_t n, uint64_t held) {
     return r * n - less - (n - 1);
 }
 
+/* Stages, or groups of them. */
 typedef struct counts {
-    const ckpt_chain *chain;
-    uint64_t *room;   /* [k]: while the backward of k runs */
-    uint64_t *tabled; /* [held * (count + 1) + n]: runs_again + 1, or 0 */
-    uint64_t *best;   /* [k]: of windows in stages 1..k */
+    int count;
+    uint64_t *cost, *bytes; /* [k]: of a run, and of x_k */
+    uint64_t *room;         /* [k]: while the backward of k runs */
+    uint64_t *tabled;       /* [held * (count + 1) + n]: runs_again + 1, or 0 */
+    uint64_t *best;         /* [k]: of windows in stages 1..k */
 } counts;
 
 static uint64_t find_runs(counts *c, uint64_t n, uint64_t held) {
     if (held + 2 >= n) return 0;
     if (held >= TABLED) return runs_again(n, held);
-    uint64_t *entry = &c->tabled[held * ((uint64_t)c->chain->stage_count + 1) + n];
+    uint64_t *entry = &c->tabled[held * ((uint64_t)c->count + 1) + n];
     if (!*entry) *entry = runs_again(n, held) + 1;
     return *entry - 1;
 }
@@ -43,12 +46,11 @@ static uint64_t find_runs(counts *c, uint64_t n, uint64_t held) {
 /* Windows that end with the backward of `end`: from the last stage down, so that minima grow along. While the
  * backward of k runs, x_i with i <= k - 2 are held. */
 static void add_window(counts *c, int end) {
-    const ckpt_chain_stage *stage = c->chain->stage;
-    uint64_t cost = stage[end - 1].forward_cost, bytes = UINT64_MAX, room = 0;
+    uint64_t cost = c->cost[end - 1], bytes = UINT64_MAX, room = 0;
     c->best[end] = c->best[end - 1];
     for (int first = end - 2; first >= 1; first--) { /* x_{first - 1} is there throughout */
-        cost = smaller(cost, stage[first].forward_cost);
-        bytes = smaller(bytes, stage[first].out_bytes);
+        cost = smaller(cost, c->cost[first]);
+        bytes = smaller(bytes, c->bytes[first]);
         room = larger(room, c->room[first + 2]);
         if (bytes == 0 || cost == 0) return;
         const uint64_t n = (uint64_t)(end - first) + 1;
@@ -56,23 +58,51 @@ static void add_window(counts *c, int end) {
     }
 }
 
+/* Stages in a row become one that costs as much as all of them, so that each but the last costs `least` or more. That
+ * backwards in between read something is forgotten, and whatever of it is held counts as its output, in the bytes of the
+ * smallest. */
+static void group(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, counts *c) {
+    bool open = false;
+    c->count = 0;
+    for (int k = 1; k <= chain->stage_count; k++) {
+        const ckpt_chain_stage *stage = &chain->stage[k];
+        if (!open) {
+            c->count++;
+            c->cost[c->count] = 0;
+            c->bytes[c->count] = UINT64_MAX;
+            c->room[c->count] = ckpt_chain_room(chain, k, budget_bytes);
+        }
+        c->cost[c->count] += stage->forward_cost;
+        c->bytes[c->count] = smaller(c->bytes[c->count], stage->out_bytes);
+        open = c->cost[c->count] < least;
+    }
+}
+
+static uint64_t count_windows(counts *c) {
+    memset(c->tabled, 0, sizeof *c->tabled * TABLED * ((size_t)c->count + 1));
+    c->best[0] = c->best[1] = 0;
+    for (int end = 2; end <= c->count; end++) add_window(c, end);
+    return c->best[c->count];
+}
+
 ckpt_status ckpt_chain_bound_by_count(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again,
                                       ckpt_error *err) {
     const int count = chain->stage_count;
     *again = 0;
-    if (count > MOST_STAGES) return CKPT_OK;
+    if (count < 1 || count > MOST_STAGES) return CKPT_OK;
     ckpt_pool pool = {0};
-    counts c = {.chain = chain,
+    counts c = {.cost = ckpt_pool_array(&pool, count + 1, uint64_t),
+                .bytes = ckpt_pool_array(&pool, count + 1, uint64_t),
                 .room = ckpt_pool_array(&pool, count + 1, uint64_t),
                 .tabled = ckpt_pool_array(&pool, TABLED * (count + 1), uint64_t),
                 .best = ckpt_pool_array(&pool, count + 1, uint64_t)};
-    if (!c.room || !c.tabled || !c.best) {
-        ckpt_pool_free(&pool);
-        return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
+    const bool ok = c.cost && c.bytes && c.room && c.tabled && c.best;
+    uint64_t most = 0;
+    for (int k = 1; k <= count; k++) most = larger(most, chain->stage[k].forward_cost);
+    for (int part = 0; part <= PARTS && ok; part++) { /* single stages first */
+        group(chain, budget_bytes, most / PARTS * (uint64_t)part, &c);
+        *again = larger(*again, count_windows(&c));
     }
-    for (int k = 1; k <= count; k++) c.room[k] = ckpt_chain_room(chain, k, budget_bytes);
-    for (int end = 2; end <= count; end++) add_window(&c, end);
-    *again = c.best[count];
     ckpt_pool_free(&pool);
-    return CKPT_OK;
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
 }
