@@ -13,7 +13,7 @@
  * curve: where it is much farther, they prove nothing either. Many where stages have more inside than tables look at. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
-enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 15, FEW_STATES = 1 << 13 };
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 16, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
