@@ -29,6 +29,13 @@ static int best_at(const ckpt_chain_fn *fn, int slot) {
     return fn->best[larger(smaller(slot, fn->hi), fn->lo) - fn->lo];
 }
 
+/* What is left of the same run behind the early part of its last backward; NULL where the function is no way to that. */
+static const ckpt_chain_fn *behind_early(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref) {
+    const ckpt_chain_stage *last = &tables->chain->stage[ref->t];
+    if (ref->type == CKPT_FN_G || !last->early || ckpt_chain_is_early(last, ref->option)) return NULL;
+    return neighbour(tables, CKPT_FN_R, ref->s, ref->t, ref->dies, last->option_count);
+}
+
 /* Adds slots [begin, end), where the neighbours keep a and b. */
 static void add(const ckpt_chain_tables *tables, int count, int a, int b, int begin, int end) {
     if (a == CKPT_CHAIN_NO_SPLIT) a = b;
@@ -59,16 +66,23 @@ ckpt_chain_range ckpt_chain_window_near(const ckpt_chain_tables *tables, const c
 bool ckpt_chain_window_set(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range *range) {
     const int count = ref->t - ref->s; /* ways to keep a checkpoint */
     if (count < FEW || tables->all_splits) return false;
-    const ckpt_chain_fn *shorter = neighbour(tables, ref->type, ref->s, ref->t - 1, ref->dies, 0);
+    const ckpt_chain_stage *stage = tables->chain->stage;
+    const bool early = ckpt_chain_is_early(&stage[ref->t], ref->option) && stage[ref->t - 1].early;
+    const ckpt_chain_fn *shorter =
+        neighbour(tables, ref->type, ref->s, ref->t - 1, ref->dies, early ? stage[ref->t - 1].option_count : 0);
     const ckpt_chain_fn *later = neighbour(tables, ref->type, ref->s + 1, ref->t, ref->dies, ref->option);
     if (!shorter || !later) return false;
+    const ckpt_chain_fn *behind = behind_early(tables, ref); /* where nothing is kept before the early part */
     for (int j = 0; j < count; j++) tables->window[j] = (ckpt_chain_window){0};
     int begin = 0, slot = smaller(shorter->lo, later->lo);
     for (const int end = larger(shorter->hi, later->hi); begin <= end; begin = slot) {
-        const int a = best_at(shorter, slot), b = best_at(later, slot);
+        const int a = best_at(shorter, slot), b = best_at(later, slot), c = behind ? best_at(behind, slot) : 0;
         do slot++;
-        while (slot <= end && best_at(shorter, slot) == a && best_at(later, slot) == b);
-        add(tables, count, a, b == CKPT_CHAIN_NO_SPLIT ? b : b + 1, begin, slot <= end ? slot : INT32_MAX);
+        while (slot <= end && best_at(shorter, slot) == a && best_at(later, slot) == b &&
+               (!behind || best_at(behind, slot) == c));
+        const bool none = a == CKPT_CHAIN_NO_SPLIT && b == CKPT_CHAIN_NO_SPLIT && behind;
+        add(tables, count, none ? c : a, none || b == CKPT_CHAIN_NO_SPLIT ? CKPT_CHAIN_NO_SPLIT : b + 1, begin,
+            slot <= end ? slot : INT32_MAX);
     }
     *range = ckpt_chain_window_all(ref);
     while (range->first <= range->last && tables->window[range->first - ref->s].to == 0) range->first++;
