@@ -392,7 +392,8 @@ def checkpoint_segments(text):
     return kind, int(count)
 
 
-def parse_arguments():
+def parse_arguments(words=None):
+    """Of the command line, or of `words`."""
     parser = argparse.ArgumentParser(description="PyTorch peer, controlled by lines on stdin.")
     parser.add_argument("--layers", type=int, default=16, help="hidden layers; a linear head follows")
     parser.add_argument("--width", type=int, default=1024)
@@ -413,7 +414,7 @@ def parse_arguments():
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16"], default="fp32", help="bf16: by autocast")
     parser.add_argument("--mode", choices=MODES, default="eager")
     parser.add_argument("--activation-budget", type=float, help="activation_memory_budget of torch.compile")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def answer(trainer, words):

@@ -59,8 +59,7 @@ class Sequential(torch.nn.Module):
 
 
 def trainer_of(path, batch, network_of):
-    args = argparse.Namespace(model=path, seed=0, checkpoint=0, batch=batch, loss="ce", lr=0.01, fused=False,
-                              optimizer="sgd")
+    args = torch_mlp.parse_arguments(["--model", str(path), "--batch", str(batch), "--lr", "0.01"])
     trainer = torch_mlp.Trainer(args)
     blocks = [block for segment in trainer.network.segments for block in segment] + [trainer.network.head]
     trainer.network = network_of(blocks)
