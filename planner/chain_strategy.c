@@ -9,11 +9,12 @@
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
 
-/* States of a search, some hundred bytes and a few microseconds each. Some where the bound is between these shares of a whole step's cost below the
- * curve: where it is much farther, they prove nothing either. Many where stages have more inside than tables look at. */
+/* States of a search, some hundred bytes and a few microseconds each: few where the bound is less than the first of these shares
+ * of a whole step's cost below the curve; many where stages have more inside than tables look at, unless it is so far below that
+ * they prove nothing either. */
 #define LEAST_GAP 0.01
 #define MOST_GAP 0.5
-enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 16, FEW_STATES = 1 << 13 };
+enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 17, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
@@ -139,8 +140,8 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
     uint64_t bound;
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
     const double gap = share_of_step(chain, here.recompute_cost - bound);
-    if (gap > LEAST_GAP && gap < MOST_GAP) step->most_states = chain->stages.deep ? MANY_STATES : SOME_STATES;
-    else step->most_states = FEW_STATES;
+    if (gap <= LEAST_GAP) step->most_states = FEW_STATES;
+    else step->most_states = chain->stages.deep && gap < MOST_GAP ? MANY_STATES : SOME_STATES;
     return CKPT_OK;
 }
 
