@@ -181,17 +181,20 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     return status;
 }
 
-/* What searches find for as many bytes, in place of c, which was found without. */
+/* What searches find for as many bytes, in place of c, which was found without, unless it costs more: the best of it may not
+ * pack. */
 static ckpt_status search_smallest(tables *t, candidate *c, ckpt_strategy_result *result, ckpt_error *err) {
     candidate found;
     t->memo_count = 0; /* those of other schedules */
     CKPT_TRY(find_least_recompute(t, c->region, true, &found, &result->bound, err));
-    if (found.region <= c->region) {
-        ckpt_pool_free(&c->pool);
-        *c = found;
-    }
+    const bool better = found.region <= c->region && found.solution.recompute_cost <= c->solution.recompute_cost;
+    ckpt_pool_free(better ? &c->pool : &found.pool);
+    if (better) *c = found;
+    const uint64_t cost = c->solution.recompute_cost;
     result->bounded = true;
-    return ckpt_chain_strategy_raise_bound(t->chain, c->region, c->solution.recompute_cost, &result->bound, err);
+    CKPT_TRY(ckpt_chain_strategy_raise_bound(t->chain, c->region, cost, &result->bound, err));
+    result->bound.proved = result->bound.lower_bound_cost == cost;
+    return CKPT_OK;
 }
 
 static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
