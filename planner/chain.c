@@ -23,9 +23,7 @@ static uint64_t larger(uint64_t a, uint64_t b) {
 static bool pair_wanted(const ckpt_chain_tables *tables, int s, int t) {
     if (t == tables->count && tables->loss_is_light) return false;
     if (!tables->likely || s == t) return true;
-    for (int j = s; j < t; j++)
-        if (ckpt_chain_likely_has(tables->likely, s, t, j)) return true;
-    return false;
+    return ckpt_chain_likely_any(tables->likely, s, t);
 }
 
 /* Functions of likely splits only: each run of stages has its own. */
@@ -100,6 +98,10 @@ static bool share_pairs(ckpt_chain_tables *tables) {
 static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int option, ckpt_chain_fn *fn) {
     ckpt_chain_ref ref = {.type = type, .s = s, .t = t, .dies = d, .option = option};
     ckpt_chain_range range;
+    if (tables->by_corners) {
+        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(&ref), tables->split);
+        return ckpt_chain_fn_corners(tables, &ref, tables->split, count, fn);
+    }
     if (tables->unit_bytes && ckpt_chain_window_set(tables, &ref, &range)) {
         const int count = ckpt_chain_list_splits(tables, &ref, range, tables->split);
         if (!ckpt_chain_fn_slots(tables, &ref, tables->window, tables->split, count, fn)) return false;
@@ -351,6 +353,54 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     }
     *out = tables;
     return CKPT_OK;
+}
+
+/* Tables for one budget, not yet filled. */
+static ckpt_status open_for_budget(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely,
+                                   ckpt_chain_tables **out, ckpt_error *err) {
+    ckpt_chain_tables *tables = *out = calloc(1, sizeof *tables);
+    if (!tables) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of a chain");
+    tables->chain = chain;
+    tables->count = chain->stage_count;
+    tables->likely = likely;
+    tables->all_splits = true;
+    tables->cap_bytes = budget_bytes;
+    return tables_start(tables, err);
+}
+
+/* Fills them, unless `wanted` says that they are not. */
+static ckpt_status close_for_budget(ckpt_status status, bool wanted, ckpt_chain_tables **out, ckpt_error *err) {
+    ckpt_chain_tables *tables = *out;
+    const bool done = status == CKPT_OK && wanted && fill_all(tables);
+    if (done) return CKPT_OK;
+    if (status == CKPT_OK && wanted && !(tables->by_corners && tables->corner_work == 0))
+        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", tables->count);
+    ckpt_chain_tables_free(tables);
+    *out = NULL;
+    return status;
+}
+
+ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
+                                     ckpt_chain_tables **out, ckpt_error *err) {
+    const ckpt_status status = open_for_budget(chain, budget_bytes, likely, out, err);
+    if (*out) {
+        (*out)->by_corners = true;
+        (*out)->corner_work = work;
+    }
+    return close_for_budget(status, true, out, err);
+}
+
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t work, ckpt_chain_tables **out,
+                                   ckpt_error *err) {
+    const ckpt_status status = open_for_budget(chain, budget_bytes, NULL, out, err);
+    bool wanted = false;
+    if (status == CKPT_OK) {
+        (*out)->unit_bytes = exact_unit(chain);
+        (*out)->exact = (*out)->even = true;
+        const uint64_t slots = budget_bytes / (*out)->unit_bytes + 1;
+        wanted = (*out)->repeated && slots <= work / ((*out)->work + 1);
+    }
+    return close_for_budget(status, wanted, out, err);
 }
 
 /* A short chain's range: the least that any schedule needs, and what the cheapest ones do. */

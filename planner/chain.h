@@ -131,17 +131,27 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
  * a budget_bytes that ckpt_chain_solve has been asked. */
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
-/* Costs that no schedule within budget_bytes beats: `all`, whatever it keeps, drops and makes again; `persistent`, of
- * those that hold a checkpoint, once kept, until the backward that reads it ("memory persistent" of Beaumont et al.).
- * A persistent bound is never below the other, and no certificate against schedules of another kind. */
+/* What no schedule within budget_bytes costs less than, whatever it keeps, drops and makes again. Of a short chain the least
+ * there is, or CKPT_CHAIN_NEVER where it has no schedule at all. `cost`: of a program within budget_bytes, or
+ * CKPT_CHAIN_NEVER: no better bound is sought where it is proved the least. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+                                   ckpt_error *err);
+
+/* `all`: that; `persistent`: what no schedule costs less than that holds a checkpoint, once kept, until the backward that
+ * reads it ("memory persistent" of Beaumont et al.). Of long chains their best is found exactly as a rule
+ * (chain_persistent.c), and then persistent is its cost. No certificate against schedules of another kind. */
 typedef struct ckpt_chain_bound {
     uint64_t all, persistent;
 } ckpt_chain_bound;
 
-/* Of a short chain both are the least there is, or CKPT_CHAIN_NEVER where it has no schedule at all. `cost`: of a
- * program within budget_bytes, or CKPT_CHAIN_NEVER: no better bounds are sought where it is proved the least. Errors:
- * CKPT_NOMEM. */
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
-                                   ckpt_chain_bound *bound, ckpt_error *err);
+/* Both, where `cost` is that of a program within budget_bytes; and `program`: a cheaper one, or one without steps. Its memory
+ * comes from `pool`. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                             ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
+
+/* The persistent half of ckpt_chain_prove alone, for chains of any length: `bound` is at most `cost`, and 0 where nothing is
+ * known. */
+ckpt_status ckpt_chain_solve_persistent(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                                        ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
 
 #endif

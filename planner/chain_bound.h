@@ -26,13 +26,25 @@ ckpt_status ckpt_chain_bound_by_count(const ckpt_chain *chain, uint64_t budget_b
 /* By prices: each backward asks a price for every byte held over it, and the cheapest tree at these prices, less
  * what all bytes there are would cost, is a bound (Lagrange relaxation; Held and Karp 1971). Prices are improved
  * by subgradient steps. Cheapest trees are found exactly, by intervals of phases (the order of ends along the border
- * of a planar grid is kept by subtrees: Erickson, Monma and Veinott 1987). *persistent: of schedules that hold what
- * they keep until the backward that reads it; *all: of all. 0 where the chain is too long for it. Errors: CKPT_NOMEM.
- */
+ * of a planar grid is kept by subtrees: Erickson, Monma and Veinott 1987). */
+typedef struct ckpt_chain_prices ckpt_chain_prices;
+
+/* The best prices found for a budget; NULL where the chain is too long for it. The chain must outlive them. Errors:
+ * CKPT_NOMEM. */
+ckpt_status ckpt_chain_prices_open(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_prices **prices, ckpt_error *err);
+void ckpt_chain_prices_close(ckpt_chain_prices *prices);
+
+/* What no schedule that holds what it keeps until the backward that reads it costs less than. */
+uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *prices);
+
+/* What no schedule at all costs less than; 0 where the chain is too long. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_prices_all(const ckpt_chain_prices *prices, uint64_t *all, ckpt_error *err);
+
+/* Both, or 0. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
                                       uint64_t *all, ckpt_error *err);
 
-/* Splits of good programs: of stages s..t at checkpoint x_j. */
+/* Splits of programs: of stages s..t at checkpoint x_j. */
 typedef struct ckpt_chain_likely {
     size_t side, words; /* of 64 bits, for each s and t */
     uint64_t *bits;
@@ -49,6 +61,13 @@ static inline bool ckpt_chain_likely_has(const ckpt_chain_likely *likely, int s,
     return likely->bits[ckpt_chain_likely_word(likely, s, t, j)] >> j % 64 & 1;
 }
 
+static inline bool ckpt_chain_likely_any(const ckpt_chain_likely *likely, int s, int t) {
+    const uint64_t *bits = likely->bits + ckpt_chain_likely_word(likely, s, t, 0);
+    for (size_t w = 0; w < likely->words; w++)
+        if (bits[w]) return true;
+    return false;
+}
+
 static inline void ckpt_chain_likely_add(ckpt_chain_likely *likely, int s, int t, int j) {
     likely->count += !ckpt_chain_likely_has(likely, s, t, j);
     likely->bits[ckpt_chain_likely_word(likely, s, t, j)] |= (uint64_t)1 << j % 64;
@@ -59,9 +78,18 @@ static inline void ckpt_chain_likely_add(ckpt_chain_likely *likely, int s, int t
 ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
                                    ckpt_chain_likely **likely, ckpt_error *err);
 
+/* Every split of every schedule of that kind that costs at most `cost` and fits the budget of the prices. Errors:
+ * CKPT_NOMEM. */
+ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *prices, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
+                                   ckpt_error *err);
+
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
- * of these two and a knapsack. */
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
-                                  ckpt_chain_bound *bound, ckpt_error *err);
+ * of these bounds and a knapsack. */
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+                                  ckpt_error *err);
+
+/* ckpt_chain_solve_persistent with prices at hand, or NULL where there are none. */
+ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                    ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
 
 #endif

@@ -29,6 +29,8 @@ double ckpt_chain_fn_guess(const ckpt_chain_fn *fn, int64_t slot) {
     return fn->value[slot - fn->lo];
 }
 
+static const ckpt_chain_fn never = {.least_bytes = CKPT_CHAIN_NEVER, .most_bytes = CKPT_CHAIN_NEVER, .floor_cost = CKPT_CHAIN_NEVER};
+
 const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                                         ckpt_chain_fn *scratch) {
     if (ref->type == CKPT_FN_NONE || ref->type == CKPT_FN_BACKWARD) {
@@ -40,6 +42,9 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         }
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
+        scratch->only_corner = (ckpt_chain_corner){bytes, cost};
+        scratch->corner = &scratch->only_corner;
+        scratch->corner_count = 1;
         scratch->only = (double)cost;
         scratch->value = &scratch->only;
         scratch->best = &scratch->only_best;
@@ -50,6 +55,7 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
     int d = ref->dies && tables->gains[ref->s];
     if (ref->type == CKPT_FN_G) return &tables->g[d][ref->s];
     const ckpt_chain_pair *pair = tables->pair[(size_t)ref->s * (size_t)(tables->count + 1) + (size_t)ref->t];
+    if (!pair || !pair->held) return &never; /* no split of interest leads here */
     const ckpt_chain_held *held = &pair->held[ref->option];
     if (ref->type == CKPT_FN_R) return &held->r[d];
     return ref->type == CKPT_FN_K ? &held->k[d] : &held->h[d];
@@ -220,6 +226,7 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
 
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
+    if (tables->by_corners) return ckpt_chain_fn_either_corners(tables, a, b, fn);
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
     if (a->floor_cost == b->floor_cost && a->most_bytes < b->most_bytes) cheap = a;
     fn->least_bytes = a->least_bytes < b->least_bytes ? a->least_bytes : b->least_bytes;

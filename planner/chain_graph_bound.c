@@ -384,12 +384,11 @@ ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs 
     ckpt_chain chain;
     ckpt_status status = ckpt_graph_chain_find(graph, costs, alignment_bytes, &scratch, &chain, err);
     if (status == CKPT_OK && chain.stage_count > 0) {
-        uint64_t first = 0;
-        ckpt_chain_bound of_chain;
+        uint64_t first = 0, of_chain;
         for (int k = 1; k <= chain.stage_count; k++) first += chain.stage[k].forward_cost;
         status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, &of_chain, err);
-        if (status == CKPT_OK && of_chain.all > first + *lower_bound)
-            *lower_bound = ckpt_round_up(of_chain.all - first, cost_unit(graph, costs));
+        if (status == CKPT_OK && of_chain > first + *lower_bound)
+            *lower_bound = ckpt_round_up(of_chain - first, cost_unit(graph, costs));
     }
     ckpt_pool_free(&scratch);
     return status;

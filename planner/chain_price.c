@@ -5,15 +5,16 @@
 #include "planner/chain_bound.h"
 
 /* Steps of the search for prices: fewest, or one for so many stages; work, in sums of three numbers, for which they are fewer,
- * and that is not begun. */
-enum { MOST_STEPS = 120, FEWEST_STEPS = 40, STAGES_A_STEP = 6, FAIR_WORK = 10000000, MOST_WORK = 400000000 };
+ * and that is not exceeded; steps that are not worth it. */
+enum { MOST_STEPS = 120, FEWEST_STEPS = 40, STAGES_A_STEP = 6, FAIR_WORK = 10000000, MOST_WORK = 400000000, LEAST_STEPS = 16 };
 
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
 static const double SLACK = 0.01;
 
 /* Costs are in shares of a forward pass, bytes in shares of the budget. Matrices are of count + 1 columns. */
-typedef struct prices {
+typedef struct ckpt_chain_prices {
+    ckpt_pool pool;
     const ckpt_chain *chain;
     int count;
     double cost_unit, byte_unit;
@@ -27,6 +28,8 @@ typedef struct prices {
     int *option;            /* of stage i: where its options begin in the next two */
     double *option_cost, *option_bytes, *bare; /* of the backward with an option; of internals; without any of them */
     double fixed;           /* of the backwards, without internals; and of stage count */
+    double *outside;        /* [i][q], as marks are made: the rest of the cheapest tree that has one from x_i in phase q */
+    double bound;           /* the best one, at the prices that there are */
 } prices;
 
 static double smaller(double a, double b) {
@@ -63,11 +66,12 @@ static double bare_backward(const prices *p, int i) {
     return least;
 }
 
-static bool make_room(prices *p, ckpt_pool *pool) {
+static bool make_room(prices *p) {
+    ckpt_pool *pool = &p->pool;
     const size_t side = (size_t)p->count + 1;
     double **const line[] = {&p->price, &p->sum, &p->room, &p->held, &p->bytes, &p->before, &p->base,
                               &p->bare};
-    double **const matrix[] = {&p->row, &p->column, &p->saved};
+    double **const matrix[] = {&p->row, &p->column, &p->saved, &p->outside};
     int options = 0;
     p->option = ckpt_pool_array(pool, side, int);
     if (!p->option) return false;
@@ -207,7 +211,7 @@ static double paid(const prices *p) {
 
 /* Prices for which the bound is best, among those tried. Polyak's steps towards a target that is a little above
  * what has been reached, less far whenever nothing is gained for a while. */
-static double improve(prices *p, double *best_price, double *step, int steps) {
+static void improve(prices *p, double *best_price, double *step, int steps) {
     const int count = p->count;
     const size_t bytes = ((size_t)count + 1) * sizeof(double);
     double best = 0, reach = 0.3;
@@ -249,7 +253,8 @@ static double improve(prices *p, double *best_price, double *step, int steps) {
         }
     }
     memcpy(p->price, best_price, bytes);
-    return best;
+    find_trees(p);
+    p->bound = best;
 }
 
 /* out[k] = min(out[k], cost + from[k]) */
@@ -269,7 +274,7 @@ static double find_any_tree(const prices *p) {
     if (!first) return NAN;
     first[0] = 0;
     for (int i = 0; i <= count; i++) first[i + 1] = first[i] + (size_t)(count - i) * (size_t)(count - i);
-    double *tree = malloc(first[count] * sizeof *tree);
+    double *tree = calloc(first[count], sizeof *tree);
     if (!tree) {
         free(first);
         return NAN;
@@ -295,14 +300,13 @@ static double find_any_tree(const prices *p) {
     return least;
 }
 
-/* Marks the splits of trees that cost at most `slack` more than the cheapest at these prices. outside[i][q]: the rest of
- * the cheapest tree that has one from x_i in phase q. */
-static void mark_splits(prices *p, double slack, double *outside, ckpt_chain_likely *likely) {
+/* Marks the splits of trees that cost at most `limit` at these prices. */
+static void mark_splits(prices *p, double limit, ckpt_chain_likely *likely) {
     const int count = p->count;
     const size_t side = (size_t)count + 1;
+    double *outside = p->outside;
     for (size_t i = 0; i < side * side; i++) outside[i] = HUGE_VAL;
     outside[count] = 0;
-    const double limit = p->row[count] + slack;
     for (int q = count; q >= 1; q--)
         for (int i = 0; i < q - 1; i++) {
             const double around = at(p, outside, i)[q];
@@ -326,16 +330,14 @@ static uint64_t whole_cost(const prices *p, double value) {
 }
 
 /* Budgets in equal ratios from a little above the smallest to the largest. */
-static void mark_all(prices *p, uint64_t least_bytes, uint64_t most_bytes, double *scratch, double *outside,
-                     ckpt_chain_likely *likely) {
+static void mark_all(prices *p, uint64_t least_bytes, uint64_t most_bytes, double *line, ckpt_chain_likely *likely) {
     for (int b = 0; b < BUDGETS; b++) {
         const double ratio = (double)most_bytes / (1.2 * (double)least_bytes);
         const double budget = 1.2 * (double)least_bytes * pow(ratio > 1 ? ratio : 1, (b + 0.5) / BUDGETS);
         set_rooms(p, (uint64_t)budget);
         if (b == 0) set_prices(p);
-        const double bound = improve(p, scratch, scratch + p->count + 1, b == 0 ? 2 * LIKELY_STEPS : LIKELY_STEPS);
-        find_trees(p);
-        mark_splits(p, (b == 0 ? 2 * SLACK : SLACK) * bound, outside, likely);
+        improve(p, line, line + p->count + 1, b == 0 ? 2 * LIKELY_STEPS : LIKELY_STEPS);
+        mark_splits(p, p->row[p->count] + (b == 0 ? 2 * SLACK : SLACK) * p->bound, likely);
     }
 }
 
@@ -343,58 +345,100 @@ bool ckpt_chain_likely_fits(const ckpt_chain *chain) {
     return chain->stage_count <= LIKELY_STAGES && forward_cost(chain) > 0;
 }
 
-ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
-                                   ckpt_chain_likely **out, ckpt_error *err) {
-    const int count = chain->stage_count;
+static bool make_likely(int count, ckpt_pool *pool, ckpt_chain_likely **out) {
     const size_t side = (size_t)count + 1, words = (size_t)count / 64 + 1;
-    ckpt_pool scratch = {0};
-    prices p = {.chain = chain, .count = count, .byte_unit = (double)most_bytes};
-    *out = NULL;
-    p.cost_unit = forward_cost(chain);
-    ckpt_chain_likely *likely = ckpt_pool_array(pool, 1, ckpt_chain_likely);
-    double *line = ckpt_pool_array(&scratch, 2 * side, double), *outside = ckpt_pool_array(&scratch, side * side, double);
-    ckpt_status status = CKPT_OK;
-    if (likely) *likely = (ckpt_chain_likely){.side = side, .words = words, .bits = ckpt_pool_array(pool, side * side * words, uint64_t)};
-    if (likely && likely->bits && line && outside && make_room(&p, &scratch)) {
-        start(&p);
-        mark_all(&p, least_bytes, most_bytes, line, outside, likely);
-        *out = likely;
-    } else {
-        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", count);
+    ckpt_chain_likely *likely = *out = ckpt_pool_array(pool, 1, ckpt_chain_likely);
+    if (!likely) return false;
+    *likely = (ckpt_chain_likely){.side = side, .words = words, .bits = ckpt_pool_array(pool, side * side * words, uint64_t)};
+    return likely->bits != NULL;
+}
+
+/* `line`: room for two numbers a stage. Sizes are in shares of byte_unit. */
+static ckpt_status open_prices(const ckpt_chain *chain, uint64_t byte_unit, prices **out, double **line, ckpt_error *err) {
+    const int count = chain->stage_count;
+    prices *p = *out = calloc(1, sizeof *p);
+    if (p) {
+        *p = (prices){.chain = chain, .count = count, .byte_unit = (double)byte_unit, .cost_unit = forward_cost(chain)};
+        *line = ckpt_pool_array(&p->pool, 2 * ((size_t)count + 1), double);
     }
-    ckpt_pool_free(&scratch);
-    return status;
+    if (p && *line && make_room(p)) {
+        start(p);
+        return CKPT_OK;
+    }
+    ckpt_chain_prices_close(p);
+    *out = NULL;
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
+}
+
+ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
+                                   ckpt_chain_likely **likely, ckpt_error *err) {
+    prices *p;
+    double *line;
+    *likely = NULL;
+    CKPT_TRY(open_prices(chain, most_bytes, &p, &line, err));
+    const bool room = make_likely(chain->stage_count, pool, likely);
+    if (room) mark_all(p, least_bytes, most_bytes, line, *likely);
+    ckpt_chain_prices_close(p);
+    return room ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", chain->stage_count);
+}
+
+/* Splits of all runs of stages. */
+static double cube(int count) {
+    return (double)count * count * count / 6;
+}
+
+ckpt_status ckpt_chain_prices_open(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_prices **out, ckpt_error *err) {
+    const int count = chain->stage_count;
+    const double work = cube(count);
+    const int fair = (int)smaller(MOST_STEPS, FAIR_WORK / (work + 1));
+    const int fewest = count > FEWEST_STEPS * STAGES_A_STEP ? count / STAGES_A_STEP : FEWEST_STEPS;
+    const int steps = (int)smaller(fair < fewest ? fewest : fair, MOST_WORK / (work + 1));
+    double *line;
+    *out = NULL;
+    if (steps < LEAST_STEPS || budget_bytes == 0 || forward_cost(chain) <= 0) return CKPT_OK;
+    CKPT_TRY(open_prices(chain, budget_bytes, out, &line, err));
+    set_rooms(*out, budget_bytes);
+    set_prices(*out);
+    improve(*out, line, line + count + 1, steps);
+    return CKPT_OK;
+}
+
+void ckpt_chain_prices_close(ckpt_chain_prices *p) {
+    if (!p) return;
+    ckpt_pool_free(&p->pool);
+    free(p);
+}
+
+uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *p) {
+    return whole_cost(p, p->bound);
+}
+
+ckpt_status ckpt_chain_prices_all(const ckpt_chain_prices *p, uint64_t *all, ckpt_error *err) {
+    *all = 0;
+    if (cube(p->count) * p->count / 4 > 2.0 * MOST_WORK) return CKPT_OK;
+    const double tree = find_any_tree(p);
+    if (isnan(tree)) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", p->count);
+    *all = whole_cost(p, p->fixed + tree - paid(p));
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
+                                   ckpt_error *err) {
+    if (!make_likely(p->count, pool, likely))
+        return ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", p->count);
+    const double most = (double)cost / p->cost_unit + paid(p);
+    mark_splits(p, most - p->fixed + 1e-9 * (1 + most), *likely);
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
                                       uint64_t *all, ckpt_error *err) {
-    const int count = chain->stage_count;
-    const double cube = (double)count * count * count / 6;
-    const int fair = (int)smaller(MOST_STEPS, FAIR_WORK / (cube + 1));
-    const int fewest = count > FEWEST_STEPS * STAGES_A_STEP ? count / STAGES_A_STEP : FEWEST_STEPS;
-    const int steps = fair < fewest ? fewest : fair;
+    ckpt_chain_prices *p;
     *persistent = *all = 0;
-    if (steps * cube > MOST_WORK || budget_bytes == 0) return CKPT_OK;
-    ckpt_pool pool = {0};
-    prices p = {.chain = chain, .count = count, .byte_unit = (double)budget_bytes};
-    p.cost_unit = forward_cost(chain);
-    if (p.cost_unit <= 0) return CKPT_OK;
-    double *scratch = ckpt_pool_array(&pool, 2 * (count + 1), double);
-    ckpt_status status = CKPT_OK;
-    if (scratch && make_room(&p, &pool)) {
-        start(&p);
-        set_rooms(&p, budget_bytes);
-        set_prices(&p);
-        *persistent = whole_cost(&p, improve(&p, scratch, scratch + count + 1, steps));
-        find_trees(&p);
-        const double tree = cube * count / 4 <= 2.0 * MOST_WORK ? find_any_tree(&p) : 0;
-        if (isnan(tree))
-            status = ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
-        else if (tree > 0)
-            *all = whole_cost(&p, p.fixed + tree - paid(&p));
-    } else {
-        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
-    }
-    ckpt_pool_free(&pool);
+    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &p, err));
+    if (!p) return CKPT_OK;
+    *persistent = ckpt_chain_prices_persistent(p);
+    const ckpt_status status = ckpt_chain_prices_all(p, all, err);
+    ckpt_chain_prices_close(p);
     return status;
 }

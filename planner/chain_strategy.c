@@ -16,6 +16,9 @@
 #define MOST_GAP 0.5
 enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 17, FEW_STATES = 1 << 13 };
 
+/* Some hundred times 64 stages, ten times 339. */
+#define MOST_SHARPENED UINT64_C(400000000)
+
 struct ckpt_chain_strategy {
     ckpt_pool pool;
     const ckpt_graph *graph;
@@ -26,6 +29,7 @@ struct ckpt_chain_strategy {
     ckpt_chain_tables *tables;
     uint64_t minimum;
     ckpt_chain_refine refine; /* search: NULL where the graph is too large for that too */
+    uint64_t sharpened;       /* cubes of stages, of all times */
     ckpt_graph_curve curve;   /* schedules made without the tables, beside which theirs must stand */
 };
 
@@ -66,7 +70,7 @@ ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *
 }
 
 bool ckpt_chain_strategy_searches(const ckpt_chain_strategy *chain) {
-    return chain->refine.search != NULL;
+    return !chain->exact;
 }
 
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
@@ -160,6 +164,25 @@ static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_b
     return CKPT_OK;
 }
 
+/* The best schedule of whole stages that holds what it keeps, where that is better; and what none of those beats. It is exact, so
+ * that more bytes never cost more. Whoever asks for many answers gets some without. */
+static ckpt_status sharpen(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
+                           ckpt_chain_solution *solution, ckpt_error *err) {
+    const uint64_t first = chain->stages.forward_cost, stages = (uint64_t)chain->stages.chain.stage_count;
+    ckpt_chain_program program;
+    uint64_t bound;
+    if (solution->recompute_cost <= solution->bound.lower_bound_cost || chain->sharpened > MOST_SHARPENED) return CKPT_OK;
+    chain->sharpened += stages * stages * stages;
+    CKPT_TRY(ckpt_chain_solve_persistent(&chain->stages.chain, step_bytes, first + solution->recompute_cost, pool, &program,
+                                         &bound, err));
+    if (bound > first) solution->bound.staged_bound_cost = bound - first;
+    if (program.count == 0) return CKPT_OK;
+    solution->recompute_cost = program.cost - first;
+    solution->needed_bytes = program.needed_bytes;
+    *schedule = (ckpt_schedule){0};
+    return ckpt_stages_emit(&chain->stages, &program, pool, schedule, err);
+}
+
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
     if (step_bytes < chain->minimum)
@@ -175,7 +198,8 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
     CKPT_TRY(solve_without_search(chain, step_bytes, pool, schedule, solution, err));
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes,
                               &solution->bound.lower_bound_cost, err));
-    if (search && chain->refine.search) CKPT_TRY(search_for_better(chain, step_bytes, pool, schedule, solution, err));
+    if (search)
+        CKPT_TRY((chain->refine.search ? search_for_better : sharpen)(chain, step_bytes, pool, schedule, solution, err));
     solution->bound.proved = solution->bound.lower_bound_cost == solution->recompute_cost;
     return CKPT_OK;
 }
@@ -211,23 +235,23 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
 
 ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
-    bound->staged_bound_cost = bound->lower_bound_cost;
-    if (chain->exact || bound->lower_bound_cost >= recompute_cost) return CKPT_OK;
-    CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
-                                       &bound->lower_bound_cost, err));
-    bound->staged_bound_cost = bound->lower_bound_cost;
+    if (!chain->exact && bound->lower_bound_cost < recompute_cost)
+        CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
+                                           &bound->lower_bound_cost, err));
     bound->proved = bound->lower_bound_cost == recompute_cost;
-    const uint64_t first = chain->stages.forward_cost;
-    int options = 0;
-    for (int k = 1; k <= chain->stages.chain.stage_count; k++) options += chain->stages.chain.stage[k].option_count;
-    /* The graph's own chain says as much, or nearly all. */
-    if (options == chain->stages.chain.stage_count ||
-        share_of_step(chain, recompute_cost - bound->lower_bound_cost) < LEAST_GAP)
-        return CKPT_OK;
-    ckpt_chain_bound of_chain;
-    CKPT_TRY(ckpt_chain_lower_bound(&chain->stages.chain, step_bytes, first + recompute_cost, &of_chain, err));
-    if (of_chain.all != CKPT_CHAIN_NEVER && of_chain.all > first + bound->lower_bound_cost)
-        bound->staged_bound_cost = of_chain.all - first;
+    if (!chain->exact && !bound->staged_bound_cost &&
+        share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP) {
+        const uint64_t first = chain->stages.forward_cost;
+        ckpt_pool scratch = {0};
+        ckpt_chain_program program;
+        uint64_t of_stages;
+        const ckpt_status status = ckpt_chain_solve_persistent(&chain->stages.chain, step_bytes, first + recompute_cost,
+                                                               &scratch, &program, &of_stages, err);
+        ckpt_pool_free(&scratch);
+        CKPT_TRY(status);
+        if (of_stages > first) bound->staged_bound_cost = of_stages - first;
+    }
+    if (bound->staged_bound_cost < bound->lower_bound_cost) bound->staged_bound_cost = bound->lower_bound_cost;
     return CKPT_OK;
 }
 

@@ -38,7 +38,8 @@ uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_byte
 
 /* Least recomputation with at most `step_bytes` live at any step. With `search` graphs of at most CKPT_ACTS_TENSORS
  * forward tensors are searched for better schedules and bounds than the tables' (chain_refine.h), which takes up to
- * seconds; with and without it more bytes never cost more. CKPT_INFEASIBLE below the minimum. */
+ * seconds; of others the best schedule of whole stages that holds what it keeps is found, and staged_bound_cost set.
+ * With and without it more bytes never cost more. CKPT_INFEASIBLE below the minimum. */
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err);
 

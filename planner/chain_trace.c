@@ -62,8 +62,27 @@ static const ckpt_chain_split *choose_from(const ckpt_chain_tables *tables, cons
     return best < 0 ? NULL : &tables->split[best];
 }
 
+/* The split that costs least with `budget` bytes, exactly; the first of equals. Some fit. */
+static ckpt_chain_split choose_by_corners(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
+    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(ref), tables->split);
+    uint64_t best_cost = CKPT_CHAIN_NEVER;
+    int best = 0;
+    for (int i = 0; i < count; i++) {
+        const ckpt_chain_split *split = &tables->split[i];
+        if (split->least_bytes > budget || split->shift_bytes > budget) continue;
+        ckpt_chain_fn scratch[2];
+        const uint64_t right = ckpt_chain_fn_cost(ckpt_chain_find_fn(tables, &split->right, &scratch[0]), budget - split->shift_bytes);
+        const uint64_t left = ckpt_chain_fn_cost(ckpt_chain_find_fn(tables, &split->left, &scratch[1]), budget);
+        if (right == CKPT_CHAIN_NEVER || left == CKPT_CHAIN_NEVER || split->run_cost + right + left >= best_cost) continue;
+        best_cost = split->run_cost + right + left;
+        best = i;
+    }
+    return tables->split[best];
+}
+
 /* Of those around the best one by the slots, or of all where they do not fit: budget >= fn.least_bytes, which one gave. */
 static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
+    if (tables->by_corners) return choose_by_corners(tables, ref, budget);
     const int64_t slot = tables->unit_bytes ? (int64_t)(budget / tables->unit_bytes) : 0;
     const ckpt_chain_split *split = choose_from(tables, ref, ckpt_chain_window_near(tables, ref, slot), budget);
     if (!split) split = choose_from(tables, ref, ckpt_chain_window_all(ref), budget);
@@ -106,7 +125,7 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
         return option->backward_bytes[ref->has_output][ref->dies];
     }
     const ckpt_chain_fn *fn = ckpt_chain_find_fn(tr->tables, ref, NULL);
-    const bool cheapest = budget >= fn->most_bytes;
+    const bool cheapest = !tr->tables->by_corners && budget >= fn->most_bytes;
     if (cheapest && !tr->pool) {
         tr->program->cost += fn->floor_cost;
         return fn->most_bytes;
@@ -126,8 +145,8 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
     return larger(larger(split.least_bytes, right), left);
 }
 
-static bool trace_program(const ckpt_chain_tables *tables, uint64_t budget, ckpt_pool *pool,
-                          ckpt_chain_program *program) {
+bool ckpt_chain_trace_program(const ckpt_chain_tables *tables, uint64_t budget, ckpt_pool *pool,
+                              ckpt_chain_program *program) {
     trace tr = {tables, pool, program};
     ckpt_chain_ref all = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
     *program = (ckpt_chain_program){0};
@@ -172,7 +191,7 @@ static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_po
     int count = 0;
     for (;;) {
         ckpt_chain_program program;
-        if (!trace_program(tables, budget, NULL, &program)) return -1;
+        if (!ckpt_chain_trace_program(tables, budget, NULL, &program)) return -1;
         point[count++] = (struct ckpt_chain_point){budget, program.needed_bytes, program.cost, tables};
         if (program.needed_bytes <= least || budget == least) return count;
         uint64_t below = program.needed_bytes - 1, next = (uint64_t)(ratio * (double)budget);
@@ -220,7 +239,7 @@ static bool even_budget(const ckpt_chain_tables *tables, uint64_t budget_bytes, 
     const uint64_t above = canonical_budget(tables, slot + 1);
     *budget = slot < g->lo ? ckpt_chain_least_bytes(tables) : canonical_budget(tables, slot);
     if (tables->exact || above == *budget) return true;
-    if (!trace_program(tables, above, NULL, &program)) return false;
+    if (!ckpt_chain_trace_program(tables, above, NULL, &program)) return false;
     if (program.needed_bytes <= budget_bytes) *budget = above;
     return true;
 }
@@ -244,7 +263,7 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
         budget = tables->point[i].budget_bytes;
         from = tables->point[i].from;
     }
-    if (!trace_program(from, budget, pool, program))
+    if (!ckpt_chain_trace_program(from, budget, pool, program))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
     return CKPT_OK;
 }
@@ -276,7 +295,7 @@ static uint64_t next_even_bytes(const ckpt_chain_tables *tables, uint64_t budget
         while (slot < g->hi && g->value[slot - g->lo] >= now);
         ckpt_chain_program program;
         if (!(g->value[slot - g->lo] < now)) return UINT64_MAX;
-        if (!trace_program(tables, (uint64_t)slot * tables->unit_bytes, NULL, &program)) return UINT64_MAX;
+        if (!ckpt_chain_trace_program(tables, (uint64_t)slot * tables->unit_bytes, NULL, &program)) return UINT64_MAX;
         if (program.needed_bytes > budget_bytes) return program.needed_bytes;
     }
     return UINT64_MAX;

@@ -11,8 +11,7 @@
 #include "planner/chain_strategy.h"
 #include "planner/strategy.h"
 
-/* The tables, and the regions found so far by the live bytes of their schedule: packing is what takes the
- * time. */
+/* The tables, and the regions of schedules that were packed: that is what takes the time. */
 enum { MEMO_SIZE = 64 };
 
 /* Packing takes time that grows with the square of the schedule, up to a length where it is done more coarsely (pack.c); of
@@ -28,7 +27,7 @@ typedef struct tables {
     ckpt_chain_strategy *chain;
     uint64_t minimum; /* live bytes */
     struct {
-        uint64_t needed, region;
+        uint64_t schedule, region;
     } memo[MEMO_SIZE];
     int memo_count;
     uint64_t work; /* squares of the lengths of the schedules that were packed */
@@ -43,10 +42,17 @@ typedef struct candidate {
     ckpt_layout layout; /* unless the region was known */
 } candidate;
 
+/* FNV-1a of Fowler, Noll and Vo, by nodes. */
+static uint64_t hash_of(const ckpt_schedule *schedule) {
+    uint64_t hash = 0xcbf29ce484222325ull;
+    for (int i = 0; i < schedule->count; i++) hash = (hash ^ (uint64_t)(unsigned)schedule->node[i]) * 0x100000001b3ull;
+    return hash;
+}
+
 static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
-    const uint64_t needed = c->solution.needed_bytes;
+    const uint64_t hash = hash_of(&c->schedule);
     for (int i = 0; i < t->memo_count; i++)
-        if (t->memo[i].needed == needed) {
+        if (t->memo[i].schedule == hash) {
             c->region = t->memo[i].region;
             return CKPT_OK;
         }
@@ -56,7 +62,7 @@ static ckpt_status find_region(tables *t, candidate *c, ckpt_error *err) {
         ckpt_layout_find(t->input->graph, &c->schedule, t->input->alignment_bytes, &c->pool, &c->layout, err));
     c->region = c->layout.arena_bytes > t->input->eval_bytes ? c->layout.arena_bytes : t->input->eval_bytes;
     if (t->memo_count < MEMO_SIZE) {
-        t->memo[t->memo_count].needed = needed;
+        t->memo[t->memo_count].schedule = hash;
         t->memo[t->memo_count++].region = c->region;
     }
     return CKPT_OK;
@@ -161,7 +167,6 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     CKPT_TRY(find_least_recompute(t, allowance, true, &c, &result->bound, err));
     if (c.region > allowance || budget < fixed) {
         ckpt_pool_free(&c.pool);
-        t->memo_count = 0; /* those of searches */
         CKPT_TRY(find_smallest(t, &c, err));
         result->bound.proved = false;
     }
@@ -185,7 +190,6 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
  * pack. */
 static ckpt_status search_smallest(tables *t, candidate *c, ckpt_strategy_result *result, ckpt_error *err) {
     candidate found;
-    t->memo_count = 0; /* those of other schedules */
     CKPT_TRY(find_least_recompute(t, c->region, true, &found, &result->bound, err));
     const bool better = found.region <= c->region && found.solution.recompute_cost <= c->solution.recompute_cost;
     ckpt_pool_free(better ? &c->pool : &found.pool);

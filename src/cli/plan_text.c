@@ -87,7 +87,7 @@ static void print_compute(const ckpt_plan_report *r) {
                ckpt_cost_text(unit, bound, text), 100 * ckpt_compute_gap(&c, bound));
     const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
     if (!r->plan->bound.proved && staged > bound)
-        printf("  at least   %14s  by any schedule that runs whole stages: within %.2f%% of the best of those\n",
+        printf("  at least   %14s  by any schedule of whole stages that holds what it keeps: within %.2f%% of those\n",
                ckpt_cost_text(unit, staged, text), staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 

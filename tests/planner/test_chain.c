@@ -61,7 +61,7 @@ static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement
     uint64_t before = CKPT_CHAIN_NEVER, need_before = 0;
     for (uint64_t m = least > 12 ? least - 12 : 0; m <= most + 1; m++) {
         uint64_t truth = ckpt_chain_oracle(chain, m);
-        ckpt_chain_bound bound = {0};
+        uint64_t bound = 0;
         ckpt_pool pool = {0};
         ckpt_chain_program program;
         ckpt_error err;
@@ -81,9 +81,9 @@ static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement
         if (truth != CKPT_CHAIN_NEVER) {
             sum->feasible++;
             sum->equal += status == CKPT_OK && truth == program.cost;
-            sum->proved += status == CKPT_OK && bound.all == program.cost;
+            sum->proved += status == CKPT_OK && bound == program.cost;
             sum->called_infeasible += status != CKPT_OK;
-            sum->above_bound += bound.all > truth;
+            sum->above_bound += bound > truth;
         }
         ckpt_pool_free(&pool);
     }
@@ -232,8 +232,7 @@ static void time_chain(const char *what, double most_gap) {
         ckpt_pool pool = {0};
         ckpt_chain_program program;
         ckpt_error err;
-        ckpt_chain_bound bound = {0};
-        uint64_t budget = least + (most - least) / 200 * i;
+        uint64_t bound = 0, budget = least + (most - least) / 200 * i;
         clock_gettime(CLOCK_MONOTONIC, &start);
         assert_int_equal(ckpt_chain_solve(tables, budget, &pool, &program, &err), CKPT_OK);
         if (i == 0) first = seconds_since(&start);
@@ -243,7 +242,7 @@ static void time_chain(const char *what, double most_gap) {
         need = program.needed_bytes;
         if (i % 20 == 0) {
             assert_int_equal(ckpt_chain_lower_bound(&g_random.chain, budget, program.cost, &bound, &err), CKPT_OK);
-            double gap = (double)(program.cost - bound.all) / (double)program.cost;
+            double gap = (double)(program.cost - bound) / (double)program.cost;
             if (budget >= 2 * least && gap > worst_gap) worst_gap = gap;
         }
         ckpt_pool_free(&pool);

@@ -1,0 +1,80 @@
+/* The cheapest persistent program of one budget, exactly. Two kinds of chains have few enough splits: those for which prices
+ * show most splits to be part of nothing cheaper than what is known, and those whose equal runs of stages share functions.
+ */
+#include <math.h>
+
+#include "planner/chain_table.h"
+
+/* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each. */
+enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, SHARED_SLOTS = 400000000 };
+
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static ckpt_status solve_tables(const ckpt_chain_tables *tables, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                                ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+    const uint64_t least = ckpt_chain_fn_cost(&tables->g[0][1], budget_bytes);
+    *bound = smaller(least, cost);
+    if (least >= cost || ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
+}
+
+/* With all splits, or with the likely ones. */
+static ckpt_status solve_by_corners(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_chain_likely *likely,
+                                    uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
+                                    ckpt_error *err) {
+    ckpt_chain_tables *tables;
+    CKPT_TRY(ckpt_chain_corners_build(chain, budget_bytes, likely, work, &tables, err));
+    if (!tables) return CKPT_OK;
+    const ckpt_status status = solve_tables(tables, budget_bytes, cost, pool, program, bound, err);
+    ckpt_chain_tables_free(tables);
+    return status;
+}
+
+static ckpt_status solve_priced(ckpt_chain_prices *prices, const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost,
+                                ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_chain_likely *likely;
+    *bound = smaller(ckpt_chain_prices_persistent(prices), cost);
+    if (*bound == cost) return CKPT_OK;
+    ckpt_status status = ckpt_chain_prices_mark(prices, cost, &scratch, &likely, err);
+    if (status == CKPT_OK)
+        status = solve_by_corners(chain, budget_bytes, cost, likely, PRICED_WORK, pool, program, bound, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+/* Where equal runs share functions and sizes fall on few slots. The best program itself is not looked for. */
+static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+                                ckpt_error *err) {
+    ckpt_chain_tables *tables;
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, SHARED_SLOTS, &tables, err));
+    if (!tables) return CKPT_OK;
+    const ckpt_chain_fn *all = &tables->g[0][1];
+    const int slot = (int)(budget_bytes / tables->unit_bytes);
+    const double least = slot < all->lo ? HUGE_VAL : ckpt_chain_fn_guess(all, slot);
+    *bound = least < (double)cost ? (uint64_t)least : cost;
+    ckpt_chain_tables_free(tables);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                    ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+    *program = (ckpt_chain_program){0};
+    *bound = 0;
+    CKPT_TRY(solve_shared(chain, budget_bytes, cost, bound, err));
+    if (*bound == cost) return CKPT_OK;
+    if (prices) return solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err);
+    return solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err);
+}
+
+ckpt_status ckpt_chain_solve_persistent(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                                        ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+    ckpt_chain_prices *prices;
+    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
+    const ckpt_status status =
+        ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, bound, err);
+    ckpt_chain_prices_close(prices);
+    return status;
+}
