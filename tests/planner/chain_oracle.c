@@ -175,6 +175,114 @@ uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes) {
     return answer;
 }
 
+/* State of the persistent search: a bit a stage k, x_k kept; above them the output that was made last and is not yet kept
+ * (0: none), in four bits, and the backward that is next. */
+enum { MADE_AT = 8, NEXT_AT = 12 };
+
+static uint32_t kept_bit(int k) {
+    return k ? 1u << (k - 1) : 0;
+}
+static int made(uint32_t state) {
+    return (int)(state >> MADE_AT & 15);
+}
+static bool is_there(uint32_t state, int k) {
+    return k == 0 || made(state) == k || (state & kept_bit(k));
+}
+static uint32_t keep_made(uint32_t state) {
+    return (state | kept_bit(made(state))) & ~(15u << MADE_AT);
+}
+
+static uint64_t bytes_there(const ckpt_chain *chain, uint32_t state, int upto) {
+    uint64_t bytes = 0;
+    for (int k = 1; k <= upto; k++)
+        if (is_there(state, k)) bytes += chain->stage[k].out_bytes;
+    return bytes;
+}
+
+/* x_{i-1} dies where it was only made for this run, or has been read by the backward of i already. */
+static void run_persistent(search *s, uint64_t cost, uint32_t state, uint64_t live, int i, int next) {
+    const ckpt_chain_stage *stage = &s->chain->stage[i];
+    if (is_there(state, i) || !is_there(state, i - 1)) return;
+    const uint64_t before = i > 1 ? s->chain->stage[i - 1].out_bytes : 0;
+    const uint32_t making = (uint32_t)i << MADE_AT;
+    if (live + stage->option[0].forward_bytes[0] <= s->budget)
+        reach(s, cost + stage->forward_cost, keep_made(state) | making);
+    if (i == 1 || (made(state) != i - 1 && i - 1 < next)) return;
+    if (live - before + stage->option[0].forward_bytes[1] > s->budget) return;
+    const uint32_t rest = made(state) == i - 1 ? state & ~(15u << MADE_AT) : keep_made(state) & ~kept_bit(i - 1);
+    reach(s, cost + stage->forward_cost, rest | making);
+}
+
+static void back_persistent(search *s, uint64_t cost, uint32_t state, int k) {
+    const ckpt_chain_option *option = &s->chain->stage[k].option[0];
+    if (!is_there(state, k - 1) || option->recompute_cost[is_there(state, k)] == CKPT_CHAIN_NEVER) return;
+    const uint64_t others = bytes_there(s->chain, state, k - 1);
+    const uint32_t after = (keep_made(state) & ~kept_bit(k)) - (1u << NEXT_AT);
+    for (int dies = 0; dies < 2; dies++)
+        if (others + option->backward_bytes[is_there(state, k)][dies] <= s->budget)
+            reach(s, cost + option->recompute_cost[is_there(state, k)], dies ? after & ~kept_bit(k - 1) : after);
+}
+
+uint64_t ckpt_chain_oracle_persistent(const ckpt_chain *chain, uint64_t budget_bytes) {
+    const int count = chain->stage_count;
+    assert(count <= MADE_AT);
+    search s = {.chain = chain, .budget = budget_bytes};
+    const size_t states = (size_t)(count + 2) << NEXT_AT;
+    s.best = malloc(states * sizeof *s.best);
+    assert(s.best);
+    for (size_t i = 0; i < states; i++) s.best[i] = UINT64_MAX;
+    uint64_t answer = CKPT_CHAIN_NEVER;
+    reach(&s, 0, (uint32_t)(count + 1) << NEXT_AT);
+    while (s.heap_count && answer == CKPT_CHAIN_NEVER) {
+        const struct entry at = nearest(&s);
+        if (s.best[at.state] < at.cost) continue;
+        const int k = (int)(at.state >> NEXT_AT), upto = k <= count ? k : count;
+        const uint64_t live = bytes_there(chain, at.state, upto) + (k <= count ? chain->stage[k].gradient_bytes : 0);
+        if (k == 0) answer = at.cost;
+        for (int i = 1; i <= upto; i++) {
+            if ((at.state & kept_bit(i)) && i >= k) reach(&s, at.cost, at.state & ~kept_bit(i));
+            run_persistent(&s, at.cost, at.state, live, i, k);
+        }
+        if (made(at.state) >= k && k > 0) reach(&s, at.cost, at.state & ~(15u << MADE_AT));
+        if (k > 0 && k <= count) back_persistent(&s, at.cost, at.state, k);
+        if (k > count && is_there(at.state, count) && live + chain->stage[count].gradient_bytes <= budget_bytes)
+            reach(&s, at.cost, keep_made(at.state) - (1u << NEXT_AT));
+    }
+    free(s.best);
+    free(s.heap);
+    return answer;
+}
+
+uint64_t ckpt_chain_replay(const ckpt_chain *chain, const ckpt_chain_program *program) {
+    uint64_t cost = 0;
+    bool there[CKPT_ORACLE_STAGES + 1] = {true};
+    int option[CKPT_ORACLE_STAGES + 1] = {0}; /* whose internals a stage's last run kept */
+    int next = chain->stage_count, early = 0;
+    for (int i = 0; i < program->count; i++) {
+        const ckpt_chain_step *step = &program->step[i];
+        const ckpt_chain_stage *stage = &chain->stage[step->stage];
+        bool right = step->act == CKPT_CHAIN_EARLY || there[step->stage - 1];
+        if (step->act == CKPT_CHAIN_FORWARD) {
+            cost += stage->forward_cost;
+            there[step->stage] = true;
+            option[step->stage] = step->option;
+        } else if (step->act == CKPT_CHAIN_EARLY) {
+            right &= step->stage == next && early != next && (!step->has_output || there[next]);
+            right &= stage->option[step->option].early_bytes[step->has_output] != CKPT_CHAIN_NEVER;
+            right &= step->option == 0 || option[next] == step->option;
+            early = next;
+        } else {
+            right &= step->stage == next && ckpt_chain_is_early(stage, step->option) == (early == next);
+            right &= !step->has_output || there[step->stage];
+            right &= early == next || stage->option[step->option].kept_bytes == 0 || option[next] == step->option;
+            next--;
+            cost += stage->option[step->option].recompute_cost[step->has_output];
+        }
+        if (!right) return CKPT_CHAIN_NEVER;
+    }
+    return next == 0 ? cost : CKPT_CHAIN_NEVER;
+}
+
 uint64_t ckpt_random_between(ckpt_random_chain *random, uint64_t low, uint64_t high) {
     uint64_t x = random->state; /* xorshift64*, Vigna 2016 */
     x ^= x >> 12;

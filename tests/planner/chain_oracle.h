@@ -13,6 +13,13 @@
 /* At most 8 stages of 4 options; 3 bits a stage of state. */
 uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes);
 
+/* The same among schedules that hold what they keep: the output of a forward run is used up by the run of the next stage, or
+ * kept until the backward that reads it as its input is done. Chains without internals and early parts only. */
+uint64_t ckpt_chain_oracle_persistent(const ckpt_chain *chain, uint64_t budget_bytes);
+
+/* Cost of what a program runs; CKPT_CHAIN_NEVER when a step lacks what it reads or a backward is missing. */
+uint64_t ckpt_chain_replay(const ckpt_chain *chain, const ckpt_chain_program *program);
+
 enum { CKPT_ORACLE_STAGES = 1024, CKPT_ORACLE_OPTIONS = 4 };
 
 typedef struct ckpt_random_chain {

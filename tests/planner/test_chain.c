@@ -25,36 +25,6 @@ static ckpt_chain_tables *build(const ckpt_chain *chain, ckpt_chain_limits limit
     return tables;
 }
 
-/* Cost of what a program runs, and that every step finds what it reads. */
-static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *program) {
-    uint64_t cost = 0;
-    bool there[CKPT_ORACLE_STAGES + 1] = {true};
-    int next = chain->stage_count, early = 0;
-    for (int i = 0; i < program->count; i++) {
-        const ckpt_chain_step *step = &program->step[i];
-        const ckpt_chain_stage *stage = &chain->stage[step->stage];
-        if (step->act == CKPT_CHAIN_EARLY) {
-            assert_true(step->stage == next && early != next && (!step->has_output || there[next]));
-            assert_true(stage->option[step->option].early_bytes[step->has_output] != CKPT_CHAIN_NEVER);
-            early = next;
-            continue;
-        }
-        assert_true(there[step->stage - 1]);
-        if (step->act == CKPT_CHAIN_FORWARD) {
-            cost += stage->forward_cost;
-            there[step->stage] = true;
-        } else {
-            assert_int_equal(step->stage, next);
-            assert_int_equal(ckpt_chain_is_early(stage, step->option), early == next);
-            next--;
-            cost += stage->option[step->option].recompute_cost[step->has_output];
-            assert_true(!step->has_output || there[step->stage]);
-        }
-    }
-    assert_int_equal(next, 0);
-    return cost;
-}
-
 static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement *sum) {
     ckpt_chain_tables *tables = build(chain, limits);
     uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
@@ -72,7 +42,7 @@ static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement
             assert_true(program.cost >= truth);
             assert_true(program.needed_bytes <= m);
             assert_true(program.cost <= before && program.needed_bytes >= need_before);
-            assert_int_equal(replay_cost(chain, &program), program.cost);
+            assert_int_equal(ckpt_chain_replay(chain, &program), program.cost);
             before = program.cost;
             need_before = program.needed_bytes;
         } else {
@@ -237,7 +207,7 @@ static void time_chain(const char *what, double most_gap) {
         assert_int_equal(ckpt_chain_solve(tables, budget, &pool, &program, &err), CKPT_OK);
         if (i == 0) first = seconds_since(&start);
         assert_true(program.cost <= cost && program.needed_bytes >= need && program.needed_bytes <= budget);
-        assert_int_equal(replay_cost(&g_random.chain, &program), program.cost);
+        assert_int_equal(ckpt_chain_replay(&g_random.chain, &program), program.cost);
         cost = program.cost;
         need = program.needed_bytes;
         if (i % 20 == 0) {

@@ -29,39 +29,6 @@ static uint64_t tables_cost(ckpt_chain_tables *tables, uint64_t budget) {
     return cost;
 }
 
-/* Cost of what a program runs; every step must find what it reads. */
-static uint64_t replay_cost(const ckpt_chain *chain, const ckpt_chain_program *program) {
-    uint64_t cost = 0;
-    int held[CKPT_ORACLE_STAGES + 1] = {0}, next = chain->stage_count, early = 0;
-    bool there[CKPT_ORACLE_STAGES + 1] = {true};
-    for (int i = 0; i < program->count; i++) {
-        const ckpt_chain_step *step = &program->step[i];
-        const ckpt_chain_stage *stage = &chain->stage[step->stage];
-        if (step->act == CKPT_CHAIN_EARLY) {
-            assert_true(step->stage == next && early != next && (!step->has_output || there[next]));
-            assert_true(step->option == 0 || held[next] == step->option);
-            early = next;
-            continue;
-        }
-        assert_true(there[step->stage - 1]);
-        if (step->act == CKPT_CHAIN_FORWARD) {
-            cost += stage->forward_cost;
-            there[step->stage] = true;
-            held[step->stage] = step->option;
-        } else {
-            assert_int_equal(step->stage, next);
-            const bool is_early = ckpt_chain_is_early(stage, step->option);
-            assert_int_equal(is_early, early == next);
-            next--;
-            assert_true(!step->has_output || there[step->stage]);
-            assert_true(is_early || stage->option[step->option].kept_bytes == 0 || held[step->stage] == step->option);
-            cost += stage->option[step->option].recompute_cost[step->has_output];
-        }
-    }
-    assert_int_equal(next, 0);
-    return cost;
-}
-
 /* What chain.h answers for a short chain. */
 static void check_answer(const ckpt_chain *chain, ckpt_chain_tables *whole, uint64_t budget, uint64_t truth) {
     ckpt_error err;
@@ -105,7 +72,7 @@ static void compare(const ckpt_chain *chain, agreement *sum) {
         if (status != CKPT_OK) continue;
         assert_int_equal(program.cost, truth);
         check_answer(chain, whole, m, truth);
-        assert_int_equal(replay_cost(chain, &program), truth);
+        assert_int_equal(ckpt_chain_replay(chain, &program), truth);
         /* The need is the smallest budget of that cost. */
         if (truth < before) need = m, cost = truth;
         assert_true(program.cost == cost && program.needed_bytes == need);

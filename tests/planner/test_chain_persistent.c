@@ -1,0 +1,182 @@
+/* The best program that holds what it keeps (chain_persistent.c) against exhaustive search among such schedules, against
+ * tables of all splits that are exact, and in chains of the lengths that it is for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "chain_oracle.h"
+#include "planner/chain_bound.h"
+
+static ckpt_random_chain g_random;
+
+typedef enum chain_kind { PLAIN, REAL, EQUAL, INTERNALS, EARLY } chain_kind;
+
+static void make(chain_kind kind, int count, uint64_t most) {
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, count, most);
+    if (kind == REAL) ckpt_chain_make_real_random(&g_random, count, most, 1);
+    if (kind == INTERNALS) ckpt_chain_make_real_random(&g_random, count, most, 3);
+    if (kind == EARLY) ckpt_chain_make_early_random(&g_random, count, most, 2);
+    if (kind != EQUAL) return;
+    for (int k = 1; k <= count; k++) bytes[k] = 3, cost[k] = 7;
+    bytes[count] = 1;
+    ckpt_chain_make_plain(&g_random, count, bytes, cost);
+}
+
+/* Its cost, and that of a program found beside a dearer one; CKPT_CHAIN_NEVER: there is none. */
+static uint64_t solve(const ckpt_chain *chain, uint64_t budget, uint64_t known) {
+    ckpt_pool pool = {0};
+    ckpt_chain_program program;
+    uint64_t bound;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_solve_persistent(chain, budget, known, &pool, &program, &bound, &err), CKPT_OK);
+    assert_true(bound > 0 && bound <= known);
+    if (program.count) {
+        assert_int_equal(ckpt_chain_replay(chain, &program), program.cost);
+        assert_true(program.cost == bound && program.cost < known && program.needed_bytes <= budget);
+    }
+    ckpt_pool_free(&pool);
+    return bound;
+}
+
+static uint64_t cost_by_tables(ckpt_chain_tables *tables, uint64_t budget) {
+    ckpt_pool pool = {0};
+    ckpt_chain_program program;
+    ckpt_error err;
+    uint64_t cost = CKPT_CHAIN_NEVER;
+    if (ckpt_chain_solve(tables, budget, &pool, &program, &err) == CKPT_OK) cost = program.cost;
+    ckpt_pool_free(&pool);
+    return cost;
+}
+
+typedef struct agreement {
+    int feasible, of_search, of_tables;
+} agreement;
+
+/* Of g_random.chain, `less` bytes below the budgets of those it is compared with. */
+static void compare(bool searched, uint64_t less, agreement *sum) {
+    const ckpt_chain *chain = &g_random.chain;
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){.all_splits = true}, &tables, &err), CKPT_OK);
+    assert_true(ckpt_chain_is_exact(tables));
+    const uint64_t most = ckpt_chain_most_bytes(tables);
+    for (uint64_t m = ckpt_chain_least_bytes(tables); m <= most + 1; m++) {
+        const uint64_t known = cost_by_tables(tables, m), found = solve(chain, m - less, CKPT_CHAIN_NEVER);
+        assert_int_equal(solve(chain, m, known + 1), known); /* the bound holds, and is reached */
+        sum->feasible++;
+        sum->of_tables += found == known;
+        sum->of_search += searched && found == ckpt_chain_oracle_persistent(chain, m);
+    }
+    ckpt_chain_tables_free(tables);
+}
+
+static agreement run(chain_kind kind, int chains, int most_stages, uint64_t less) {
+    static const char *const name[] = {"reference model", "flags and transients", "equal stages", "internals", "early parts"};
+    const bool searched = kind <= EQUAL && most_stages <= 8;
+    agreement sum = {0};
+    g_random.state = 1 + (uint64_t)kind;
+    for (int i = 0; i < chains; i++) {
+        make(kind, (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages), 10);
+        compare(searched, less, &sum);
+    }
+    printf("%s, up to %d stages, %d bytes less: %d feasible, as exhaustive search %d, as exact tables %d\n", name[kind], most_stages,
+           (int)less, sum.feasible, sum.of_search, sum.of_tables);
+    return sum;
+}
+
+static void test_as_exhaustive_search(void **state) {
+    (void)state;
+    for (chain_kind kind = PLAIN; kind <= EQUAL; kind++) {
+        const agreement sum = run(kind, kind == EQUAL ? 20 : 200, 7, 0);
+        assert_int_equal(sum.of_search, sum.feasible);
+        assert_int_equal(sum.of_tables, sum.feasible);
+    }
+}
+
+static void test_as_exact_tables(void **state) {
+    (void)state;
+    for (chain_kind kind = PLAIN; kind <= EARLY; kind++) {
+        const agreement sum = run(kind, kind == EQUAL ? 5 : 40, kind >= INTERNALS ? 12 : 20, 0);
+        assert_int_equal(sum.of_tables, sum.feasible);
+    }
+}
+
+/* The control: a byte less is noticed. */
+static void test_a_byte_less_is_caught(void **state) {
+    (void)state;
+    for (chain_kind kind = PLAIN; kind <= EARLY; kind++) {
+        const agreement sum = run(kind, 10, 7, 1);
+        assert_true(sum.of_tables < sum.feasible);
+        assert_true(kind > EQUAL || sum.of_search < sum.feasible);
+    }
+}
+
+/* Sizes that fall on no slots: proved at every budget, and more bytes never cost more. */
+static void check_long(int count, int budgets, double least_gain) {
+    ckpt_error err;
+    ckpt_chain_tables *tables;
+    ckpt_chain_make_plain_random(&g_random, count, 1000000);
+    const ckpt_chain *chain = &g_random.chain;
+    assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    uint64_t before = CKPT_CHAIN_NEVER;
+    double gain = 0;
+    for (int i = 0; i <= budgets; i++) {
+        const double part = (double)i / budgets;
+        const uint64_t budget = least + (uint64_t)((double)(most - least) * part * part);
+        const uint64_t known = cost_by_tables(tables, budget);
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        ckpt_chain_bound bound;
+        assert_int_equal(ckpt_chain_prove(chain, budget, known, &pool, &program, &bound, &err), CKPT_OK);
+        const uint64_t cost = program.count ? program.cost : known;
+        assert_true(bound.persistent == cost && bound.all <= cost && cost <= before);
+        before = cost;
+        gain = (double)(known - cost) / (double)cost > gain ? (double)(known - cost) / (double)cost : gain;
+        ckpt_pool_free(&pool);
+    }
+    printf("%d stages: proved at %d budgets; tables cost up to %.1f %% more\n", count, budgets + 1, 100 * gain);
+    assert_true(gain >= least_gain);
+    ckpt_chain_tables_free(tables);
+}
+
+static void test_long_chains_are_proved(void **state) {
+    (void)state;
+    g_random.state = 5;
+    check_long(64, 40, 0);
+    check_long(100, 40, 0);
+    check_long(339, 3, 0.1); /* where the tables' slots fail near the smallest budget */
+}
+
+/* Blocks again and again, of units: too long for prices, but their runs share functions. */
+static void test_blocks_are_proved(void **state) {
+    (void)state;
+    static const uint64_t units[3] = {1, 1, 4};
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    for (int k = 1; k <= 1000; k++) bytes[k] = 65536 * units[k % 3], cost[k] = 1000003;
+    ckpt_chain_make_plain(&g_random, 1000, bytes, cost);
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+    const uint64_t least = ckpt_chain_least_bytes(tables);
+    for (uint64_t part = 2; part <= 8; part += 3) {
+        const uint64_t known = cost_by_tables(tables, least * part / 2);
+        assert_int_equal(solve(&g_random.chain, least * part / 2, known), known);
+        assert_int_equal(solve(&g_random.chain, least * part / 2, known + 1), known);
+    }
+    ckpt_chain_tables_free(tables);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_as_exhaustive_search),   cmocka_unit_test(test_as_exact_tables),
+        cmocka_unit_test(test_a_byte_less_is_caught),  cmocka_unit_test(test_long_chains_are_proved),
+        cmocka_unit_test(test_blocks_are_proved),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
