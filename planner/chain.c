@@ -373,7 +373,7 @@ static ckpt_status close_for_budget(ckpt_status status, bool wanted, ckpt_chain_
     ckpt_chain_tables *tables = *out;
     const bool done = status == CKPT_OK && wanted && fill_all(tables);
     if (done) return CKPT_OK;
-    if (status == CKPT_OK && wanted && !(tables->by_corners && tables->corner_work == 0))
+    if (status == CKPT_OK && wanted && !tables->corner_room.out_of_work)
         status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", tables->count);
     ckpt_chain_tables_free(tables);
     *out = NULL;
@@ -385,7 +385,7 @@ ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_by
     const ckpt_status status = open_for_budget(chain, budget_bytes, likely, out, err);
     if (*out) {
         (*out)->by_corners = true;
-        (*out)->corner_work = work;
+        (*out)->corner_room = (ckpt_corner_room){.pool = &(*out)->pool, .work = work};
     }
     return close_for_budget(status, true, out, err);
 }

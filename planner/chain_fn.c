@@ -42,9 +42,8 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         }
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
-        scratch->only_corner = (ckpt_chain_corner){bytes, cost};
-        scratch->corner = &scratch->only_corner;
-        scratch->corner_count = 1;
+        scratch->only_corner = (ckpt_corner){bytes, cost};
+        scratch->corners = (ckpt_corner_fn){&scratch->only_corner, 1};
         scratch->only = (double)cost;
         scratch->value = &scratch->only;
         scratch->best = &scratch->only_best;
@@ -205,6 +204,28 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
     return true;
 }
 
+/* What a run of stages can have at most beyond its input: each has its own unless equal ones share functions. */
+static uint64_t cap_of(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref) {
+    const uint64_t held = tables->likely && ref->s > 1 ? tables->chain->stage[ref->s - 1].out_bytes : 0;
+    return tables->cap_bytes > held ? tables->cap_bytes - held : 0;
+}
+
+bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
+                           ckpt_chain_fn *fn) {
+    const uint64_t cap = cap_of(tables, ref);
+    ckpt_corner_start(&tables->corner_room);
+    for (int i = 0; i < count; i++) {
+        ckpt_chain_fn scratch[2];
+        const ckpt_corner_term term = {.cost = split[i].run_cost,
+                                       .least = split[i].least_bytes,
+                                       .shift = (int64_t)split[i].shift_bytes,
+                                       .right = &ckpt_chain_find_fn(tables, &split[i].right, &scratch[0])->corners,
+                                       .left = &ckpt_chain_find_fn(tables, &split[i].left, &scratch[1])->corners};
+        if (!ckpt_corner_lower(&tables->corner_room, &term, cap)) return false;
+    }
+    return ckpt_corner_keep(&tables->corner_room, CKPT_CORNER_NEVER, &fn->corners);
+}
+
 static double cost_at(const ckpt_chain_fn *fn, int slot) {
     return slot < fn->lo ? HUGE_VAL : ckpt_chain_fn_guess(fn, slot);
 }
@@ -226,7 +247,12 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
 
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
-    if (tables->by_corners) return ckpt_chain_fn_either_corners(tables, a, b, fn);
+    if (tables->by_corners) {
+        ckpt_corner_start(&tables->corner_room);
+        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &a->corners}, tables->cap_bytes);
+        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners}, tables->cap_bytes);
+        return ckpt_corner_keep(&tables->corner_room, CKPT_CORNER_NEVER, &fn->corners);
+    }
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
     if (a->floor_cost == b->floor_cost && a->most_bytes < b->most_bytes) cheap = a;
     fn->least_bytes = a->least_bytes < b->least_bytes ? a->least_bytes : b->least_bytes;

@@ -14,7 +14,7 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
 
 static ckpt_status solve_tables(const ckpt_chain_tables *tables, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
                                 ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
-    const uint64_t least = ckpt_chain_fn_cost(&tables->g[0][1], budget_bytes);
+    const uint64_t least = ckpt_corner_cost(&tables->g[0][1].corners, budget_bytes);
     *bound = smaller(least, cost);
     if (least >= cost || ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
     return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);

@@ -10,13 +10,9 @@
 #define CKPT_CHAIN_TABLE_H
 
 #include "planner/chain_bound.h"
+#include "planner/chain_corner.h"
 
 enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWARD };
-
-/* From so many bytes on it costs so much. */
-typedef struct ckpt_chain_corner {
-    uint64_t bytes, cost;
-} ckpt_chain_corner;
 
 /* A cost that falls as memory grows. In slots: infinite below lo, constant from hi on. */
 typedef struct ckpt_chain_fn {
@@ -25,9 +21,8 @@ typedef struct ckpt_chain_fn {
     uint16_t *best;                  /* [0, hi - lo]: the checkpoint first kept, less the first stage; or NO_SPLIT */
     double only;                     /* what value points to where there is a single one */
     uint16_t only_best;
-    const ckpt_chain_corner *corner; /* [0, corner_count): bytes ascending, costs descending; of tables by corners */
-    ckpt_chain_corner only_corner;
-    int corner_count;
+    ckpt_corner_fn corners;          /* of tables by corners */
+    ckpt_corner only_corner;
     uint64_t least_bytes;            /* feasible from here on */
     uint64_t most_bytes, floor_cost; /* nothing cheaper than floor_cost, which is reached at most_bytes */
 } ckpt_chain_fn;
@@ -66,12 +61,6 @@ typedef struct ckpt_chain_window {
     int from, to;
 } ckpt_chain_window;
 
-/* A list of corners that grows. */
-typedef struct ckpt_chain_stairs {
-    ckpt_chain_corner *corner;
-    int count, capacity;
-} ckpt_chain_stairs;
-
 struct ckpt_chain_tables {
     ckpt_pool pool;
     const ckpt_chain *chain;
@@ -98,8 +87,7 @@ struct ckpt_chain_tables {
     struct ckpt_chain_tables *fine; /* the same chain in other slots; or NULL */
     ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
     bool by_corners;                /* functions are exact, in bytes, up to cap_bytes; nothing is in slots */
-    ckpt_chain_stairs stairs[3];    /* room for combining them */
-    uint64_t corner_work;           /* corners that may still be looked at */
+    ckpt_corner_room corner_room;
     int point_count;                /* 0 until the first ckpt_chain_solve */
     struct ckpt_chain_point {
         uint64_t budget_bytes, needed_bytes, cost;
@@ -140,13 +128,9 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn);
 
-/* The corners of a function from its splits; H from K and R. False: no memory, or corner_work is used up (0 then). */
+/* The corners of a function from its splits. False: see corner_room. */
 bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                            ckpt_chain_fn *fn);
-bool ckpt_chain_fn_either_corners(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b, ckpt_chain_fn *fn);
-
-/* What a function costs with `bytes`; CKPT_CHAIN_NEVER where that is too little. Of tables by corners. */
-uint64_t ckpt_chain_fn_cost(const ckpt_chain_fn *fn, uint64_t bytes);
 
 /* Tables by corners, for budgets up to budget_bytes. likely: the only splits (not owned), or NULL: all. NULL where `work`
  * corners are not enough. Errors: CKPT_NOMEM. */

@@ -71,8 +71,9 @@ static ckpt_chain_split choose_by_corners(const ckpt_chain_tables *tables, const
         const ckpt_chain_split *split = &tables->split[i];
         if (split->least_bytes > budget || split->shift_bytes > budget) continue;
         ckpt_chain_fn scratch[2];
-        const uint64_t right = ckpt_chain_fn_cost(ckpt_chain_find_fn(tables, &split->right, &scratch[0]), budget - split->shift_bytes);
-        const uint64_t left = ckpt_chain_fn_cost(ckpt_chain_find_fn(tables, &split->left, &scratch[1]), budget);
+        const ckpt_chain_fn *after = ckpt_chain_find_fn(tables, &split->right, &scratch[0]);
+        const uint64_t right = ckpt_corner_cost(&after->corners, budget - split->shift_bytes);
+        const uint64_t left = ckpt_corner_cost(&ckpt_chain_find_fn(tables, &split->left, &scratch[1])->corners, budget);
         if (right == CKPT_CHAIN_NEVER || left == CKPT_CHAIN_NEVER || split->run_cost + right + left >= best_cost) continue;
         best_cost = split->run_cost + right + left;
         best = i;

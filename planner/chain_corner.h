@@ -1,0 +1,60 @@
+/* Costs that fall as memory grows, by corners: exact in bytes. Used by chain*.c only.
+ *
+ *     ckpt_corner_room room = {.pool = &pool, .work = 1000000};
+ *     ckpt_corner_start(&room);
+ *     for (each way) ckpt_corner_lower(&room, &term, cap_bytes);      // the lowest of all so far
+ *     ckpt_corner_keep(&room, &fn);
+ *     uint64_t cost = ckpt_corner_cost(&fn, bytes);
+ */
+#ifndef CKPT_CHAIN_CORNER_H
+#define CKPT_CHAIN_CORNER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/pool.h"
+
+#define CKPT_CORNER_NEVER UINT64_MAX
+
+/* From so many bytes on it costs so much. */
+typedef struct ckpt_corner {
+    uint64_t bytes, cost;
+} ckpt_corner;
+
+/* Bytes ascend, costs descend; without corners it is never possible. */
+typedef struct ckpt_corner_fn {
+    const ckpt_corner *corner;
+    int count;
+} ckpt_corner_fn;
+
+/* With m bytes: cost + right(m - shift) + left(m), from least bytes on. NULL costs nothing. */
+typedef struct ckpt_corner_term {
+    uint64_t cost, least;
+    int64_t shift;
+    const ckpt_corner_fn *right, *left;
+} ckpt_corner_term;
+
+typedef struct ckpt_corner_stairs {
+    ckpt_corner *corner;
+    int count, capacity;
+} ckpt_corner_stairs;
+
+typedef struct ckpt_corner_room {
+    ckpt_pool *pool;              /* of functions and of what is here */
+    uint64_t work;                /* corners that may still be looked at */
+    bool out_of_work, out_of_memory;
+    ckpt_corner_stairs stairs[3]; /* [0]: the lowest so far */
+} ckpt_corner_room;
+
+void ckpt_corner_start(ckpt_corner_room *room);
+
+/* False from when on memory or work is used up. */
+bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term, uint64_t cap_bytes);
+
+/* Without those that cost more than most_cost. */
+bool ckpt_corner_keep(ckpt_corner_room *room, uint64_t most_cost, ckpt_corner_fn *fn);
+
+/* CKPT_CORNER_NEVER where `bytes` are too few. */
+uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes);
+
+#endif
