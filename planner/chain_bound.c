@@ -156,7 +156,7 @@ static ckpt_status bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes,
     return CKPT_OK;
 }
 
-static ckpt_status raise_by_price(const ckpt_chain *chain, const ckpt_chain_prices *prices, uint64_t *bound, ckpt_error *err) {
+static ckpt_status raise_by_price(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t *bound, ckpt_error *err) {
     uint64_t all;
     CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
     *bound = ckpt_round_up(larger(*bound, all), cost_unit(chain));

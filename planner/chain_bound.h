@@ -38,7 +38,15 @@ void ckpt_chain_prices_close(ckpt_chain_prices *prices);
 uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *prices);
 
 /* What no schedule at all costs less than; 0 where the chain is too long. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_prices_all(const ckpt_chain_prices *prices, uint64_t *all, ckpt_error *err);
+ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *prices, uint64_t *all, ckpt_error *err);
+
+/* From here on only trees of schedules that cost at most `cost`, of all kinds, are of interest. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, ckpt_error *err);
+
+/* Of these: what a part from x_i in phase q to the backwards k..q may cost, 0 where it is in none; and whether one goes on from
+ * there with x_i held from q to r, or (r = q) given up. */
+uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *prices, int i, int q, int k);
+bool ckpt_chain_prices_wants(const ckpt_chain_prices *prices, int i, int q, int k, int r);
 
 /* Both, or 0. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,

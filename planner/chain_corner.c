@@ -40,75 +40,98 @@ uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes) {
 static const ckpt_corner nothing = {0, 0};
 static const ckpt_corner_fn free_of_cost = {&nothing, 1};
 
-/* Between `from`, where both functions have a value, and `cap` bytes. */
-static void add_up(const ckpt_corner_term *term, const ckpt_corner_fn *right, const ckpt_corner_fn *left, int64_t from, int64_t cap,
-                   ckpt_corner_stairs *out) {
-    int r = corner_at(right->corner, right->count, (uint64_t)(from - term->shift));
-    int l = corner_at(left->corner, left->count, (uint64_t)from);
-    for (int64_t at = from; at <= cap;) {
-        out->corner[out->count++] = (ckpt_corner){(uint64_t)at, term->cost + right->corner[r].cost + left->corner[l].cost};
-        const int64_t next_right = r + 1 < right->count ? (int64_t)right->corner[r + 1].bytes + term->shift : INT64_MAX;
-        const int64_t next_left = l + 1 < left->count ? (int64_t)left->corner[l + 1].bytes : INT64_MAX;
-        at = smaller(next_right, next_left);
-        if (at == INT64_MAX) return;
-        r += next_right == at;
-        l += next_left == at;
-    }
+/* A term from left to right: what it costs at `bytes`, until `next`. */
+typedef struct walk {
+    const ckpt_corner_term *term;
+    const ckpt_corner_fn *right, *left;
+    int r, l;
+    int64_t bytes, next;
+    uint64_t cost;
+} walk;
+
+static void look(walk *w) {
+    const int64_t right = w->r + 1 < w->right->count ? (int64_t)w->right->corner[w->r + 1].bytes + w->term->shift : INT64_MAX;
+    const int64_t left = w->l + 1 < w->left->count ? (int64_t)w->left->corner[w->l + 1].bytes : INT64_MAX;
+    w->cost = w->term->cost + w->right->corner[w->r].cost + w->left->corner[w->l].cost;
+    w->next = smaller(right, left);
 }
 
-/* The lower of two at every number of bytes. */
-static void lower_of(const ckpt_corner_stairs *a, const ckpt_corner_stairs *b, ckpt_corner_stairs *out) {
-    uint64_t lowest = CKPT_CORNER_NEVER;
-    for (int i = 0, j = 0; i < a->count || j < b->count;) {
-        const bool from_a = j == b->count || (i < a->count && a->corner[i].bytes <= b->corner[j].bytes);
-        const ckpt_corner *next = from_a ? &a->corner[i++] : &b->corner[j++];
-        if (next->cost >= lowest) continue;
-        lowest = next->cost;
-        if (out->count && out->corner[out->count - 1].bytes == next->bytes) out->count--;
-        out->corner[out->count++] = *next;
-    }
+static void step(walk *w) {
+    w->bytes = w->next;
+    w->r += w->r + 1 < w->right->count && (int64_t)w->right->corner[w->r + 1].bytes + w->term->shift == w->bytes;
+    w->l += w->l + 1 < w->left->count && (int64_t)w->left->corner[w->l + 1].bytes == w->bytes;
+    look(w);
 }
 
-void ckpt_corner_start(ckpt_corner_room *room) {
+void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most_cost) {
     room->stairs[0].count = 0;
+    room->cap_bytes = cap_bytes < INT64_MAX ? (int64_t)cap_bytes : INT64_MAX - 1;
+    room->most_cost = most_cost;
 }
 
-bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term, uint64_t cap_bytes) {
-    ckpt_corner_stairs *best = &room->stairs[0], *next = &room->stairs[1], *sum = &room->stairs[2];
-    const ckpt_corner_fn *right = term->right ? term->right : &free_of_cost, *left = term->left ? term->left : &free_of_cost;
-    if (room->out_of_memory || room->out_of_work) return false;
-    if (!right->count || !left->count || term->least > cap_bytes || cap_bytes > INT64_MAX) return true;
-    const int64_t from = larger((int64_t)term->least, larger((int64_t)right->corner[0].bytes + term->shift,
-                                                             (int64_t)left->corner[0].bytes));
-    if (from > (int64_t)cap_bytes) return true;
-    const uint64_t least = term->cost + right->corner[right->count - 1].cost + left->corner[left->count - 1].cost;
-    const int there = corner_at(best->corner, best->count, (uint64_t)from);
-    if (there >= 0 && best->corner[there].cost <= least) return true;
-    const int most = right->count + left->count;
-    const uint64_t work = (uint64_t)(most + best->count);
-    room->out_of_work = room->work < work;
-    if (room->out_of_work || !make_room(room, sum, most) || !make_room(room, next, best->count + most)) return false;
-    room->work -= work;
-    add_up(term, right, left, from, (int64_t)cap_bytes, sum);
-    lower_of(best, sum, next);
+/* From corner `at` of the lowest on the walk is lower first. */
+static bool merge(ckpt_corner_room *room, walk *w, int at) {
+    ckpt_corner_stairs *best = &room->stairs[0], *out = &room->stairs[1];
+    if (!make_room(room, out, best->count + w->right->count + w->left->count)) return false;
+    if (at >= 0) memcpy(out->corner, best->corner, (size_t)(at + 1) * sizeof *out->corner);
+    int count = at + 1;
+    uint64_t lowest = at >= 0 ? best->corner[at].cost : CKPT_CORNER_NEVER;
+    for (int next = at + 1;;) {
+        const int64_t other = next < best->count ? (int64_t)best->corner[next].bytes : INT64_MAX;
+        const bool of_walk = w->bytes <= other;
+        if (of_walk && w->bytes > room->cap_bytes) break;
+        const ckpt_corner corner = of_walk ? (ckpt_corner){(uint64_t)w->bytes, w->cost} : best->corner[next];
+        if (corner.cost < lowest) {
+            lowest = corner.cost;
+            count -= count > 0 && out->corner[count - 1].bytes == corner.bytes;
+            out->corner[count++] = corner;
+        }
+        if (!of_walk) next++;
+        else if (w->next == INT64_MAX) w->bytes = INT64_MAX;
+        else step(w);
+    }
+    out->count = count;
     const ckpt_corner_stairs swap = *best;
-    *best = *next;
-    *next = swap;
+    *best = *out;
+    *out = swap;
     return true;
 }
 
-bool ckpt_corner_keep(ckpt_corner_room *room, uint64_t most_cost, ckpt_corner_fn *fn) {
+bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     const ckpt_corner_stairs *best = &room->stairs[0];
-    int first = 0;
+    walk w = {.term = term, .right = term->right ? term->right : &free_of_cost, .left = term->left ? term->left : &free_of_cost};
+    if (room->out_of_memory || room->out_of_work) return false;
+    if (!w.right->count || !w.left->count) return true;
+    w.bytes = larger(larger((int64_t)term->least, 0), larger((int64_t)w.right->corner[0].bytes + term->shift,
+                                                             (int64_t)w.left->corner[0].bytes));
+    if (w.bytes > room->cap_bytes) return true;
+    const uint64_t least = term->cost + w.right->corner[w.right->count - 1].cost + w.left->corner[w.left->count - 1].cost;
+    int at = corner_at(best->corner, best->count, (uint64_t)w.bytes);
+    if (least > room->most_cost || (at >= 0 && best->corner[at].cost <= least)) return true;
+    const uint64_t work = (uint64_t)(w.right->count + w.left->count + best->count);
+    room->out_of_work = room->work < work;
+    if (room->out_of_work) return false;
+    room->work -= work;
+    w.r = corner_at(w.right->corner, w.right->count, (uint64_t)(w.bytes - term->shift));
+    w.l = corner_at(w.left->corner, w.left->count, (uint64_t)w.bytes);
+    /* Most terms are nowhere lower. */
+    for (look(&w);; step(&w)) {
+        while (at + 1 < best->count && (int64_t)best->corner[at + 1].bytes <= w.bytes) at++;
+        if (w.cost <= room->most_cost && (at < 0 || w.cost < best->corner[at].cost)) return merge(room, &w, at);
+        if (w.next > room->cap_bytes) return true;
+    }
+}
+
+bool ckpt_corner_keep(ckpt_corner_room *room, ckpt_corner_fn *fn) {
+    const ckpt_corner_stairs *best = &room->stairs[0];
+    const int count = best->count;
     *fn = (ckpt_corner_fn){0};
     if (room->out_of_memory || room->out_of_work) return false;
-    while (first < best->count && best->corner[first].cost > most_cost) first++;
-    const int count = best->count - first;
     if (count == 0) return true;
     ckpt_corner *corner = ckpt_pool_array(room->pool, count, ckpt_corner);
     room->out_of_memory = !corner;
     if (!corner) return false;
-    memcpy(corner, best->corner + first, (size_t)count * sizeof *corner);
+    memcpy(corner, best->corner, (size_t)count * sizeof *corner);
     *fn = (ckpt_corner_fn){corner, count};
     return true;
 }

@@ -1,8 +1,8 @@
 /* Costs that fall as memory grows, by corners: exact in bytes. Used by chain*.c only.
  *
  *     ckpt_corner_room room = {.pool = &pool, .work = 1000000};
- *     ckpt_corner_start(&room);
- *     for (each way) ckpt_corner_lower(&room, &term, cap_bytes);      // the lowest of all so far
+ *     ckpt_corner_start(&room, cap_bytes, most_cost);
+ *     for (each way) ckpt_corner_lower(&room, &term);                 // the lowest of all so far
  *     ckpt_corner_keep(&room, &fn);
  *     uint64_t cost = ckpt_corner_cost(&fn, bytes);
  */
@@ -40,19 +40,20 @@ typedef struct ckpt_corner_stairs {
 } ckpt_corner_stairs;
 
 typedef struct ckpt_corner_room {
-    ckpt_pool *pool;              /* of functions and of what is here */
-    uint64_t work;                /* corners that may still be looked at */
+    ckpt_pool *pool; /* of functions and of what is here */
+    uint64_t work;   /* corners that may still be looked at */
     bool out_of_work, out_of_memory;
-    ckpt_corner_stairs stairs[3]; /* [0]: the lowest so far */
+    int64_t cap_bytes;
+    uint64_t most_cost;
+    ckpt_corner_stairs stairs[2]; /* [0]: the lowest so far */
 } ckpt_corner_room;
 
-void ckpt_corner_start(ckpt_corner_room *room);
+/* What takes more than cap_bytes or costs more than most_cost is of no interest. */
+void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most_cost);
 
-/* False from when on memory or work is used up. */
-bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term, uint64_t cap_bytes);
-
-/* Without those that cost more than most_cost. */
-bool ckpt_corner_keep(ckpt_corner_room *room, uint64_t most_cost, ckpt_corner_fn *fn);
+/* Both are false from when on memory or work is used up. */
+bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term);
+bool ckpt_corner_keep(ckpt_corner_room *room, ckpt_corner_fn *fn);
 
 /* CKPT_CORNER_NEVER where `bytes` are too few. */
 uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes);

@@ -212,8 +212,7 @@ static uint64_t cap_of(const ckpt_chain_tables *tables, const ckpt_chain_ref *re
 
 bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                            ckpt_chain_fn *fn) {
-    const uint64_t cap = cap_of(tables, ref);
-    ckpt_corner_start(&tables->corner_room);
+    ckpt_corner_start(&tables->corner_room, cap_of(tables, ref), CKPT_CORNER_NEVER);
     for (int i = 0; i < count; i++) {
         ckpt_chain_fn scratch[2];
         const ckpt_corner_term term = {.cost = split[i].run_cost,
@@ -221,9 +220,9 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                                        .shift = (int64_t)split[i].shift_bytes,
                                        .right = &ckpt_chain_find_fn(tables, &split[i].right, &scratch[0])->corners,
                                        .left = &ckpt_chain_find_fn(tables, &split[i].left, &scratch[1])->corners};
-        if (!ckpt_corner_lower(&tables->corner_room, &term, cap)) return false;
+        if (!ckpt_corner_lower(&tables->corner_room, &term)) return false;
     }
-    return ckpt_corner_keep(&tables->corner_room, CKPT_CORNER_NEVER, &fn->corners);
+    return ckpt_corner_keep(&tables->corner_room, &fn->corners);
 }
 
 static double cost_at(const ckpt_chain_fn *fn, int slot) {
@@ -248,10 +247,10 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
     if (tables->by_corners) {
-        ckpt_corner_start(&tables->corner_room);
-        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &a->corners}, tables->cap_bytes);
-        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners}, tables->cap_bytes);
-        return ckpt_corner_keep(&tables->corner_room, CKPT_CORNER_NEVER, &fn->corners);
+        ckpt_corner_start(&tables->corner_room, tables->cap_bytes, CKPT_CORNER_NEVER);
+        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &a->corners});
+        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners});
+        return ckpt_corner_keep(&tables->corner_room, &fn->corners);
     }
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
     if (a->floor_cost == b->floor_cost && a->most_bytes < b->most_bytes) cheap = a;

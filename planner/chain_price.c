@@ -8,6 +8,9 @@
  * and that is not exceeded; steps that are not worth it. */
 enum { MOST_STEPS = 120, FEWEST_STEPS = 40, STAGES_A_STEP = 6, FAIR_WORK = 10000000, MOST_WORK = 400000000, LEAST_STEPS = 16 };
 
+/* The same for trees of all schedules. */
+enum { MOST_ANY_STEPS = 60, ANY_WORK = 200000000 };
+
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
 static const double SLACK = 0.01;
@@ -30,6 +33,10 @@ typedef struct ckpt_chain_prices {
     double fixed;           /* of the backwards, without internals; and of stage count */
     double *outside;        /* [i][q], as marks are made: the rest of the cheapest tree that has one from x_i in phase q */
     double bound;           /* the best one, at the prices that there are */
+    size_t *first;          /* [i]: where trees from x_i begin */
+    double *tree;           /* of all schedules; NULL before they are asked for */
+    double *around;         /* like tree: the rest of the cheapest tree that has this one; HUGE_VAL: dearer than the limit */
+    double limit;           /* of trees */
 } prices;
 
 static double smaller(double a, double b) {
@@ -203,6 +210,78 @@ static void add_held(prices *p, int i, int q) {
     }
 }
 
+/* out[k] = min(out[k], cost + from[k]) */
+static void lower_by(double *restrict out, double cost, const double *restrict from, int count) {
+    for (int k = 0; k < count; k++) {
+        const double v = cost + from[k];
+        out[k] = v < out[k] ? v : out[k];
+    }
+}
+
+static size_t tree_of(const prices *p, int i, int q, int k) {
+    return p->first[i] + (size_t)(q - i - 1) * (size_t)(p->count - i) + (size_t)(k - i - 1);
+}
+
+/* The price of x_i over the backwards behind r, up to q. */
+static double held_price(const prices *p, int i, int q, int r) {
+    return p->bytes[i] * (p->sum[q] - p->sum[r]);
+}
+
+static double run_cost(const prices *p, int i) {
+    return p->before[i + 1] - p->before[i];
+}
+
+/* The cheapest trees of all schedules, at the prices that there are: tree[i][q][k] from x_i in phase q to the
+ * backwards k..q, where i < k: x_i need not be held until the backward of i + 1. */
+static void find_any_trees(prices *p) {
+    const int count = p->count;
+    for (int q = 1; q <= count; q++) {
+        p->tree[tree_of(p, q - 1, q, q)] = 0;
+        for (int i = q - 2; i >= 0; i--) {
+            const double run = run_cost(p, i), saved = at(p, p->saved, q)[i + 1];
+            double *out = &p->tree[tree_of(p, i, q, i + 1)];
+            out[0] = HUGE_VAL;
+            for (int k = i + 2; k <= q; k++) out[k - i - 1] = run + p->tree[tree_of(p, i + 1, q, k)] + (k == i + 2 ? saved : 0);
+            for (int r = wall_of(p, q)[i]; r < q; r++)
+                lower_by(out, run + p->tree[tree_of(p, i + 1, q, r + 1)] + (r == i + 1 ? saved : 0) + held_price(p, i, q, r),
+                         &p->tree[tree_of(p, i, r, i + 1)], r - i);
+        }
+    }
+}
+
+static bool make_any_room(prices *p) {
+    const int count = p->count;
+    if (p->tree) return true;
+    p->first = ckpt_pool_array(&p->pool, (size_t)count + 2, size_t); /* of i: count - i rows of as many numbers */
+    if (!p->first) return false;
+    for (int i = 0; i <= count; i++) p->first[i + 1] = p->first[i] + (size_t)(count - i) * (size_t)(count - i);
+    p->tree = ckpt_pool_array(&p->pool, p->first[count], double);
+    return p->tree != NULL;
+}
+
+static double *any_tree(const prices *p, int i, int q, int k) {
+    return &p->tree[tree_of(p, i, q, k)];
+}
+
+/* What the cheapest tree of all schedules holds. */
+static void add_any_held(prices *p, int i, int q, int k) {
+    while (i < q - 1) {
+        double least = k > i + 1 ? *any_tree(p, i + 1, q, k) : HUGE_VAL;
+        int best = q; /* x_i is given up */
+        for (int r = k > wall_of(p, q)[i] ? k : wall_of(p, q)[i]; r < q; r++) {
+            const double v = *any_tree(p, i + 1, q, r + 1) + held_price(p, i, q, r) + *any_tree(p, i, r, k);
+            if (v < least) least = v, best = r;
+        }
+        for (int j = best + 1; j <= q; j++) p->held[j] += p->bytes[i];
+        if (best == q) {
+            i++;
+        } else {
+            add_any_held(p, i + 1, q, best + 1);
+            q = best;
+        }
+    }
+}
+
 static double paid(const prices *p) {
     double cost = 0;
     for (int q = 1; q <= p->count; q++) cost += p->price[q] * p->room[q];
@@ -213,16 +292,22 @@ static double paid(const prices *p) {
  * what has been reached, less far whenever nothing is gained for a while. */
 static void improve(prices *p, double *best_price, double *step, int steps) {
     const int count = p->count;
+    const bool any = p->tree != NULL;
     const size_t bytes = ((size_t)count + 1) * sizeof(double);
     double best = 0, reach = 0.3;
     int waited = 0;
     memset(step, 0, bytes);
     memcpy(best_price, p->price, bytes);
     for (int i = 0; i < steps; i++) {
-        find_trees(p);
         memset(p->held, 0, bytes);
-        add_held(p, 0, count);
-        const double value = p->fixed + p->row[count] - paid(p);
+        find_trees(p);
+        if (any) {
+            find_any_trees(p);
+            add_any_held(p, 0, count, 1);
+        } else {
+            add_held(p, 0, count);
+        }
+        const double value = p->fixed + (any ? *any_tree(p, 0, count, 1) : p->row[count]) - paid(p);
         if (value > best) {
             if (value < best * 1.001) waited++;
             else waited = 0;
@@ -254,50 +339,8 @@ static void improve(prices *p, double *best_price, double *step, int steps) {
     }
     memcpy(p->price, best_price, bytes);
     find_trees(p);
+    if (any) find_any_trees(p);
     p->bound = best;
-}
-
-/* out[k] = min(out[k], cost + from[k]) */
-static void lower_by(double *restrict out, double cost, const double *restrict from, int count) {
-    for (int k = 0; k < count; k++) {
-        const double v = cost + from[k];
-        out[k] = v < out[k] ? v : out[k];
-    }
-}
-
-/* The cheapest tree of all schedules, at the prices that there are: tree[i][q][k] from x_i in phase q to the
- * backwards k..q, where i < k: x_i need not be held until the backward of i + 1. NAN: no memory. */
-static double find_any_tree(const prices *p) {
-    const int count = p->count;
-    const size_t side = (size_t)count + 1;
-    size_t *first = malloc((side + 1) * sizeof *first); /* of i: count - i rows of as many numbers */
-    if (!first) return NAN;
-    first[0] = 0;
-    for (int i = 0; i <= count; i++) first[i + 1] = first[i] + (size_t)(count - i) * (size_t)(count - i);
-    double *tree = calloc(first[count], sizeof *tree);
-    if (!tree) {
-        free(first);
-        return NAN;
-    }
-#define TREE(i, q, k) tree[first[i] + (size_t)((q) - (i)-1) * (size_t)(count - (i)) + (size_t)((k) - (i)-1)]
-    for (int q = 1; q <= count; q++) {
-        TREE(q - 1, q, q) = 0;
-        for (int i = q - 2; i >= 0; i--) {
-            const double run = p->before[i + 1] - p->before[i], saved = at(p, p->saved, q)[i + 1];
-            double *out = &TREE(i, q, i + 1);
-            out[0] = HUGE_VAL;
-            for (int k = i + 2; k <= q; k++) out[k - i - 1] = run + TREE(i + 1, q, k) + (k == i + 2 ? saved : 0);
-            for (int r = wall_of(p, q)[i]; r < q; r++)
-                lower_by(out,
-                         run + TREE(i + 1, q, r + 1) + (r == i + 1 ? saved : 0) + p->bytes[i] * (p->sum[q] - p->sum[r]),
-                         &TREE(i, r, i + 1), r - i);
-        }
-    }
-    const double least = TREE(0, count, 1);
-#undef TREE
-    free(first);
-    free(tree);
-    return least;
 }
 
 /* Marks the splits of trees that cost at most `limit` at these prices. */
@@ -413,21 +456,74 @@ uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *p) {
     return whole_cost(p, p->bound);
 }
 
-ckpt_status ckpt_chain_prices_all(const ckpt_chain_prices *p, uint64_t *all, ckpt_error *err) {
+ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *p, uint64_t *all, ckpt_error *err) {
+    const double work = cube(p->count) * p->count / 4;
     *all = 0;
-    if (cube(p->count) * p->count / 4 > 2.0 * MOST_WORK) return CKPT_OK;
-    const double tree = find_any_tree(p);
-    if (isnan(tree)) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", p->count);
-    *all = whole_cost(p, p->fixed + tree - paid(p));
+    if (work > 2.0 * MOST_WORK) return CKPT_OK;
+    double *line = ckpt_pool_array(&p->pool, 2 * ((size_t)p->count + 1), double);
+    if (!line || !make_any_room(p)) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", p->count);
+    improve(p, line, line + p->count + 1, (int)smaller(MOST_ANY_STEPS, 1 + ANY_WORK / work));
+    *all = whole_cost(p, p->bound);
     return CKPT_OK;
+}
+
+/* Trees that fit schedules of at most `cost`. */
+static double limit_of(const prices *p, uint64_t cost) {
+    const double most = (double)cost / p->cost_unit + paid(p);
+    return most - p->fixed + 1e-9 * (1 + most);
+}
+
+static void lower_to(double *value, double other) {
+    if (other < *value) *value = other;
+}
+
+ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *p, uint64_t cost, ckpt_error *err) {
+    const int count = p->count;
+    if (!p->around) p->around = ckpt_pool_array(&p->pool, p->first[count], double);
+    if (!p->around) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
+    p->limit = limit_of(p, cost);
+    for (size_t j = 0; j < p->first[count]; j++) p->around[j] = HUGE_VAL;
+    p->around[tree_of(p, 0, count, 1)] = 0;
+    for (int q = count; q >= 1; q--)
+        for (int i = 0; i < q - 1; i++)
+            for (int k = i + 1; k <= q; k++) {
+                const double around = p->around[tree_of(p, i, q, k)];
+                if (!(around + p->tree[tree_of(p, i, q, k)] <= p->limit)) continue;
+                const double run = around + run_cost(p, i) + at(p, p->saved, q)[i + 1];
+                if (k > i + 1 && run + p->tree[tree_of(p, i + 1, q, k)] <= p->limit)
+                    lower_to(&p->around[tree_of(p, i + 1, q, k)], run);
+                const int wall = wall_of(p, q)[i];
+                for (int r = k > wall ? k : wall; r < q; r++) {
+                    const double held = run + held_price(p, i, q, r), right = p->tree[tree_of(p, i + 1, q, r + 1)];
+                    const double left = p->tree[tree_of(p, i, r, k)];
+                    if (held + right + left > p->limit) continue;
+                    lower_to(&p->around[tree_of(p, i + 1, q, r + 1)], held + left);
+                    lower_to(&p->around[tree_of(p, i, r, k)], held + right);
+                }
+            }
+    return CKPT_OK;
+}
+
+uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *p, int i, int q, int k) {
+    const double around = p->around[tree_of(p, i, q, k)];
+    if (!(around + p->tree[tree_of(p, i, q, k)] <= p->limit)) return 0;
+    double cost = p->limit - around + (q == p->count ? (double)p->chain->stage[q].forward_cost / p->cost_unit : 0);
+    for (int j = k; j <= q; j++) cost += p->bare[j];
+    return (uint64_t)ceil(cost * p->cost_unit) + 1;
+}
+
+bool ckpt_chain_prices_wants(const ckpt_chain_prices *p, int i, int q, int k, int r) {
+    const double run = p->around[tree_of(p, i, q, k)] + run_cost(p, i) + at(p, p->saved, q)[i + 1];
+    if (r == q) return run + p->tree[tree_of(p, i + 1, q, k)] <= p->limit;
+    return r >= wall_of(p, q)[i] &&
+           run + held_price(p, i, q, r) + p->tree[tree_of(p, i + 1, q, r + 1)] + p->tree[tree_of(p, i, r, k)] <= p->limit;
 }
 
 ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
                                    ckpt_error *err) {
     if (!make_likely(p->count, pool, likely))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", p->count);
-    const double most = (double)cost / p->cost_unit + paid(p);
-    mark_splits(p, most - p->fixed + 1e-9 * (1 + most), *likely);
+    mark_splits(p, limit_of(p, cost), *likely);
     return CKPT_OK;
 }
 

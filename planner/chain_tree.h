@@ -1,0 +1,36 @@
+/* Inside of chain.h: the cheapest schedule of all, where a checkpoint may be given up while it is still to be read, and made
+ * again from another. Used by chain*.c only.
+ *
+ * In the grid of stages and phases of chain_bound.h a schedule is a tree: what is there in a phase is held over from the
+ * phase before or made in it by one forward run, and paths in the plane that have one parent each do not cross. So what x_i
+ * makes possible from phase q on are the backwards k..q for some k > i, and then it is given up: a function T(i, q, k, m) of
+ * the bytes beyond x_i. Either x_i dies in the run of stage i + 1, and x_{i+1} does it all; or it is held while x_{i+1} does
+ * the backwards r + 1..q, and does the rest itself. Every forward run belongs to the phase in which the backward is that it
+ * leads to: to run in an earlier phase and hold what comes out pays only where it is smaller than its input, and then it is
+ * held from an earlier run to another backward.
+ *
+ * Exact functions of this kind with all that runs take are the costs of programs. For a bound a run may take as little as in
+ * any earlier phase in which it could have been and from which its output could be held.
+ */
+#ifndef CKPT_CHAIN_TREE_H
+#define CKPT_CHAIN_TREE_H
+
+#include "planner/chain_bound.h"
+
+/* Chains without internals, short enough. */
+bool ckpt_chain_tree_fits(const ckpt_chain *chain);
+
+typedef struct ckpt_chain_tree_limits {
+    bool for_bound;
+    uint64_t cost; /* only what costs less is sought */
+    uint64_t work; /* corners that may be looked at */
+} ckpt_chain_tree_limits;
+
+/* least: what such a schedule costs, or limits->cost where none costs less; 0 where `work` is not enough. Unless for_bound
+ * `program` is one of that cost, or without steps; its memory comes from `pool`. `prices`: of the same chain and budget, or
+ * NULL. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes,
+                                  const ckpt_chain_tree_limits *limits, ckpt_pool *pool, ckpt_chain_program *program,
+                                  uint64_t *least, ckpt_error *err);
+
+#endif
