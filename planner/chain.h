@@ -138,20 +138,21 @@ ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_byte
                                    ckpt_error *err);
 
 /* `all`: that; `persistent`: what no schedule costs less than that holds a checkpoint, once kept, until the backward that
- * reads it ("memory persistent" of Beaumont et al.). Of long chains their best is found exactly as a rule
- * (chain_persistent.c), and then persistent is its cost. No certificate against schedules of another kind. */
+ * reads it ("memory persistent" of Beaumont et al.); no certificate against schedules of another kind. Where the best schedule
+ * of a kind is found (chain_tree.h, chain_persistent.c) it is what that costs, as a rule. */
 typedef struct ckpt_chain_bound {
     uint64_t all, persistent;
 } ckpt_chain_bound;
 
-/* Both, where `cost` is that of a program within budget_bytes; and `program`: a cheaper one, or one without steps. Its memory
- * comes from `pool`. Errors: CKPT_NOMEM. */
+/* Both, where `cost` is that of a program within budget_bytes, which neither is above; and `program`: the best one known if it
+ * is cheaper, else one without steps. Its memory comes from `pool`. Of persistent schedules and, where stages have no
+ * internals and are at most a hundred, of all schedules it is the cheapest, so that more bytes never cost more. Takes up to a
+ * second. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
                              ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
 
-/* The persistent half of ckpt_chain_prove alone, for chains of any length: `bound` is at most `cost`, and 0 where nothing is
- * known. */
-ckpt_status ckpt_chain_solve_persistent(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                                        ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
+/* The same without what is done for `all` alone, for chains of any length. */
+ckpt_status ckpt_chain_improve(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                               ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
 
 #endif

@@ -9,7 +9,6 @@
 
 #include "base/units.h"
 #include "planner/chain_bound.h"
-#include "planner/chain_exact.h"
 
 /* More bytes for an item, and what they save. */
 typedef struct gain {
@@ -101,16 +100,6 @@ static uint64_t cost_after(const ckpt_chain *chain, int k, uint64_t room, const 
     return cost;
 }
 
-static ckpt_status least_of_all(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *cost, ckpt_error *err) {
-    ckpt_pool scratch = {0};
-    ckpt_chain_program program;
-    ckpt_status status = ckpt_chain_exact_solve(chain, budget_bytes, &scratch, &program, err);
-    *cost = status == CKPT_OK ? program.cost : CKPT_CHAIN_NEVER;
-    if (status == CKPT_INFEASIBLE) status = CKPT_OK;
-    ckpt_pool_free(&scratch);
-    return status;
-}
-
 /* The knapsack of every backward; the largest. */
 static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again, ckpt_error *err) {
     int options = 0, most = 0, count = 0;
@@ -133,8 +122,7 @@ static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_by
     return CKPT_OK;
 }
 
-/* Divides whatever a program can cost. */
-static uint64_t cost_unit(const ckpt_chain *chain) {
+uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain) {
     uint64_t unit = 0;
     for (int k = 1; k <= chain->stage_count; k++) {
         const ckpt_chain_stage *stage = &chain->stage[k];
@@ -146,60 +134,11 @@ static uint64_t cost_unit(const ckpt_chain *chain) {
     return unit ? unit : 1;
 }
 
-/* By a knapsack and by counting, from `first` on. */
-static ckpt_status bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err) {
+ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err) {
     uint64_t first = 0, knapsack, counted;
     for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
     CKPT_TRY(bound_by_knapsack(chain, budget_bytes, &knapsack, err));
     CKPT_TRY(ckpt_chain_bound_by_count(chain, budget_bytes, &counted, err));
-    *bound = ckpt_round_up(first + larger(knapsack, counted), cost_unit(chain));
+    *bound = ckpt_round_up(first + larger(knapsack, counted), ckpt_chain_cost_unit(chain));
     return CKPT_OK;
-}
-
-static ckpt_status raise_by_price(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t *bound, ckpt_error *err) {
-    uint64_t all;
-    CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
-    *bound = ckpt_round_up(larger(*bound, all), cost_unit(chain));
-    return CKPT_OK;
-}
-
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
-                                  ckpt_error *err) {
-    ckpt_chain_prices *prices;
-    CKPT_TRY(bound_at_once(chain, budget_bytes, bound, err));
-    if (*bound >= cost) return CKPT_OK;
-    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
-    const ckpt_status status = prices ? raise_by_price(chain, prices, bound, err) : CKPT_OK;
-    ckpt_chain_prices_close(prices);
-    return status;
-}
-
-ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
-                                   ckpt_error *err) {
-    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, bound, err);
-    return least_of_all(chain, budget_bytes, bound, err);
-}
-
-static ckpt_status prove_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                              ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err) {
-    ckpt_chain_prices *prices;
-    CKPT_TRY(bound_at_once(chain, budget_bytes, &bound->all, err));
-    bound->persistent = bound->all;
-    if (bound->all >= cost) return CKPT_OK;
-    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
-    ckpt_status status =
-        ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, &bound->persistent, err);
-    if (status == CKPT_OK && prices) status = raise_by_price(chain, prices, &bound->all, err);
-    ckpt_chain_prices_close(prices);
-    bound->persistent = larger(bound->persistent, bound->all);
-    return status;
-}
-
-ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                             ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err) {
-    *program = (ckpt_chain_program){0};
-    if (!ckpt_chain_exact_fits(chain)) return prove_long(chain, budget_bytes, cost, pool, program, bound, err);
-    CKPT_TRY(least_of_all(chain, budget_bytes, &bound->all, err));
-    bound->persistent = bound->all;
-    return bound->all < cost ? ckpt_chain_exact_solve(chain, budget_bytes, pool, program, err) : CKPT_OK;
 }

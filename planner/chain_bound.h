@@ -91,12 +91,20 @@ ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes
 ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *prices, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
                                    ckpt_error *err);
 
+/* A knapsack and counting, from what a schedule without recomputation costs. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err);
+
+/* Divides whatever a program can cost. */
+uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain);
+
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
  * of these bounds and a knapsack. */
 ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
                                   ckpt_error *err);
 
-/* ckpt_chain_solve_persistent with prices at hand, or NULL where there are none. */
+/* The cheapest schedule that holds what it keeps until the backward that reads it, exactly: a program that costs less than
+ * `cost`, or one without steps where there is none; and what no such schedule beats, at most `cost`, or 0 where the chain is
+ * too long to know. Memory of the program comes from `pool`; prices: or NULL where there are none. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
                                     ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
 

@@ -68,13 +68,3 @@ ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *
     if (prices) return solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err);
     return solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err);
 }
-
-ckpt_status ckpt_chain_solve_persistent(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                                        ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
-    ckpt_chain_prices *prices;
-    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
-    const ckpt_status status =
-        ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, bound, err);
-    ckpt_chain_prices_close(prices);
-    return status;
-}

@@ -8,9 +8,6 @@
  * and that is not exceeded; steps that are not worth it. */
 enum { MOST_STEPS = 120, FEWEST_STEPS = 40, STAGES_A_STEP = 6, FAIR_WORK = 10000000, MOST_WORK = 400000000, LEAST_STEPS = 16 };
 
-/* The same for trees of all schedules. */
-enum { MOST_ANY_STEPS = 60, ANY_WORK = 200000000 };
-
 /* Likely splits: the budgets that they are found for, steps for each, and how far they may be from the best. */
 enum { BUDGETS = 6, LIKELY_STEPS = 16, LIKELY_STAGES = 512 };
 static const double SLACK = 0.01;
@@ -233,8 +230,14 @@ static double run_cost(const prices *p, int i) {
 
 /* The cheapest trees of all schedules, at the prices that there are: tree[i][q][k] from x_i in phase q to the
  * backwards k..q, where i < k: x_i need not be held until the backward of i + 1. */
-static void find_any_trees(prices *p) {
+static bool find_any_trees(prices *p) {
     const int count = p->count;
+    if (p->tree) return true;
+    p->first = ckpt_pool_array(&p->pool, (size_t)count + 2, size_t); /* of i: count - i rows of as many numbers */
+    if (!p->first) return false;
+    for (int i = 0; i <= count; i++) p->first[i + 1] = p->first[i] + (size_t)(count - i) * (size_t)(count - i);
+    p->tree = ckpt_pool_array(&p->pool, p->first[count], double);
+    if (!p->tree) return false;
     for (int q = 1; q <= count; q++) {
         p->tree[tree_of(p, q - 1, q, q)] = 0;
         for (int i = q - 2; i >= 0; i--) {
@@ -247,39 +250,7 @@ static void find_any_trees(prices *p) {
                          &p->tree[tree_of(p, i, r, i + 1)], r - i);
         }
     }
-}
-
-static bool make_any_room(prices *p) {
-    const int count = p->count;
-    if (p->tree) return true;
-    p->first = ckpt_pool_array(&p->pool, (size_t)count + 2, size_t); /* of i: count - i rows of as many numbers */
-    if (!p->first) return false;
-    for (int i = 0; i <= count; i++) p->first[i + 1] = p->first[i] + (size_t)(count - i) * (size_t)(count - i);
-    p->tree = ckpt_pool_array(&p->pool, p->first[count], double);
-    return p->tree != NULL;
-}
-
-static double *any_tree(const prices *p, int i, int q, int k) {
-    return &p->tree[tree_of(p, i, q, k)];
-}
-
-/* What the cheapest tree of all schedules holds. */
-static void add_any_held(prices *p, int i, int q, int k) {
-    while (i < q - 1) {
-        double least = k > i + 1 ? *any_tree(p, i + 1, q, k) : HUGE_VAL;
-        int best = q; /* x_i is given up */
-        for (int r = k > wall_of(p, q)[i] ? k : wall_of(p, q)[i]; r < q; r++) {
-            const double v = *any_tree(p, i + 1, q, r + 1) + held_price(p, i, q, r) + *any_tree(p, i, r, k);
-            if (v < least) least = v, best = r;
-        }
-        for (int j = best + 1; j <= q; j++) p->held[j] += p->bytes[i];
-        if (best == q) {
-            i++;
-        } else {
-            add_any_held(p, i + 1, q, best + 1);
-            q = best;
-        }
-    }
+    return true;
 }
 
 static double paid(const prices *p) {
@@ -292,22 +263,16 @@ static double paid(const prices *p) {
  * what has been reached, less far whenever nothing is gained for a while. */
 static void improve(prices *p, double *best_price, double *step, int steps) {
     const int count = p->count;
-    const bool any = p->tree != NULL;
     const size_t bytes = ((size_t)count + 1) * sizeof(double);
     double best = 0, reach = 0.3;
     int waited = 0;
     memset(step, 0, bytes);
     memcpy(best_price, p->price, bytes);
     for (int i = 0; i < steps; i++) {
-        memset(p->held, 0, bytes);
         find_trees(p);
-        if (any) {
-            find_any_trees(p);
-            add_any_held(p, 0, count, 1);
-        } else {
-            add_held(p, 0, count);
-        }
-        const double value = p->fixed + (any ? *any_tree(p, 0, count, 1) : p->row[count]) - paid(p);
+        memset(p->held, 0, bytes);
+        add_held(p, 0, count);
+        const double value = p->fixed + p->row[count] - paid(p);
         if (value > best) {
             if (value < best * 1.001) waited++;
             else waited = 0;
@@ -339,7 +304,6 @@ static void improve(prices *p, double *best_price, double *step, int steps) {
     }
     memcpy(p->price, best_price, bytes);
     find_trees(p);
-    if (any) find_any_trees(p);
     p->bound = best;
 }
 
@@ -457,13 +421,10 @@ uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *p) {
 }
 
 ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *p, uint64_t *all, ckpt_error *err) {
-    const double work = cube(p->count) * p->count / 4;
     *all = 0;
-    if (work > 2.0 * MOST_WORK) return CKPT_OK;
-    double *line = ckpt_pool_array(&p->pool, 2 * ((size_t)p->count + 1), double);
-    if (!line || !make_any_room(p)) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", p->count);
-    improve(p, line, line + p->count + 1, (int)smaller(MOST_ANY_STEPS, 1 + ANY_WORK / work));
-    *all = whole_cost(p, p->bound);
+    if (cube(p->count) * p->count / 4 > 2.0 * MOST_WORK) return CKPT_OK;
+    if (!find_any_trees(p)) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", p->count);
+    *all = whole_cost(p, p->fixed + p->tree[tree_of(p, 0, p->count, 1)] - paid(p));
     return CKPT_OK;
 }
 
@@ -479,7 +440,7 @@ static void lower_to(double *value, double other) {
 
 ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *p, uint64_t cost, ckpt_error *err) {
     const int count = p->count;
-    if (!p->around) p->around = ckpt_pool_array(&p->pool, p->first[count], double);
+    if (find_any_trees(p) && !p->around) p->around = ckpt_pool_array(&p->pool, p->first[count], double);
     if (!p->around) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
     p->limit = limit_of(p, cost);
     for (size_t j = 0; j < p->first[count]; j++) p->around[j] = HUGE_VAL;

@@ -164,18 +164,25 @@ static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_b
     return CKPT_OK;
 }
 
-/* The best schedule of whole stages that holds what it keeps, where that is better; and what none of those beats. It is exact, so
- * that more bytes never cost more. Whoever asks for many answers gets some without. */
+/* That of all schedules of whole stages where it says that nothing costs less than `cost`, of those that hold what they keep
+ * elsewhere. */
+static void take_bound(const ckpt_chain_strategy *chain, const ckpt_chain_bound *of_chain, uint64_t cost, ckpt_plan_bound *bound) {
+    const uint64_t first = chain->stages.forward_cost;
+    bound->staged_persistent = of_chain->all < cost;
+    if (of_chain->persistent > first) bound->staged_bound_cost = of_chain->persistent - first;
+}
+
+/* The best schedule of whole stages, or of those that hold what they keep, where that is better; and what none of them beats. It
+ * is exact, so that more bytes never cost more. Whoever asks for many answers gets some without. */
 static ckpt_status sharpen(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
                            ckpt_chain_solution *solution, ckpt_error *err) {
     const uint64_t first = chain->stages.forward_cost, stages = (uint64_t)chain->stages.chain.stage_count;
     ckpt_chain_program program;
-    uint64_t bound;
+    ckpt_chain_bound bound;
     if (solution->recompute_cost <= solution->bound.lower_bound_cost || chain->sharpened > MOST_SHARPENED) return CKPT_OK;
     chain->sharpened += stages * stages * stages;
-    CKPT_TRY(ckpt_chain_solve_persistent(&chain->stages.chain, step_bytes, first + solution->recompute_cost, pool, &program,
-                                         &bound, err));
-    if (bound > first) solution->bound.staged_bound_cost = bound - first;
+    CKPT_TRY(ckpt_chain_improve(&chain->stages.chain, step_bytes, first + solution->recompute_cost, pool, &program, &bound, err));
+    take_bound(chain, &bound, program.count ? program.cost : first + solution->recompute_cost, &solution->bound);
     if (program.count == 0) return CKPT_OK;
     solution->recompute_cost = program.cost - first;
     solution->needed_bytes = program.needed_bytes;
@@ -244,14 +251,17 @@ ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, ui
         const uint64_t first = chain->stages.forward_cost;
         ckpt_pool scratch = {0};
         ckpt_chain_program program;
-        uint64_t of_stages;
-        const ckpt_status status = ckpt_chain_solve_persistent(&chain->stages.chain, step_bytes, first + recompute_cost,
-                                                               &scratch, &program, &of_stages, err);
+        ckpt_chain_bound of_stages;
+        const ckpt_status status =
+            ckpt_chain_improve(&chain->stages.chain, step_bytes, first + recompute_cost, &scratch, &program, &of_stages, err);
         ckpt_pool_free(&scratch);
         CKPT_TRY(status);
-        if (of_stages > first) bound->staged_bound_cost = of_stages - first;
+        take_bound(chain, &of_stages, first + recompute_cost, bound);
     }
-    if (bound->staged_bound_cost < bound->lower_bound_cost) bound->staged_bound_cost = bound->lower_bound_cost;
+    if (bound->staged_bound_cost <= bound->lower_bound_cost) {
+        bound->staged_bound_cost = bound->lower_bound_cost;
+        bound->staged_persistent = false;
+    }
     return CKPT_OK;
 }
 

@@ -4,7 +4,10 @@
 
 #include "planner/chain_corner.h"
 
-enum { MOST_STAGES = 128, WAYS = 2 * MOST_STAGES + 8 };
+enum { MOST_STAGES = 100, WAYS = 2 * MOST_STAGES + 8 };
+
+/* Limits of costs: this part above the bound by prices, then so many times as far. */
+enum { FIRST_PART = 40, FARTHER = 2 };
 
 /* What there is of stage q when phase q begins: nothing (the first phase), the gradient, the output too, or what is left
  * behind the early part of its backward. In the order in which they are filled. */
@@ -22,6 +25,7 @@ typedef struct way {
     enum { RUN, RUN_THROUGH, DO_EARLY, BACKWARD } act;
     bool rerun, has_output; /* BACKWARD: after another run of the stage; DO_EARLY, BACKWARD: x_q is there */
     uint64_t cost, least;
+    uint64_t needed; /* what least is unless for a bound */
     int64_t shift;
     bool has_right, has_left;
     state right, left;
@@ -35,7 +39,7 @@ typedef struct tree {
     uint64_t budget;
     bool for_bound;
     bool *gains;        /* [k]: the backward of k takes less when x_{k-1} may die */
-    uint64_t *earlier;  /* [dies][i][q]: what a run of i + 1 for phase q takes at least, beyond x_i, in an earlier phase */
+    uint64_t *earlier[2]; /* [dies][i, q]: what a run of i + 1 for phase q takes at least, beyond x_i, in an earlier phase */
     size_t *first;      /* [i][q]: where functions begin */
     ckpt_corner_fn *fn; /* by find_fn */
     ckpt_corner_room room;
@@ -94,35 +98,36 @@ static uint64_t resident(const tree *t, row of, int q) {
     return stage->gradient_bytes + (of == EARLY ? stage->option[stage->option_count].kept_bytes : 0);
 }
 
-/* The run of stage i + 1 for phase q. */
-static uint64_t run_bytes(const tree *t, const state *s, bool dies) {
-    const ckpt_chain_option *option = &t->chain->stage[s->i + 1].option[0];
-    const uint64_t now = resident(t, s->row, s->q) + option->forward_bytes[dies];
-    const uint64_t bytes = dies ? less(now, out_bytes(t, s->i)) : now;
-    if (!t->for_bound) return bytes;
-    return smaller(bytes, t->earlier[at_pair(t, s->i, s->q) + (dies ? (size_t)(t->count + 1) * (size_t)(t->count + 1) : 0)]);
-}
-
 /* In an earlier phase p its output is held over the backwards down to that of q + 1, each with its own input; only the gradient
  * of p is there for certain. */
-static void find_earlier(tree *t) {
-    for (int dies = 0; dies < 2; dies++)
-        for (int i = 0; i < t->count; i++)
-            for (int q = i + 1; q <= t->count; q++) {
-                const uint64_t input = dies ? out_bytes(t, i) : 0, output = out_bytes(t, i + 1);
-                uint64_t least = UINT64_MAX, held = 0;
-                for (int p = q + 1; p <= t->count; p++) {
-                    const uint64_t there = p < t->count ? t->chain->stage[p].gradient_bytes : 0;
-                    held = larger(held, output + out_bytes(t, p - 1) + ckpt_chain_least_backward(&t->chain->stage[p]));
-                    least = smaller(least, larger(held, there + t->chain->stage[i + 1].option[0].forward_bytes[dies]));
-                }
-                t->earlier[at_pair(t, i, q) + (size_t)dies * (size_t)(t->count + 1) * (size_t)(t->count + 1)] = less(least, input);
+static void find_earlier(tree *t, bool dies) {
+    for (int i = 0; i < t->count; i++)
+        for (int q = i + 1; q <= t->count; q++) {
+            const uint64_t run = t->chain->stage[i + 1].option[0].forward_bytes[dies];
+            uint64_t least = UINT64_MAX, held = 0;
+            for (int p = q + 1; p <= t->count && held < least; p++) {
+                const uint64_t gradient = p < t->count ? t->chain->stage[p].gradient_bytes : 0;
+                held = larger(held, out_bytes(t, i + 1) + out_bytes(t, p - 1) + ckpt_chain_least_backward(&t->chain->stage[p]));
+                least = smaller(least, larger(held, gradient + run));
             }
+            t->earlier[dies][at_pair(t, i, q)] = less(least, dies ? out_bytes(t, i) : 0);
+        }
 }
 
 static way *add_way(tree *t, int *count, int act, uint64_t cost, uint64_t least) {
     way *w = &t->way[(*count)++];
-    *w = (way){.act = act, .cost = cost, .least = least};
+    *w = (way){.act = act, .cost = cost, .least = least, .needed = least};
+    return w;
+}
+
+/* A run of stage i + 1 for phase q. */
+static way *add_run(tree *t, const state *s, bool dies, int *count) {
+    const ckpt_chain_stage *next = &t->chain->stage[s->i + 1];
+    const uint64_t bytes = resident(t, s->row, s->q) + next->option[0].forward_bytes[dies];
+    way *w = add_way(t, count, RUN, next->forward_cost, dies ? less(bytes, out_bytes(t, s->i)) : bytes);
+    if (t->for_bound) w->least = smaller(w->least, t->earlier[dies][at_pair(t, s->i, s->q)]);
+    w->shift = (int64_t)next->out_bytes - (int64_t)(dies ? out_bytes(t, s->i) : 0);
+    w->has_right = true;
     return w;
 }
 
@@ -137,9 +142,9 @@ static void add_backwards(tree *t, const state *s, int *count) {
     if (!again || option->recompute_cost[stage->needs_output] == CKPT_CHAIN_NEVER) return;
     uint64_t run = resident(t, s->row, s->q) + option->forward_bytes[0];
     if (s->row == FIRST) run = larger(run, stage->out_bytes + stage->gradient_bytes);
-    if (t->for_bound) run = 0;
-    way *w = add_way(t, count, BACKWARD, stage->forward_cost + option->recompute_cost[stage->needs_output],
-                     larger(run, option->backward_bytes[stage->needs_output][dies]));
+    const uint64_t backward = option->backward_bytes[stage->needs_output][dies];
+    way *w = add_way(t, count, BACKWARD, stage->forward_cost + option->recompute_cost[stage->needs_output], larger(run, backward));
+    if (t->for_bound) w->least = backward;
     w->rerun = true;
     w->has_output = stage->needs_output;
 }
@@ -159,7 +164,8 @@ static void add_turns(tree *t, const state *s, int *count) {
             least = larger(least, resident(t, s->row, s->q) + t->chain->stage[k].option[0].forward_bytes[k > s->i + 1]);
         }
         if (s->row == FIRST) least = larger(least, last->out_bytes + last->gradient_bytes);
-        way *w = add_way(t, count, early ? DO_EARLY : RUN_THROUGH, cost, t->for_bound && !early ? 0 : least);
+        way *w = add_way(t, count, early ? DO_EARLY : RUN_THROUGH, cost, least);
+        if (t->for_bound && !early) w->least = 0;
         w->has_output = s->row == WITH_OUTPUT;
         w->has_right = true;
         w->right = *s;
@@ -169,14 +175,16 @@ static void add_turns(tree *t, const state *s, int *count) {
 
 /* x_i is held while x_{i+1} does the backwards behind r; the output of r may be left from its backward r + 1. */
 static void add_held(tree *t, const state *s, int r, int *count) {
-    const ckpt_chain_stage *next = &t->chain->stage[s->i + 1];
-    for (int with = 0; with <= t->chain->stage[r].needs_output; with++) { /* with the output of r left over */
-        way *w = add_way(t, count, RUN, next->forward_cost, run_bytes(t, s, false));
-        w->shift = (int64_t)next->out_bytes;
-        w->has_right = w->has_left = true;
+    for (int with = 0; with <= t->chain->stage[r].needs_output; with++) {
+        way *w = add_run(t, s, false, count);
         w->right = (state){s->row, !with, s->i + 1, s->q, r + 1};
+        w->has_left = true;
         w->left = (state){with ? WITH_OUTPUT : BARE, s->dies, s->i, r, s->k};
     }
+}
+
+static bool is_wanted(const tree *t, const state *s, int r) {
+    return !t->prices || ckpt_chain_prices_wants(t->prices, s->i, s->q, s->k, r);
 }
 
 static int list_ways(tree *t, const state *s) {
@@ -186,15 +194,10 @@ static int list_ways(tree *t, const state *s) {
         add_backwards(t, s, &count);
         return count;
     }
-    const ckpt_chain_stage *next = &t->chain->stage[s->i + 1];
-    if (s->k > s->i + 1 && (!t->prices || ckpt_chain_prices_wants(t->prices, s->i, s->q, s->k, s->q))) {
-        way *w = add_way(t, &count, RUN, next->forward_cost, run_bytes(t, s, s->i > 0));
-        w->shift = (int64_t)next->out_bytes - (int64_t)out_bytes(t, s->i);
-        w->has_right = true;
-        w->right = (state){s->row, s->dies, s->i + 1, s->q, s->k};
-    }
+    if (s->k > s->i + 1 && is_wanted(t, s, s->q)) /* x_i is given up */
+        add_run(t, s, s->i > 0, &count)->right = (state){s->row, s->dies, s->i + 1, s->q, s->k};
     for (int r = s->q - 1; r >= s->k; r--)
-        if (!t->prices || ckpt_chain_prices_wants(t->prices, s->i, s->q, s->k, r)) add_held(t, s, r, &count);
+        if (is_wanted(t, s, r)) add_held(t, s, r, &count);
     return count;
 }
 
@@ -231,9 +234,13 @@ static bool open_tree(tree *t) {
     const size_t side = (size_t)t->count + 1;
     t->room.pool = &t->pool;
     t->gains = ckpt_pool_array(&t->pool, side, bool);
-    t->earlier = ckpt_pool_array(&t->pool, 2 * side * side, uint64_t);
     t->first = ckpt_pool_array(&t->pool, side * side, size_t);
-    if (!t->gains || !t->earlier || !t->first) return false;
+    if (!t->gains || !t->first) return false;
+    for (int dies = 0; dies < 2 && t->for_bound; dies++) {
+        t->earlier[dies] = ckpt_pool_array(&t->pool, side * side, uint64_t);
+        if (!t->earlier[dies]) return false;
+        find_earlier(t, dies);
+    }
     size_t functions = 0;
     for (int i = 0; i < t->count; i++)
         for (int q = i + 1; q <= t->count; q++) {
@@ -247,7 +254,6 @@ static bool open_tree(tree *t) {
                 const uint64_t *bytes = t->chain->stage[k].option[o].backward_bytes[there];
                 t->gains[k] |= bytes[0] != bytes[1];
             }
-    if (t->for_bound) find_earlier(t);
     return t->fn != NULL;
 }
 
@@ -306,7 +312,7 @@ static uint64_t follow(trace *tr, state s, uint64_t bytes) {
         const way w = choose(tr->tree, &s, bytes);
         tr->program->cost += w.cost;
         if (!add_steps(tr, &s, &w)) return UINT64_MAX;
-        needed = larger(needed, w.least);
+        needed = larger(needed, w.needed);
         if (w.has_right) {
             const uint64_t right = follow(tr, w.right, (uint64_t)((int64_t)bytes - w.shift));
             if (right == UINT64_MAX) return right;
@@ -318,28 +324,50 @@ static uint64_t follow(trace *tr, state s, uint64_t bytes) {
     }
 }
 
-ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes,
-                                  const ckpt_chain_tree_limits *limits, ckpt_pool *pool, ckpt_chain_program *program,
-                                  uint64_t *least, ckpt_error *err) {
+/* What the cheapest schedule costs, or `limit` where none costs less; CKPT_CHAIN_NEVER where `work`, which shrinks, is used up.
+ * `program`: that of the functions, if any costs less. For a bound it may need more than the budget. */
+static ckpt_status solve_within(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, bool for_bound,
+                                uint64_t limit, uint64_t *work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *least,
+                                ckpt_error *err) {
     const state all = {FIRST, false, 0, chain->stage_count, 1};
-    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .budget = budget_bytes, .for_bound = limits->for_bound};
-    ckpt_status status = CKPT_OK;
-    *program = (ckpt_chain_program){0};
-    *least = 0;
-    if (prices) CKPT_TRY(ckpt_chain_prices_limit(prices, limits->cost, err));
-    t.room.work = limits->work;
+    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .budget = budget_bytes, .for_bound = for_bound};
+    if (prices) CKPT_TRY(ckpt_chain_prices_limit(prices, limit, err));
+    t.room.work = *work;
     bool ok = open_tree(&t);
     if (ok && fill_all(&t)) {
         const uint64_t cost = ckpt_corner_cost(find_fn(&t, &all), budget_bytes);
-        *least = smaller(cost, limits->cost);
-        if (cost < limits->cost && !limits->for_bound) {
+        *least = smaller(cost, limit);
+        if (cost < limit && pool) {
             trace tr = {&t, pool, program};
             program->needed_bytes = follow(&tr, all, budget_bytes);
             ok = program->needed_bytes != UINT64_MAX;
         }
+    } else {
+        *least = CKPT_CHAIN_NEVER;
     }
-    if (!ok || t.room.out_of_memory)
-        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", chain->stage_count);
+    *work = t.room.work;
+    ok &= !t.room.out_of_memory;
     ckpt_pool_free(&t.pool);
-    return status;
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", chain->stage_count);
+}
+
+ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                  uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
+                                  ckpt_error *err) {
+    uint64_t least = 0, limit = cost, all = 0;
+    if (pool) *program = (ckpt_chain_program){0};
+    if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
+    *bound = smaller(all, cost);
+    for (uint64_t more = prices ? all / FIRST_PART + 1 : cost; *bound < cost; more *= FARTHER) {
+        limit = more < cost - all ? all + more : cost;
+        CKPT_TRY(solve_within(chain, prices, budget_bytes, true, limit, &work, pool, program, &least, err));
+        if (least == CKPT_CHAIN_NEVER) break;
+        *bound = least;
+        if (least < limit) break;
+    }
+    if (pool && program->needed_bytes > budget_bytes) {
+        *program = (ckpt_chain_program){0};
+        return solve_within(chain, prices, budget_bytes, false, cost, &work, pool, program, &least, err);
+    }
+    return CKPT_OK;
 }

@@ -20,17 +20,12 @@
 /* Chains without internals, short enough. */
 bool ckpt_chain_tree_fits(const ckpt_chain *chain);
 
-typedef struct ckpt_chain_tree_limits {
-    bool for_bound;
-    uint64_t cost; /* only what costs less is sought */
-    uint64_t work; /* corners that may be looked at */
-} ckpt_chain_tree_limits;
-
-/* least: what such a schedule costs, or limits->cost where none costs less; 0 where `work` is not enough. Unless for_bound
- * `program` is one of that cost, or without steps; its memory comes from `pool`. `prices`: of the same chain and budget, or
- * NULL. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes,
-                                  const ckpt_chain_tree_limits *limits, ckpt_pool *pool, ckpt_chain_program *program,
-                                  uint64_t *least, ckpt_error *err);
+/* The cheapest program of this kind that costs less than `cost`, or one without steps; its memory comes from `pool`, which
+ * is NULL where only the bound is wanted. `bound`:
+ * what no schedule costs less than, at most `cost`. Both as far as `work`, in corners that are looked at, goes. `prices`: of
+ * the same chain and budget, or NULL. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                  uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
+                                  ckpt_error *err);
 
 #endif

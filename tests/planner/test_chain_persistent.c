@@ -33,7 +33,10 @@ static uint64_t solve(const ckpt_chain *chain, uint64_t budget, uint64_t known) 
     ckpt_chain_program program;
     uint64_t bound;
     ckpt_error err;
-    assert_int_equal(ckpt_chain_solve_persistent(chain, budget, known, &pool, &program, &bound, &err), CKPT_OK);
+    ckpt_chain_prices *prices;
+    assert_int_equal(ckpt_chain_prices_open(chain, budget, &prices, &err), CKPT_OK);
+    assert_int_equal(ckpt_chain_solve_priced(chain, prices, budget, known, &pool, &program, &bound, &err), CKPT_OK);
+    ckpt_chain_prices_close(prices);
     assert_true(bound > 0 && bound <= known);
     if (program.count) {
         assert_int_equal(ckpt_chain_replay(chain, &program), program.cost);

@@ -1,0 +1,101 @@
+/* What is known of a budget beside the tables' program: the best one, and how far below it others may be. From what takes
+ * microseconds to what takes a second, and no further than needed. */
+#include "base/units.h"
+#include "planner/chain_exact.h"
+#include "planner/chain_tree.h"
+
+/* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound few. */
+enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 3000000 };
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* Raises the bound for all schedules, of which some program costs `cost`; with a pool `program` is a cheaper one, if any. */
+static ckpt_status raise_by_trees(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                  ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+    uint64_t raised;
+    if (*bound >= cost) return CKPT_OK;
+    if (ckpt_chain_tree_fits(chain))
+        CKPT_TRY(ckpt_chain_tree_solve(chain, prices, budget_bytes, cost, pool ? PROGRAM_WORK : BOUND_WORK, pool, program, &raised, err));
+    else
+        CKPT_TRY(ckpt_chain_prices_all(prices, &raised, err));
+    *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+                                  ckpt_error *err) {
+    ckpt_chain_prices *prices;
+    CKPT_TRY(ckpt_chain_bound_at_once(chain, budget_bytes, bound, err));
+    if (*bound >= cost) return CKPT_OK;
+    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
+    const ckpt_status status =
+        prices ? raise_by_trees(chain, prices, budget_bytes, cost, NULL, NULL, bound, err) : CKPT_OK;
+    ckpt_chain_prices_close(prices);
+    return status;
+}
+
+static ckpt_status least_of_all(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_pool *pool, ckpt_chain_program *program,
+                                uint64_t *cost, ckpt_error *err) {
+    const ckpt_status status = ckpt_chain_exact_solve(chain, budget_bytes, pool, program, err);
+    *cost = status == CKPT_OK ? program->cost : CKPT_CHAIN_NEVER;
+    return status == CKPT_INFEASIBLE ? CKPT_OK : status;
+}
+
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+                                   ckpt_error *err) {
+    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, bound, err);
+    ckpt_pool scratch = {0};
+    ckpt_chain_program program;
+    const ckpt_status status = least_of_all(chain, budget_bytes, &scratch, &program, bound, err);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+/* What schedules cost less than only if they give up what they keep, then what none does. */
+static ckpt_status prove_by_prices(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                   bool for_all, ckpt_pool *pool, ckpt_chain_program *program, ckpt_chain_bound *bound,
+                                   ckpt_error *err) {
+    uint64_t persistent;
+    CKPT_TRY(ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, &persistent, err));
+    bound->persistent = larger(bound->all, persistent);
+    if (!prices || !(for_all || ckpt_chain_tree_fits(chain))) return CKPT_OK;
+    ckpt_chain_program cheaper = {0};
+    const uint64_t known = program->count ? program->cost : cost;
+    CKPT_TRY(raise_by_trees(chain, prices, budget_bytes, known, pool, &cheaper, &bound->all, err));
+    if (cheaper.count) *program = cheaper;
+    bound->persistent = larger(bound->all, smaller(bound->persistent, cheaper.count ? cheaper.cost : known));
+    return CKPT_OK;
+}
+
+static ckpt_status prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, bool for_all, ckpt_pool *pool,
+                         ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err) {
+    ckpt_chain_prices *prices;
+    *program = (ckpt_chain_program){0};
+    CKPT_TRY(ckpt_chain_bound_at_once(chain, budget_bytes, &bound->all, err));
+    bound->all = bound->persistent = smaller(bound->all, cost);
+    if (bound->all == cost) return CKPT_OK;
+    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
+    const ckpt_status status = prove_by_prices(chain, prices, budget_bytes, cost, for_all, pool, program, bound, err);
+    ckpt_chain_prices_close(prices);
+    return status;
+}
+
+ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                             ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err) {
+    if (!ckpt_chain_exact_fits(chain)) return prove(chain, budget_bytes, cost, true, pool, program, bound, err);
+    CKPT_TRY(least_of_all(chain, budget_bytes, pool, program, &bound->all, err));
+    bound->persistent = bound->all;
+    if (bound->all >= cost) *program = (ckpt_chain_program){0};
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_chain_improve(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
+                               ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err) {
+    return prove(chain, budget_bytes, cost, false, pool, program, bound, err);
+}
