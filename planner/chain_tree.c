@@ -6,8 +6,8 @@
 
 enum { MOST_STAGES = 100, WAYS = 2 * MOST_STAGES + 8 };
 
-/* Limits of costs: this part above the bound by prices, then so many times as far. */
-enum { FIRST_PART = 40, FARTHER = 2 };
+/* Limits of costs: this part above the bound by prices, then so many times as far, until so many times the bound. */
+enum { FIRST_PART = 40, FARTHER = 2, FARTHEST = 4 };
 
 /* What there is of stage q when phase q begins: nothing (the first phase), the gradient, the output too, or what is left
  * behind the early part of its backward. In the order in which they are filled. */
@@ -359,7 +359,7 @@ ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *pr
     if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
     *bound = smaller(all, cost);
     for (uint64_t more = prices ? all / FIRST_PART + 1 : cost; *bound < cost; more *= FARTHER) {
-        limit = more < cost - all ? all + more : cost;
+        limit = more < cost - all && more < FARTHEST * all ? all + more : cost;
         CKPT_TRY(solve_within(chain, prices, budget_bytes, true, limit, &work, pool, program, &least, err));
         if (least == CKPT_CHAIN_NEVER) break;
         *bound = least;

@@ -14,7 +14,7 @@
 #include "base/atomic_file.h"
 #include "planner/check.h"
 
-static const char schema[] = "ckptplan-file/2";
+static const char schema[] = "ckptplan-file/3";
 
 /* Whole numbers of a plan, by the object that they are in: one list for the writer and for the reader. */
 #define HEAD_FIELDS(X) X(alignment_bytes) X(input_stride_bytes) X(persistent_bytes)
@@ -330,7 +330,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     const json_t *memory, *compute, *bound;
     CKPT_TRY(get_object(r, root, "memory", MEMORY_FIELD_COUNT, &memory));
     CKPT_TRY(get_object(r, root, "compute", COMPUTE_FIELD_COUNT, &compute));
-    CKPT_TRY(get_object(r, root, "bound", 4, &bound));
+    CKPT_TRY(get_object(r, root, "bound", 5, &bound));
 #define X(name) CKPT_TRY(read_bytes(r, json_object_get(root, #name), #name, &p->name));
     HEAD_FIELDS(X)
 #undef X
