@@ -50,16 +50,16 @@ typedef struct walk {
 } walk;
 
 static void look(walk *w) {
-    const int64_t right = w->r + 1 < w->right->count ? (int64_t)w->right->corner[w->r + 1].bytes + w->term->shift : INT64_MAX;
-    const int64_t left = w->l + 1 < w->left->count ? (int64_t)w->left->corner[w->l + 1].bytes : INT64_MAX;
+    const int64_t right = w->r + 1 < w->right->count ? (int64_t)w->right->corner[w->r + 1].bytes + w->term->right_shift : INT64_MAX;
+    const int64_t left = w->l + 1 < w->left->count ? (int64_t)w->left->corner[w->l + 1].bytes + w->term->left_shift : INT64_MAX;
     w->cost = w->term->cost + w->right->corner[w->r].cost + w->left->corner[w->l].cost;
     w->next = smaller(right, left);
 }
 
 static void step(walk *w) {
     w->bytes = w->next;
-    w->r += w->r + 1 < w->right->count && (int64_t)w->right->corner[w->r + 1].bytes + w->term->shift == w->bytes;
-    w->l += w->l + 1 < w->left->count && (int64_t)w->left->corner[w->l + 1].bytes == w->bytes;
+    w->r += w->r + 1 < w->right->count && (int64_t)w->right->corner[w->r + 1].bytes + w->term->right_shift == w->bytes;
+    w->l += w->l + 1 < w->left->count && (int64_t)w->left->corner[w->l + 1].bytes + w->term->left_shift == w->bytes;
     look(w);
 }
 
@@ -102,8 +102,8 @@ bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     walk w = {.term = term, .right = term->right ? term->right : &free_of_cost, .left = term->left ? term->left : &free_of_cost};
     if (room->out_of_memory || room->out_of_work) return false;
     if (!w.right->count || !w.left->count) return true;
-    w.bytes = larger(larger((int64_t)term->least, 0), larger((int64_t)w.right->corner[0].bytes + term->shift,
-                                                             (int64_t)w.left->corner[0].bytes));
+    w.bytes = larger(larger((int64_t)term->least, 0), larger((int64_t)w.right->corner[0].bytes + term->right_shift,
+                                                             (int64_t)w.left->corner[0].bytes + term->left_shift));
     if (w.bytes > room->cap_bytes) return true;
     const uint64_t least = term->cost + w.right->corner[w.right->count - 1].cost + w.left->corner[w.left->count - 1].cost;
     int at = corner_at(best->corner, best->count, (uint64_t)w.bytes);
@@ -112,8 +112,8 @@ bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     room->out_of_work = room->work < work;
     if (room->out_of_work) return false;
     room->work -= work;
-    w.r = corner_at(w.right->corner, w.right->count, (uint64_t)(w.bytes - term->shift));
-    w.l = corner_at(w.left->corner, w.left->count, (uint64_t)w.bytes);
+    w.r = corner_at(w.right->corner, w.right->count, (uint64_t)(w.bytes - term->right_shift));
+    w.l = corner_at(w.left->corner, w.left->count, (uint64_t)(w.bytes - term->left_shift));
     /* Most terms are nowhere lower. */
     for (look(&w);; step(&w)) {
         while (at + 1 < best->count && (int64_t)best->corner[at + 1].bytes <= w.bytes) at++;

@@ -27,10 +27,10 @@ typedef struct ckpt_corner_fn {
     int count;
 } ckpt_corner_fn;
 
-/* With m bytes: cost + right(m - shift) + left(m), from least bytes on. NULL costs nothing. */
+/* With m bytes: cost + right(m - right_shift) + left(m - left_shift), from least bytes on. NULL costs nothing. */
 typedef struct ckpt_corner_term {
     uint64_t cost, least;
-    int64_t shift;
+    int64_t right_shift, left_shift;
     const ckpt_corner_fn *right, *left;
 } ckpt_corner_term;
 

@@ -217,7 +217,7 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
         ckpt_chain_fn scratch[2];
         const ckpt_corner_term term = {.cost = split[i].run_cost,
                                        .least = split[i].least_bytes,
-                                       .shift = (int64_t)split[i].shift_bytes,
+                                       .right_shift = (int64_t)split[i].shift_bytes,
                                        .right = &ckpt_chain_find_fn(tables, &split[i].right, &scratch[0])->corners,
                                        .left = &ckpt_chain_find_fn(tables, &split[i].left, &scratch[1])->corners};
         if (!ckpt_corner_lower(&tables->corner_room, &term)) return false;

@@ -5,7 +5,7 @@
 #include "planner/chain_tree.h"
 
 /* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound few. */
-enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 3000000 };
+enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 1000000 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;

@@ -4,7 +4,11 @@
 
 #include "planner/chain_corner.h"
 
-enum { MOST_STAGES = 100, WAYS = 2 * MOST_STAGES + 8 };
+/* Stages, with early parts fewer: time grows with the fourth power. */
+enum { MOST_STAGES = 100, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
+
+/* Bytes of a way that is only good for a bound. */
+#define NO_PROGRAM (UINT64_MAX / 4)
 
 /* Limits of costs: this part above the bound by prices, then so many times as far, until so many times the bound. */
 enum { FIRST_PART = 40, FARTHER = 2, FARTHEST = 4 };
@@ -20,16 +24,28 @@ typedef struct state {
     int i, q, k;
 } state;
 
-/* One way to go on from a state: the act, then `right` with `shift` bytes less, then `left` with all. */
+/* What follows in a way: a state, after runs on the way to it whose inputs die. */
+typedef struct part {
+    bool there;
+    state state;
+    int from;      /* runs of stages from + 1..state.i */
+    int64_t shift; /* bytes less than the way has */
+} part;
+
+/* One way to go on from a state: the act, then `right`, then `left`. */
 typedef struct way {
     enum { RUN, RUN_THROUGH, DO_EARLY, BACKWARD } act;
     bool rerun, has_output; /* BACKWARD: after another run of the stage; DO_EARLY, BACKWARD: x_q is there */
     uint64_t cost, least;
-    uint64_t needed; /* what least is unless for a bound */
-    int64_t shift;
-    bool has_right, has_left;
-    state right, left;
+    uint64_t needed; /* what the act takes, which for a bound may be more than least */
+    part right, left;
 } way;
+
+/* Of i, q and k: where there is nothing to do but to run on until x_to, whose functions stand for it. */
+typedef struct hop {
+    int to;               /* i: it has functions of its own; -1: no schedule of interest comes here */
+    uint64_t least[ROWS]; /* of the runs, x_i and what they take counted */
+} hop;
 
 typedef struct tree {
     ckpt_pool pool;
@@ -41,7 +57,11 @@ typedef struct tree {
     bool *gains;        /* [k]: the backward of k takes less when x_{k-1} may die */
     uint64_t *earlier[2]; /* [dies][i, q]: what a run of i + 1 for phase q takes at least, beyond x_i, in an earlier phase */
     size_t *first;      /* [i][q]: where functions begin */
+    uint64_t *before;   /* [i]: cost of stages 1..i */
+    hop *hop;           /* by at_state */
     ckpt_corner_fn *fn; /* by find_fn */
+    int wanted[MOST_STAGES]; /* of one i, q and k: until which phases x_i is held, or q where it is given up */
+    int wanted_count;
     ckpt_corner_room room;
     way way[WAYS];
 } tree;
@@ -59,9 +79,12 @@ static uint64_t less(uint64_t bytes, uint64_t by) {
 }
 
 bool ckpt_chain_tree_fits(const ckpt_chain *chain) {
-    for (int k = 1; k <= chain->stage_count; k++)
+    bool early = false;
+    for (int k = 1; k <= chain->stage_count; k++) {
         if (chain->stage[k].option_count > 1) return false;
-    return chain->stage_count <= MOST_STAGES;
+        early |= chain->stage[k].early;
+    }
+    return chain->stage_count <= (early ? MOST_EARLY_STAGES : MOST_STAGES);
 }
 
 static uint64_t out_bytes(const tree *t, int i) {
@@ -72,9 +95,13 @@ static size_t at_pair(const tree *t, int i, int q) {
     return (size_t)i * (size_t)(t->count + 1) + (size_t)q;
 }
 
+static size_t at_state(const tree *t, int i, int q, int k) {
+    return t->first[at_pair(t, i, q)] + (size_t)(k - i - 1);
+}
+
 static ckpt_corner_fn *find_fn(const tree *t, const state *s) {
     const bool dies = s->dies && t->gains[s->k];
-    return &t->fn[(t->first[at_pair(t, s->i, s->q)] + (size_t)(s->k - s->i - 1)) * 2 * ROWS + (size_t)(2 * (int)s->row + dies)];
+    return &t->fn[at_state(t, s->i, s->q, s->k) * 2 * ROWS + (size_t)(2 * (int)s->row + dies)];
 }
 
 /* The loss's gradient is there at once where it takes nothing: nothing is gained by running through to it. */
@@ -120,15 +147,51 @@ static way *add_way(tree *t, int *count, int act, uint64_t cost, uint64_t least)
     return w;
 }
 
-/* A run of stage i + 1 for phase q. */
-static way *add_run(tree *t, const state *s, bool dies, int *count) {
-    const ckpt_chain_stage *next = &t->chain->stage[s->i + 1];
-    const uint64_t bytes = resident(t, s->row, s->q) + next->option[0].forward_bytes[dies];
-    way *w = add_way(t, count, RUN, next->forward_cost, dies ? less(bytes, out_bytes(t, s->i)) : bytes);
-    if (t->for_bound) w->least = smaller(w->least, t->earlier[dies][at_pair(t, s->i, s->q)]);
-    w->shift = (int64_t)next->out_bytes - (int64_t)(dies ? out_bytes(t, s->i) : 0);
-    w->has_right = true;
-    return w;
+/* What a run of stage i + 1 for phase q takes beyond x_i. */
+static uint64_t run_bytes(const tree *t, row of, int i, int q, bool dies) {
+    const uint64_t bytes = resident(t, of, q) + t->chain->stage[i + 1].option[0].forward_bytes[dies];
+    return dies ? less(bytes, out_bytes(t, i)) : bytes;
+}
+
+/* For a bound: in whatever phase it is. */
+static uint64_t least_run_bytes(const tree *t, row of, int i, int q, bool dies) {
+    const uint64_t bytes = run_bytes(t, of, i, q, dies);
+    return t->for_bound ? smaller(bytes, t->earlier[dies][at_pair(t, i, q)]) : bytes;
+}
+
+/* Goes on with `to`, with `shift` bytes less. `turns`: the early part is done on the way to it, whatever that takes. */
+static void go_on(const tree *t, way *w, part *next, state to, int64_t shift, bool turns) {
+    const hop *over = &t->hop[at_state(t, to.i, to.q, to.k)];
+    *next = (part){true, to, to.i, shift};
+    if (turns) {
+        next->state.row = to.row = EARLY;
+        w->needed = NO_PROGRAM;
+    }
+    if (over->to <= to.i) return;
+    const int64_t least = (int64_t)over->least[to.row] - (int64_t)out_bytes(t, to.i) + shift;
+    if (least > 0) w->least = larger(w->least, (uint64_t)least);
+    w->cost += t->before[over->to] - t->before[to.i];
+    next->shift += (int64_t)out_bytes(t, over->to) - (int64_t)out_bytes(t, to.i);
+    next->state.i = over->to;
+}
+
+/* Where runs to a state are taken together, its early part could be done after some of them. For programs they are not. */
+static bool may_turn(const tree *t, const state *to) {
+    if (!t->for_bound || to->row == EARLY || to->row == FIRST || !has_row(t, EARLY, to->q)) return false;
+    return t->hop[at_state(t, to->i, to->q, to->k)].to > to->i;
+}
+
+/* A run of stage i + 1, and then `right` and, unless x_i is given up, `left`. */
+static void add_runs(tree *t, const state *s, const state *right, const state *left, int *count) {
+    const bool dies = !left && s->i > 0;
+    const int64_t shift = (int64_t)out_bytes(t, s->i + 1) - (int64_t)(dies ? out_bytes(t, s->i) : 0);
+    for (int turns = 0; turns < 4; turns++) {
+        if (((turns & 1) && !may_turn(t, right)) || ((turns & 2) && !(left && may_turn(t, left)))) continue;
+        way *w = add_way(t, count, RUN, t->chain->stage[s->i + 1].forward_cost, least_run_bytes(t, s->row, s->i, s->q, dies));
+        w->needed = run_bytes(t, s->row, s->i, s->q, dies);
+        go_on(t, w, &w->right, *right, shift, turns & 1);
+        if (left) go_on(t, w, &w->left, *left, 0, turns & 2);
+    }
 }
 
 /* The backward of q, x_{q-1} being there. */
@@ -167,66 +230,95 @@ static void add_turns(tree *t, const state *s, int *count) {
         way *w = add_way(t, count, early ? DO_EARLY : RUN_THROUGH, cost, least);
         if (t->for_bound && !early) w->least = 0;
         w->has_output = s->row == WITH_OUTPUT;
-        w->has_right = true;
-        w->right = *s;
-        w->right.row = to;
+        w->right = (part){true, {to, s->dies, s->i, s->q, s->k}, s->i, 0};
     }
 }
 
 /* x_i is held while x_{i+1} does the backwards behind r; the output of r may be left from its backward r + 1. */
 static void add_held(tree *t, const state *s, int r, int *count) {
     for (int with = 0; with <= t->chain->stage[r].needs_output; with++) {
-        way *w = add_run(t, s, false, count);
-        w->right = (state){s->row, !with, s->i + 1, s->q, r + 1};
-        w->has_left = true;
-        w->left = (state){with ? WITH_OUTPUT : BARE, s->dies, s->i, r, s->k};
+        const state right = {s->row, !with, s->i + 1, s->q, r + 1};
+        const state left = {with ? WITH_OUTPUT : BARE, s->dies, s->i, r, s->k};
+        add_runs(t, s, &right, &left, count);
     }
 }
 
-static bool is_wanted(const tree *t, const state *s, int r) {
-    return !t->prices || ckpt_chain_prices_wants(t->prices, s->i, s->q, s->k, r);
+static bool leads_somewhere(const tree *t, int i, int q, int k) {
+    return t->hop[at_state(t, i, q, k)].to >= 0;
+}
+
+static void list_wanted(tree *t, int i, int q, int k) {
+    t->wanted_count = 0;
+    for (int r = q; r >= k && i < q - 1; r--) {
+        const bool possible = r == q ? k > i + 1 && leads_somewhere(t, i + 1, q, k)
+                                     : r > i && leads_somewhere(t, i + 1, q, r + 1) && leads_somewhere(t, i, r, k);
+        if (possible && (!t->prices || ckpt_chain_prices_wants(t->prices, i, q, k, r))) t->wanted[t->wanted_count++] = r;
+    }
 }
 
 static int list_ways(tree *t, const state *s) {
     int count = 0;
     add_turns(t, s, &count);
-    if (s->i == s->q - 1) {
-        add_backwards(t, s, &count);
-        return count;
+    if (s->i == s->q - 1) add_backwards(t, s, &count);
+    for (int j = 0; j < t->wanted_count; j++) {
+        const int r = t->wanted[j];
+        if (r < s->q) add_held(t, s, r, &count);
+        else add_runs(t, s, &(state){s->row, s->dies, s->i + 1, s->q, s->k}, NULL, &count);
     }
-    if (s->k > s->i + 1 && is_wanted(t, s, s->q)) /* x_i is given up */
-        add_run(t, s, s->i > 0, &count)->right = (state){s->row, s->dies, s->i + 1, s->q, s->k};
-    for (int r = s->q - 1; r >= s->k; r--)
-        if (is_wanted(t, s, r)) add_held(t, s, r, &count);
     return count;
 }
 
-static bool fill(tree *t, const state *s) {
-    const uint64_t cap = less(t->budget, out_bytes(t, s->i));
-    const uint64_t most = t->prices ? ckpt_chain_prices_most_cost(t->prices, s->i, s->q, s->k) : CKPT_CORNER_NEVER;
-    if (most == 0) return true;
+static bool fill(tree *t, const state *s, uint64_t most_cost) {
     const int count = list_ways(t, s);
-    ckpt_corner_start(&t->room, cap, most);
+    ckpt_corner_start(&t->room, less(t->budget, out_bytes(t, s->i)), most_cost);
     for (int j = 0; j < count; j++) {
         const way *w = &t->way[j];
         const ckpt_corner_term term = {.cost = w->cost,
                                        .least = w->least,
-                                       .shift = w->shift,
-                                       .right = w->has_right ? find_fn(t, &w->right) : NULL,
-                                       .left = w->has_left ? find_fn(t, &w->left) : NULL};
+                                       .right_shift = w->right.shift,
+                                       .left_shift = w->left.shift,
+                                       .right = w->right.there ? find_fn(t, &w->right.state) : NULL,
+                                       .left = w->left.there ? find_fn(t, &w->left.state) : NULL};
         if (!ckpt_corner_lower(&t->room, &term)) return false;
     }
     return ckpt_corner_keep(&t->room, find_fn(t, s));
 }
 
+/* Where x_i is given up whatever comes, it is on the way to the next x that is not. */
+static void set_hop(tree *t, int i, int q, int k, hop *over) {
+    const hop *next = &t->hop[at_state(t, i + 1, q, k)];
+    over->to = next->to;
+    for (row of = EARLY; of < ROWS; of++) {
+        over->least[of] = least_run_bytes(t, of, i, q, i > 0) + out_bytes(t, i);
+        if (next->to > i + 1) over->least[of] = larger(over->least[of], next->least[of]);
+    }
+}
+
+/* All functions of i, q and k. */
+static bool fill_rows(tree *t, int i, int q, int k) {
+    hop *over = &t->hop[at_state(t, i, q, k)];
+    const uint64_t most = t->prices ? ckpt_chain_prices_most_cost(t->prices, i, q, k) : CKPT_CORNER_NEVER;
+    over->to = -1;
+    if (most == 0) return true;
+    list_wanted(t, i, q, k);
+    if (t->wanted_count == 0 && i < q - 1) return true;
+    over->to = i;
+    if (t->wanted_count == 1 && t->wanted[0] == q && (t->for_bound || !has_row(t, EARLY, q))) {
+        set_hop(t, i, q, k, over);
+        return true;
+    }
+    for (row of = EARLY; of < ROWS; of++)
+        for (int dies = 0; dies <= t->gains[k] && has_row(t, of, q); dies++)
+            if (!fill(t, &(state){of, dies, i, q, k}, most)) return false;
+    return true;
+}
+
 /* By the last backward, so that what comes after is there; from the right, so that what is run to is. */
 static bool fill_all(tree *t) {
     for (int q = 1; q <= t->count; q++)
-        for (row of = EARLY; of < ROWS; of++)
-            for (int i = q - 1; i >= 0 && has_row(t, of, q); i--)
-                for (int k = i + 1; k <= q; k++)
-                    for (int dies = 0; dies <= t->gains[k]; dies++)
-                        if (!fill(t, &(state){of, dies, i, q, k})) return false;
+        for (int i = q - 1; i >= 0; i--)
+            for (int k = i + 1; k <= q; k++)
+                if (!fill_rows(t, i, q, k)) return false;
     return true;
 }
 
@@ -235,7 +327,9 @@ static bool open_tree(tree *t) {
     t->room.pool = &t->pool;
     t->gains = ckpt_pool_array(&t->pool, side, bool);
     t->first = ckpt_pool_array(&t->pool, side * side, size_t);
-    if (!t->gains || !t->first) return false;
+    t->before = ckpt_pool_array(&t->pool, side, uint64_t);
+    if (!t->gains || !t->first || !t->before) return false;
+    for (int k = 1; k <= t->count; k++) t->before[k] = t->before[k - 1] + t->chain->stage[k].forward_cost;
     for (int dies = 0; dies < 2 && t->for_bound; dies++) {
         t->earlier[dies] = ckpt_pool_array(&t->pool, side * side, uint64_t);
         if (!t->earlier[dies]) return false;
@@ -248,13 +342,14 @@ static bool open_tree(tree *t) {
             functions += (size_t)(q - i);
         }
     t->fn = ckpt_pool_array(&t->pool, functions * 2 * ROWS, ckpt_corner_fn);
+    t->hop = ckpt_pool_array(&t->pool, functions, hop);
     for (int k = 1; k <= t->count; k++)
         for (int o = 0; o < ckpt_chain_options(&t->chain->stage[k]); o++)
             for (int there = 0; there < 2; there++) {
                 const uint64_t *bytes = t->chain->stage[k].option[o].backward_bytes[there];
                 t->gains[k] |= bytes[0] != bytes[1];
             }
-    return t->fn != NULL;
+    return t->fn && t->hop;
 }
 
 typedef struct trace {
@@ -277,17 +372,23 @@ static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool 
     return true;
 }
 
+static uint64_t cost_of(const tree *t, const part *p, uint64_t bytes) {
+    if (!p->there) return 0;
+    return (int64_t)bytes < p->shift ? CKPT_CORNER_NEVER
+                                     : ckpt_corner_cost(find_fn(t, &p->state), (uint64_t)((int64_t)bytes - p->shift));
+}
+
 /* The first of the cheapest ways. One fits. */
 static way choose(tree *t, const state *s, uint64_t bytes) {
+    list_wanted(t, s->i, s->q, s->k);
     const int count = list_ways(t, s);
     uint64_t best_cost = CKPT_CORNER_NEVER;
     int best = 0;
     for (int j = 0; j < count; j++) {
         const way *w = &t->way[j];
-        if (w->least > bytes || (int64_t)bytes < w->shift) continue;
-        const uint64_t right = w->has_right ? ckpt_corner_cost(find_fn(t, &w->right), (uint64_t)((int64_t)bytes - w->shift)) : 0;
-        const uint64_t left = w->has_left ? ckpt_corner_cost(find_fn(t, &w->left), bytes) : 0;
-        if (right == CKPT_CORNER_NEVER || left == CKPT_CORNER_NEVER || w->cost + right + left >= best_cost) continue;
+        const uint64_t right = cost_of(t, &w->right, bytes), left = cost_of(t, &w->left, bytes);
+        if (w->least > bytes || right == CKPT_CORNER_NEVER || left == CKPT_CORNER_NEVER || w->cost + right + left >= best_cost)
+            continue;
         best_cost = w->cost + right + left;
         best = j;
     }
@@ -305,22 +406,40 @@ static bool add_steps(trace *tr, const state *s, const way *w) {
            add_step(tr, CKPT_CHAIN_BACKWARD, s->q, s->row == EARLY ? last->option_count : 0, w->has_output);
 }
 
+/* Runs to a part's state: what they need beyond the base of the way, where the state has all but p->shift. False: no memory. */
+static bool run_to(trace *tr, const part *p, uint64_t *needed) {
+    const tree *t = tr->tree;
+    const int64_t beyond = (int64_t)out_bytes(t, p->state.i) - p->shift; /* of the way's base */
+    for (int i = p->from; i < p->state.i; i++) {
+        const int64_t bytes = (int64_t)(run_bytes(t, p->state.row, i, p->state.q, i > 0) + out_bytes(t, i)) - beyond;
+        if (bytes > 0) *needed = larger(*needed, (uint64_t)bytes);
+        if (!add_step(tr, CKPT_CHAIN_FORWARD, i + 1, 0, false)) return false;
+    }
+    return true;
+}
+
 /* Returns the bytes needed beyond x_i; UINT64_MAX when memory ran out. */
 static uint64_t follow(trace *tr, state s, uint64_t bytes) {
     uint64_t needed = 0;
+    int64_t shift = 0; /* of s beside the state that was asked for */
     for (;;) { /* along `left`, which is as long as the chain */
         const way w = choose(tr->tree, &s, bytes);
+        const part *parts[2] = {&w.right, &w.left};
+        uint64_t most = w.needed;
         tr->program->cost += w.cost;
         if (!add_steps(tr, &s, &w)) return UINT64_MAX;
-        needed = larger(needed, w.needed);
-        if (w.has_right) {
-            const uint64_t right = follow(tr, w.right, (uint64_t)((int64_t)bytes - w.shift));
+        for (int p = 0; p < 2 && parts[p]->there; p++) {
+            if (!run_to(tr, parts[p], &most)) return UINT64_MAX;
+            if (p == 1) break;
+            const uint64_t right = follow(tr, w.right.state, (uint64_t)((int64_t)bytes - w.right.shift));
             if (right == UINT64_MAX) return right;
-            const int64_t with_shift = (int64_t)right + w.shift;
-            if (with_shift > 0) needed = larger(needed, (uint64_t)with_shift);
+            if ((int64_t)right + w.right.shift > 0) most = larger(most, (uint64_t)((int64_t)right + w.right.shift));
         }
-        if (!w.has_left) return needed;
-        s = w.left;
+        if ((int64_t)most + shift > 0) needed = larger(needed, (uint64_t)((int64_t)most + shift));
+        if (!w.left.there) return needed;
+        s = w.left.state;
+        bytes = (uint64_t)((int64_t)bytes - w.left.shift);
+        shift += w.left.shift;
     }
 }
 
