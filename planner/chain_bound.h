@@ -57,6 +57,7 @@ typedef struct ckpt_chain_likely {
     size_t side, words; /* of 64 bits, for each s and t */
     uint64_t *bits;
     uint64_t count;
+    uint64_t *most_cost; /* [s * side + t]: that stages s..t are part of nothing of interest when they cost more; or NULL */
 } ckpt_chain_likely;
 
 static inline size_t ckpt_chain_likely_word(const ckpt_chain_likely *likely, int s, int t, int j) {

@@ -212,7 +212,9 @@ static uint64_t cap_of(const ckpt_chain_tables *tables, const ckpt_chain_ref *re
 
 bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                            ckpt_chain_fn *fn) {
-    ckpt_corner_start(&tables->corner_room, cap_of(tables, ref), CKPT_CORNER_NEVER);
+    const ckpt_chain_likely *likely = tables->likely;
+    ckpt_corner_start(&tables->corner_room, cap_of(tables, ref),
+                      likely ? likely->most_cost[(size_t)ref->s * likely->side + (size_t)ref->t] : CKPT_CORNER_NEVER);
     for (int i = 0; i < count; i++) {
         ckpt_chain_fn scratch[2];
         const ckpt_corner_term term = {.cost = split[i].run_cost,

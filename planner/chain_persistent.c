@@ -5,8 +5,9 @@
 
 #include "planner/chain_table.h"
 
-/* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each. */
-enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, SHARED_SLOTS = 400000000 };
+/* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
+ * do it too. */
+enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, SHARED_SLOTS = 400000000, FEW_SLOTS = 4000000 };
 
 static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -46,10 +47,10 @@ static ckpt_status solve_priced(ckpt_chain_prices *prices, const ckpt_chain *cha
 }
 
 /* Where equal runs share functions and sizes fall on few slots. The best program itself is not looked for. */
-static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
+static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work, uint64_t *bound,
                                 ckpt_error *err) {
     ckpt_chain_tables *tables;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, SHARED_SLOTS, &tables, err));
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, work, &tables, err));
     if (!tables) return CKPT_OK;
     const ckpt_chain_fn *all = &tables->g[0][1];
     const int slot = (int)(budget_bytes / tables->unit_bytes);
@@ -63,7 +64,7 @@ ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *
                                     ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
     *program = (ckpt_chain_program){0};
     *bound = 0;
-    CKPT_TRY(solve_shared(chain, budget_bytes, cost, bound, err));
+    CKPT_TRY(solve_shared(chain, budget_bytes, cost, prices ? FEW_SLOTS : SHARED_SLOTS, bound, err));
     if (*bound == cost) return CKPT_OK;
     if (prices) return solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err);
     return solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err);

@@ -465,14 +465,6 @@ ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *p, uint64_t cost, ckpt_er
     return CKPT_OK;
 }
 
-uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *p, int i, int q, int k) {
-    const double around = p->around[tree_of(p, i, q, k)];
-    if (!(around + p->tree[tree_of(p, i, q, k)] <= p->limit)) return 0;
-    double cost = p->limit - around + (q == p->count ? (double)p->chain->stage[q].forward_cost / p->cost_unit : 0);
-    for (int j = k; j <= q; j++) cost += p->bare[j];
-    return (uint64_t)ceil(cost * p->cost_unit) + 1;
-}
-
 bool ckpt_chain_prices_wants(const ckpt_chain_prices *p, int i, int q, int k, int r) {
     const double run = p->around[tree_of(p, i, q, k)] + run_cost(p, i) + at(p, p->saved, q)[i + 1];
     if (r == q) return run + p->tree[tree_of(p, i + 1, q, k)] <= p->limit;
@@ -480,11 +472,32 @@ bool ckpt_chain_prices_wants(const ckpt_chain_prices *p, int i, int q, int k, in
            run + held_price(p, i, q, r) + p->tree[tree_of(p, i + 1, q, r + 1)] + p->tree[tree_of(p, i, r, k)] <= p->limit;
 }
 
-ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
+/* What backwards k..q of a tree may cost in all when the rest costs `around`. */
+static uint64_t most_cost(const prices *p, double around, double limit, int q, int k) {
+    double cost = limit - around + (q == p->count ? (double)p->chain->stage[q].forward_cost / p->cost_unit : 0);
+    for (int j = k; j <= q; j++) cost += p->bare[j];
+    return cost * p->cost_unit < 9e18 ? (uint64_t)ceil(cost * p->cost_unit) + 1 : UINT64_MAX;
+}
+
+uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *p, int i, int q, int k) {
+    const double around = p->around[tree_of(p, i, q, k)];
+    return around + p->tree[tree_of(p, i, q, k)] <= p->limit ? most_cost(p, around, p->limit, q, k) : 0;
+}
+
+ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **out,
                                    ckpt_error *err) {
-    if (!make_likely(p->count, pool, likely))
+    const size_t side = (size_t)p->count + 1;
+    uint64_t *most = ckpt_pool_array(pool, side * side, uint64_t);
+    if (!most || !make_likely(p->count, pool, out))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", p->count);
-    mark_splits(p, limit_of(p, cost), *likely);
+    const double limit = limit_of(p, cost);
+    mark_splits(p, limit, *out);
+    for (int i = 0; i < p->count; i++)
+        for (int q = i + 1; q <= p->count; q++) {
+            const double around = at(p, p->outside, i)[q];
+            if (around <= limit) most[(size_t)(i + 1) * side + (size_t)q] = most_cost(p, around, limit, q, i + 1);
+        }
+    (*out)->most_cost = most;
     return CKPT_OK;
 }
 
