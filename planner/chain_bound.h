@@ -43,10 +43,10 @@ ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *prices, uint64_t *all, ckpt
 /* From here on only trees of schedules that cost at most `cost`, of all kinds, are of interest. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, ckpt_error *err);
 
-/* Of these: what a part from x_i in phase q to the backwards k..q may cost, 0 where it is in none; and whether one goes on from
- * there with x_i held from q to r, or (r = q) given up. */
+/* Of these: what a part from x_i in phase q to the backwards k..q may cost, 0 where it is in none; and until which phases x_i
+ * is held there, or q where it is given up at once: phase[] has room for q - i. Returns how many. */
 uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *prices, int i, int q, int k);
-bool ckpt_chain_prices_wants(const ckpt_chain_prices *prices, int i, int q, int k, int r);
+int ckpt_chain_prices_list(const ckpt_chain_prices *prices, int i, int q, int k, int *phase);
 
 /* Both, or 0. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
@@ -99,9 +99,9 @@ ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_by
 uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain);
 
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
- * of these bounds and a knapsack. */
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
-                                  ckpt_error *err);
+ * of these bounds and a knapsack; and that of all trees (chain_tree.h) where it is still more than least_gap below `cost`. */
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t least_gap,
+                                  uint64_t *bound, ckpt_error *err);
 
 /* The cheapest schedule that holds what it keeps until the backward that reads it, exactly: a program that costs less than
  * `cost`, or one without steps where there is none; and what no such schedule beats, at most `cost`, or 0 where the chain is

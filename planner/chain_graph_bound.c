@@ -21,6 +21,9 @@
 #include "planner/graph_moment.h"
 
 enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128, MOST_PARTS = 256 }; /* backward nodes times items */
+
+/* A part of a step: less of it is not worth the time that all trees take. */
+enum { LEAST_GAP = 100 };
 #define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
@@ -64,7 +67,7 @@ static uint64_t bytes_of(const bound *b, int tensor) {
 static void find_reads(bound *b) {
     const ckpt_graph *g = b->graph;
     ckpt_graph_moment_reads(g, b->last);
-    ckpt_graph_moment_bytes(g, b->alignment_bytes, b->last, b->taken);
+    ckpt_graph_moment_bytes(g, b->alignment_bytes, b->last, b->taken, NULL);
     for (int t = 0; t < g->tensor_count; t++) b->consumer[t] = -1;
     for (int n = 0; n < g->forward_count; n++)
         for (int i = 0; i < g->node[n].in_count; i++) {
@@ -385,8 +388,10 @@ ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs 
     ckpt_status status = ckpt_graph_chain_find(graph, costs, alignment_bytes, &scratch, &chain, err);
     if (status == CKPT_OK && chain.stage_count > 0) {
         uint64_t first = 0, of_chain;
+        uint64_t step = 0;
         for (int k = 1; k <= chain.stage_count; k++) first += chain.stage[k].forward_cost;
-        status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, &of_chain, err);
+        for (int n = 0; n < graph->node_count; n++) step += costs->node[n];
+        status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, step / LEAST_GAP, &of_chain, err);
         if (status == CKPT_OK && of_chain > first + *lower_bound)
             *lower_bound = ckpt_round_up(of_chain - first, cost_unit(graph, costs));
     }

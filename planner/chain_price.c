@@ -465,11 +465,17 @@ ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *p, uint64_t cost, ckpt_er
     return CKPT_OK;
 }
 
-bool ckpt_chain_prices_wants(const ckpt_chain_prices *p, int i, int q, int k, int r) {
-    const double run = p->around[tree_of(p, i, q, k)] + run_cost(p, i) + at(p, p->saved, q)[i + 1];
-    if (r == q) return run + p->tree[tree_of(p, i + 1, q, k)] <= p->limit;
-    return r >= wall_of(p, q)[i] &&
-           run + held_price(p, i, q, r) + p->tree[tree_of(p, i + 1, q, r + 1)] + p->tree[tree_of(p, i, r, k)] <= p->limit;
+int ckpt_chain_prices_list(const ckpt_chain_prices *p, int i, int q, int k, int *phase) {
+    const double left_over = p->limit - p->around[tree_of(p, i, q, k)] - run_cost(p, i) - at(p, p->saved, q)[i + 1];
+    int count = 0;
+    if (k > i + 1 && p->tree[tree_of(p, i + 1, q, k)] <= left_over) phase[count++] = q;
+    const int wall = wall_of(p, q)[i], first = k > wall ? k : wall;
+    if (first >= q) return count;
+    const double *right = &p->tree[tree_of(p, i + 1, q, first + 1)] - first, *left = &p->tree[tree_of(p, i, first, k)];
+    const size_t next = (size_t)(p->count - i);
+    for (int r = first; r < q; r++, left += next)
+        if (p->bytes[i] * (p->sum[q] - p->sum[r]) + right[r] + *left <= left_over) phase[count++] = r;
+    return count;
 }
 
 /* What backwards k..q of a tree may cost in all when the rest costs `around`. */

@@ -4,8 +4,11 @@
 #include "planner/chain_exact.h"
 #include "planner/chain_tree.h"
 
-/* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound few. */
-enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 1000000 };
+/* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound fewer. */
+enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 30000000 };
+
+/* Stages: of longer chains only bounds are sought among all schedules. */
+enum { MOST_STAGES = 100 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -28,14 +31,23 @@ static ckpt_status raise_by_trees(const ckpt_chain *chain, ckpt_chain_prices *pr
     return CKPT_OK;
 }
 
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
-                                  ckpt_error *err) {
+static ckpt_status raise_by_prices(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                   uint64_t least_gap, uint64_t *bound, ckpt_error *err) {
+    uint64_t raised;
+    CKPT_TRY(ckpt_chain_prices_all(prices, &raised, err));
+    *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
+    if (*bound >= cost || cost - *bound <= least_gap || !ckpt_chain_tree_fits(chain)) return CKPT_OK;
+    return raise_by_trees(chain, prices, budget_bytes, cost, NULL, NULL, bound, err);
+}
+
+ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t least_gap,
+                                  uint64_t *bound, ckpt_error *err) {
     ckpt_chain_prices *prices;
     CKPT_TRY(ckpt_chain_bound_at_once(chain, budget_bytes, bound, err));
     if (*bound >= cost) return CKPT_OK;
     CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
     const ckpt_status status =
-        prices ? raise_by_trees(chain, prices, budget_bytes, cost, NULL, NULL, bound, err) : CKPT_OK;
+        prices ? raise_by_prices(chain, prices, budget_bytes, cost, least_gap, bound, err) : CKPT_OK;
     ckpt_chain_prices_close(prices);
     return status;
 }
@@ -49,7 +61,7 @@ static ckpt_status least_of_all(const ckpt_chain *chain, uint64_t budget_bytes, 
 
 ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
                                    ckpt_error *err) {
-    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, bound, err);
+    if (!ckpt_chain_exact_fits(chain)) return ckpt_chain_bound_long(chain, budget_bytes, cost, 0, bound, err);
     ckpt_pool scratch = {0};
     ckpt_chain_program program;
     const ckpt_status status = least_of_all(chain, budget_bytes, &scratch, &program, bound, err);
@@ -64,10 +76,11 @@ static ckpt_status prove_by_prices(const ckpt_chain *chain, ckpt_chain_prices *p
     uint64_t persistent;
     CKPT_TRY(ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, &persistent, err));
     bound->persistent = larger(bound->all, persistent);
-    if (!prices || !(for_all || ckpt_chain_tree_fits(chain))) return CKPT_OK;
+    const bool for_program = ckpt_chain_tree_fits(chain) && chain->stage_count <= MOST_STAGES;
+    if (!prices || !(for_all || for_program)) return CKPT_OK;
     ckpt_chain_program cheaper = {0};
     const uint64_t known = program->count ? program->cost : cost;
-    CKPT_TRY(raise_by_trees(chain, prices, budget_bytes, known, pool, &cheaper, &bound->all, err));
+    CKPT_TRY(raise_by_trees(chain, prices, budget_bytes, known, for_program ? pool : NULL, &cheaper, &bound->all, err));
     if (cheaper.count) *program = cheaper;
     bound->persistent = larger(bound->all, smaller(bound->persistent, cheaper.count ? cheaper.cost : known));
     return CKPT_OK;

@@ -5,7 +5,10 @@
 #include "planner/chain_corner.h"
 
 /* Stages, with early parts fewer: time grows with the fourth power. */
-enum { MOST_STAGES = 100, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
+enum { MOST_STAGES = 128, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
+
+/* Beside its corners. */
+enum { WORK_A_WAY = 4 };
 
 /* Bytes of a way that is only good for a bound. */
 #define NO_PROGRAM (UINT64_MAX / 4)
@@ -248,12 +251,15 @@ static bool leads_somewhere(const tree *t, int i, int q, int k) {
 }
 
 static void list_wanted(tree *t, int i, int q, int k) {
-    t->wanted_count = 0;
-    for (int r = q; r >= k && i < q - 1; r--) {
-        const bool possible = r == q ? k > i + 1 && leads_somewhere(t, i + 1, q, k)
-                                     : r > i && leads_somewhere(t, i + 1, q, r + 1) && leads_somewhere(t, i, r, k);
-        if (possible && (!t->prices || ckpt_chain_prices_wants(t->prices, i, q, k, r))) t->wanted[t->wanted_count++] = r;
+    int count = 0, kept = 0;
+    if (t->prices && i < q - 1) count = ckpt_chain_prices_list(t->prices, i, q, k, t->wanted);
+    for (int r = q; r >= k && r > i && i < q - 1 && !t->prices; r--)
+        if (r < q || k > i + 1) t->wanted[count++] = r;
+    for (int j = 0; j < count; j++) {
+        const int r = t->wanted[j];
+        if (leads_somewhere(t, i + 1, q, r < q ? r + 1 : k) && (r == q || leads_somewhere(t, i, r, k))) t->wanted[kept++] = r;
     }
+    t->wanted_count = kept;
 }
 
 static int list_ways(tree *t, const state *s) {
@@ -268,8 +274,15 @@ static int list_ways(tree *t, const state *s) {
     return count;
 }
 
+static bool spend(tree *t, int work) {
+    t->room.out_of_work |= t->room.work < (uint64_t)work;
+    if (!t->room.out_of_work) t->room.work -= (uint64_t)work;
+    return !t->room.out_of_work;
+}
+
 static bool fill(tree *t, const state *s, uint64_t most_cost) {
     const int count = list_ways(t, s);
+    if (!spend(t, WORK_A_WAY * count)) return false;
     ckpt_corner_start(&t->room, less(t->budget, out_bytes(t, s->i)), most_cost);
     for (int j = 0; j < count; j++) {
         const way *w = &t->way[j];
@@ -301,6 +314,7 @@ static bool fill_rows(tree *t, int i, int q, int k) {
     over->to = -1;
     if (most == 0) return true;
     list_wanted(t, i, q, k);
+    if (!spend(t, q - k)) return false;
     if (t->wanted_count == 0 && i < q - 1) return true;
     over->to = i;
     if (t->wanted_count == 1 && t->wanted[0] == q && (t->for_bound || !has_row(t, EARLY, q))) {

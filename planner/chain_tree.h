@@ -17,7 +17,7 @@
 
 #include "planner/chain_bound.h"
 
-/* Chains without internals, short enough: a hundred stages, forty with early parts. */
+/* Chains without internals, short enough: of 128 stages, or 40 with early parts. */
 bool ckpt_chain_tree_fits(const ckpt_chain *chain);
 
 /* The cheapest program of this kind that costs less than `cost`, or one without steps; its memory comes from `pool`, which

@@ -15,6 +15,8 @@ typedef struct spine {
     int *last;      /* by cell: the last backward node that reads from it, or -1 */
     int *at;        /* by cell: the backward node for which it has to be there; -1: none is looked at */
     uint64_t *taken; /* by backward node (graph_moment.h) */
+    uint64_t *gradients; /* by backward node: live behind it */
+    int *read_last;  /* by tensor: the last backward node */
     uint64_t *heavy; /* by forward node: of the heaviest path that ends with it */
     int *from;       /* by forward node: the one before it on that path, or -1 */
     bool *wanted, *made; /* by tensor and by node, of one cell at a time */
@@ -32,11 +34,13 @@ static bool make_room(spine *s, ckpt_pool *scratch) {
     s->last = ckpt_pool_array(scratch, nodes, int);
     s->at = ckpt_pool_array(scratch, nodes, int);
     s->taken = ckpt_pool_array(scratch, nodes, uint64_t);
+    s->gradients = ckpt_pool_array(scratch, nodes, uint64_t);
+    s->read_last = ckpt_pool_array(scratch, tensors, int);
     s->heavy = ckpt_pool_array(scratch, nodes, uint64_t);
     s->from = ckpt_pool_array(scratch, nodes, int);
     s->wanted = ckpt_pool_array(scratch, tensors, bool);
     s->made = ckpt_pool_array(scratch, nodes, bool);
-    return s->path && s->cell && s->size && s->last && s->at && s->taken && s->heavy && s->from && s->wanted && s->made;
+    return s->path && s->cell && s->size && s->last && s->at && s->taken && s->gradients && s->read_last && s->heavy && s->from && s->wanted && s->made;
 }
 
 static void find_path(spine *s) {
@@ -129,6 +133,33 @@ static uint64_t bytes_beside(const spine *s, int k, int earlier, uint64_t own) {
     return bytes > own ? bytes - own : 0;
 }
 
+/* The first node of a run from cell k, of which `least` bytes are there: beyond them where something of the cell stays, and
+ * with them where nothing does. Inputs of earlier cells may be what is held of those. */
+static void measure_run(const spine *s, int k, uint64_t least, uint64_t forward_bytes[2]) {
+    const int n = s->path[k + 1];
+    const ckpt_node *node = &s->graph->node[n];
+    bool written_over;
+    const uint64_t out = ckpt_graph_moment_outputs(s->graph, s->alignment_bytes, s->read_last, n, &written_over);
+    uint64_t in = 0, whole = 0; /* of the cell */
+    for (int i = 0; i < node->in_count; i++) {
+        bool again = false;
+        for (int j = 0; j < i; j++) again |= node->in[j] == node->in[i];
+        const int t = node->in[i];
+        if (!again && ckpt_tensor_is_step(s->graph, t) && k >= 0 && s->cell[t] == k) in += bytes_of(s, t);
+    }
+    whole = written_over ? bytes_of(s, node->out[0]) : 0; /* is there at least once more where the input has to stay */
+    forward_bytes[0] = written_over ? out + whole : in + out > least ? in + out - least : 0;
+    forward_bytes[1] = in + out;
+}
+
+/* The least that gradients take between the backward nodes of cells k and `below`. */
+static uint64_t gradients_between(const spine *s, int k, int below) {
+    uint64_t least = UINT64_MAX;
+    for (int n = s->at[k]; n < s->at[below]; n++)
+        if (s->gradients[n] < least) least = s->gradients[n];
+    return least == UINT64_MAX ? 0 : least;
+}
+
 /* Stage j ends with the j-th cell that is looked at; what lies between two of them is held as if it were the later one. */
 static bool make_stages(const spine *s, ckpt_pool *pool, ckpt_chain *chain) {
     int count = 1, j = 1, earlier = -1;
@@ -138,6 +169,7 @@ static bool make_stages(const spine *s, ckpt_pool *pool, ckpt_chain *chain) {
     ckpt_chain_option *option = ckpt_pool_array(pool, count + 1, ckpt_chain_option);
     if (!stage || !option) return false;
     uint64_t least = UINT64_MAX;
+    measure_run(s, -1, 0, option[1].forward_bytes);
     for (int k = 0; k < s->count; k++) {
         stage[j].forward_cost += s->costs->node[s->path[k]];
         if (k + 1 == s->count) break;
@@ -146,6 +178,8 @@ static bool make_stages(const spine *s, ckpt_pool *pool, ckpt_chain *chain) {
         stage[j].out_bytes = least;
         const uint64_t beside = bytes_beside(s, k, earlier, least);
         for (int i = 0; i < 4; i++) option[j + 1].backward_bytes[i / 2][i % 2] = beside;
+        measure_run(s, k, least, option[j + 1].forward_bytes);
+        if (earlier >= 0) stage[j].gradient_bytes = gradients_between(s, k, earlier);
         least = UINT64_MAX;
         earlier = k;
         j++;
@@ -163,12 +197,11 @@ ckpt_status ckpt_graph_chain_find(const ckpt_graph *graph, const ckpt_costs *cos
                                   ckpt_pool *pool, ckpt_chain *chain, ckpt_error *err) {
     ckpt_pool scratch = {0};
     spine s = {.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
-    int *last = ckpt_pool_array(&scratch, graph->tensor_count, int);
-    bool ok = last && make_room(&s, &scratch);
+    bool ok = make_room(&s, &scratch);
     *chain = (ckpt_chain){0};
     if (ok) {
-        ckpt_graph_moment_reads(graph, last);
-        ckpt_graph_moment_bytes(graph, alignment_bytes, last, s.taken);
+        ckpt_graph_moment_reads(graph, s.read_last);
+        ckpt_graph_moment_bytes(graph, alignment_bytes, s.read_last, s.taken, s.gradients);
         for (int t = 0; t < graph->tensor_count; t++) s.cell[t] = -1;
         find_path(&s);
         for (int k = 0; k + 1 < s.count; k++) find_cell(&s, k);

@@ -51,9 +51,19 @@ static uint64_t bytes_of_node(const ckpt_graph *g, int n, uint64_t alignment, co
     return bytes;
 }
 
-void ckpt_graph_moment_bytes(const ckpt_graph *g, uint64_t alignment, const int *last, uint64_t *bytes) {
+uint64_t ckpt_graph_moment_outputs(const ckpt_graph *g, uint64_t alignment, const int *last, int n, bool *written_over) {
+    const ckpt_node *node = &g->node[n];
+    uint64_t bytes = 0;
+    *written_over = node->out_count > 0 && ckpt_tensor_is_step(g, node->out[0]) && may_be_written_over(g, n, last);
+    for (int i = *written_over ? 1 : 0; i < node->out_count; i++)
+        if (ckpt_tensor_is_step(g, node->out[i])) bytes += bytes_of(g, node->out[i], alignment);
+    return bytes;
+}
+
+void ckpt_graph_moment_bytes(const ckpt_graph *g, uint64_t alignment, const int *last, uint64_t *bytes, uint64_t *after) {
     uint64_t gradients = 0; /* that live across the node */
     for (int n = 0; n < g->forward_count; n++) bytes[n] = 0;
+    for (int n = 0; n < g->forward_count && after; n++) after[n] = 0;
     for (int n = g->forward_count; n < g->node_count; n++) {
         const ckpt_node *node = &g->node[n];
         bytes[n] = gradients + bytes_of_node(g, n, alignment, last);
@@ -63,5 +73,6 @@ void ckpt_graph_moment_bytes(const ckpt_graph *g, uint64_t alignment, const int 
         for (int i = 0; i < node->in_count; i++)
             if (counts(g, node, i) && last[node->in[i]] == n && g->tensor[node->in[i]].producer >= g->forward_count)
                 gradients -= bytes_of(g, node->in[i], alignment);
+        if (after) after[n] = gradients;
     }
 }

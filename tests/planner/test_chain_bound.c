@@ -47,7 +47,7 @@ static void compare(uint64_t less, agreement *sum) {
         if (truth == CKPT_CHAIN_NEVER) continue;
         const uint64_t budget = m > less ? m - less : 1;
         uint64_t bound, counted, persistent, all;
-        assert_int_equal(ckpt_chain_bound_long(chain, budget, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_bound_long(chain, budget, CKPT_CHAIN_NEVER, 0, &bound, &err), CKPT_OK);
         assert_int_equal(ckpt_chain_bound_by_count(chain, budget, &counted, &err), CKPT_OK);
         assert_int_equal(ckpt_chain_bound_by_price(chain, budget, &persistent, &all, &err), CKPT_OK);
         assert_true(bound >= all && bound >= first + counted);
