@@ -232,7 +232,7 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
         status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
                        : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
         if (status == CKPT_OK)
-            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, &bound->lower_bound_cost, err);
+            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, true, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
@@ -244,7 +244,7 @@ ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, ui
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
     if (!chain->exact && bound->lower_bound_cost < recompute_cost)
         CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
-                                           &bound->lower_bound_cost, err));
+                                           true, &bound->lower_bound_cost, err));
     bound->proved = bound->lower_bound_cost == recompute_cost;
     if (!chain->exact && !bound->staged_bound_cost &&
         share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP) {
