@@ -70,7 +70,7 @@ ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *
 }
 
 bool ckpt_chain_strategy_searches(const ckpt_chain_strategy *chain) {
-    return !chain->exact;
+    return chain->refine.search != NULL;
 }
 
 uint64_t ckpt_chain_strategy_minimum(ckpt_chain_strategy *chain) {
@@ -156,6 +156,7 @@ static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_b
     CKPT_TRY(ckpt_chain_refine_find(&chain->refine, step_bytes, &better, err));
     if (better.schedule) {
         CKPT_TRY(copy_schedule(better.schedule, pool, schedule, err));
+        solution->improved = true;
         solution->recompute_cost = better.recompute_cost;
         solution->needed_bytes = better.needed_bytes;
     }
@@ -184,6 +185,7 @@ static ckpt_status sharpen(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt
     CKPT_TRY(ckpt_chain_improve(&chain->stages.chain, step_bytes, first + solution->recompute_cost, pool, &program, &bound, err));
     take_bound(chain, &bound, program.count ? program.cost : first + solution->recompute_cost, &solution->bound);
     if (program.count == 0) return CKPT_OK;
+    solution->improved = true;
     solution->recompute_cost = program.cost - first;
     solution->needed_bytes = program.needed_bytes;
     *schedule = (ckpt_schedule){0};

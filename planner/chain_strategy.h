@@ -18,6 +18,7 @@ typedef struct ckpt_chain_solution {
     uint64_t needed_bytes; /* the smallest step region, by live bytes, at which the same cost is reached: the
                               schedule is the one of that size, so that a smaller budget never gets a larger
                               peak */
+    bool improved;         /* neither the tables nor the curve have it */
     ckpt_plan_bound bound;
 } ckpt_chain_solution;
 
@@ -27,7 +28,7 @@ typedef struct ckpt_chain_solution {
 ckpt_status ckpt_chain_strategy_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
                                      bool tables_only, ckpt_chain_strategy **chain, ckpt_error *err);
 
-/* Whether `search` makes a difference to ckpt_chain_strategy_solve. */
+/* Whether ckpt_chain_strategy_solve with `search` looks for schedules that the tables and the curve cannot have. */
 bool ckpt_chain_strategy_searches(const ckpt_chain_strategy *chain);
 
 /* The smallest step region (live bytes) for which a schedule exists. */

@@ -186,11 +186,25 @@ static ckpt_status plan_budget(tables *t, ckpt_pool *pool, ckpt_strategy_result 
     return status;
 }
 
-/* What searches find for as many bytes, in place of c, which was found without, unless it costs more: the best of it may not
- * pack. */
+/* What searches find for as many bytes; not found->region <= c->region where that does not pack, or there is no such thing:
+ * what the tables and the curve have has been packed before. */
+static ckpt_status search_once(tables *t, const candidate *c, candidate *found, ckpt_plan_bound *bound, ckpt_error *err) {
+    *found = (candidate){.region = UINT64_MAX};
+    CKPT_TRY(ckpt_chain_strategy_solve(t->chain, c->region, true, &found->pool, &found->schedule, &found->solution, err));
+    *bound = found->solution.bound;
+    return found->solution.improved ? find_region(t, found, err) : CKPT_OK;
+}
+
+/* In place of c, which was found without searches, what they find, unless it costs more: the best of it may not pack. */
 static ckpt_status search_smallest(tables *t, candidate *c, ckpt_strategy_result *result, ckpt_error *err) {
     candidate found;
-    CKPT_TRY(find_least_recompute(t, c->region, true, &found, &result->bound, err));
+    const ckpt_status status = ckpt_chain_strategy_searches(t->chain)
+                                   ? find_least_recompute(t, c->region, true, &found, &result->bound, err)
+                                   : search_once(t, c, &found, &result->bound, err);
+    if (status != CKPT_OK) {
+        ckpt_pool_free(&found.pool);
+        return status;
+    }
     const bool better = found.region <= c->region && found.solution.recompute_cost <= c->solution.recompute_cost;
     ckpt_pool_free(better ? &c->pool : &found.pool);
     if (better) *c = found;
@@ -205,7 +219,7 @@ static ckpt_status plan_min(tables *t, ckpt_pool *pool, ckpt_strategy_result *re
     candidate c;
     CKPT_TRY(find_smallest(t, &c, err));
     ckpt_status status = CKPT_OK;
-    if (ckpt_chain_strategy_searches(t->chain)) status = search_smallest(t, &c, result, err);
+    if (c.solution.recompute_cost > 0) status = search_smallest(t, &c, result, err);
     if (status == CKPT_OK) status = take(&c, pool, result, err);
     ckpt_pool_free(&c.pool);
     return status;
