@@ -234,7 +234,7 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
         status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
                        : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
         if (status == CKPT_OK)
-            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, true, &bound->lower_bound_cost, err);
+            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, false, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
