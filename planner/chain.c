@@ -364,7 +364,7 @@ static ckpt_status open_for_budget(const ckpt_chain *chain, uint64_t budget_byte
     tables->count = chain->stage_count;
     tables->likely = likely;
     tables->all_splits = true;
-    tables->cap_bytes = budget_bytes;
+    tables->cap_bytes = budget_bytes < CKPT_CORNER_MOST ? budget_bytes : CKPT_CORNER_MOST;
     return tables_start(tables, err);
 }
 

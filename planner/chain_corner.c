@@ -12,14 +12,17 @@ static int64_t smaller(int64_t a, int64_t b) {
 
 static bool make_room(ckpt_corner_room *room, ckpt_corner_stairs *stairs, int count) {
     stairs->count = 0;
-    if (count <= stairs->capacity) return true;
+    if (count < stairs->capacity) return true;
     int capacity = stairs->capacity ? stairs->capacity : 256;
-    while (capacity < count) capacity *= 2;
+    while (capacity <= count) capacity *= 2;
     stairs->corner = ckpt_pool_array(room->pool, capacity, ckpt_corner);
     stairs->capacity = stairs->corner ? capacity : 0;
     room->out_of_memory |= !stairs->corner;
     return stairs->corner != NULL;
 }
+
+/* Behind the last corner of every list: farther than any budget, with any shift. */
+static const ckpt_corner behind = {(uint64_t)1 << 62, 0};
 
 /* The last corner at or below `bytes`; -1 where there is none. */
 static int corner_at(const ckpt_corner *corner, int count, uint64_t bytes) {
@@ -37,59 +40,53 @@ uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes) {
     return at < 0 ? CKPT_CORNER_NEVER : fn->corner[at].cost;
 }
 
-static const ckpt_corner nothing = {0, 0};
-static const ckpt_corner_fn free_of_cost = {&nothing, 1};
+static const ckpt_corner nothing[2] = {{0, 0}, {(uint64_t)1 << 62, 0}};
+static const ckpt_corner_fn free_of_cost = {nothing, 1};
 
-/* A term from left to right: what it costs at `bytes`, until `next`. */
+/* A term from left to right: what it costs at `bytes`. */
 typedef struct walk {
-    const ckpt_corner_term *term;
-    const ckpt_corner_fn *right, *left;
-    int r, l;
-    int64_t bytes, next;
+    const ckpt_corner *right, *left; /* the corners that hold */
+    int64_t right_shift, left_shift;
+    int64_t bytes;
     uint64_t cost;
 } walk;
 
-static void look(walk *w) {
-    const int64_t right = w->r + 1 < w->right->count ? (int64_t)w->right->corner[w->r + 1].bytes + w->term->right_shift : INT64_MAX;
-    const int64_t left = w->l + 1 < w->left->count ? (int64_t)w->left->corner[w->l + 1].bytes + w->term->left_shift : INT64_MAX;
-    w->cost = w->term->cost + w->right->corner[w->r].cost + w->left->corner[w->l].cost;
-    w->next = smaller(right, left);
+static int64_t next_of(const walk *w) {
+    return smaller((int64_t)w->right[1].bytes + w->right_shift, (int64_t)w->left[1].bytes + w->left_shift);
 }
 
-static void step(walk *w) {
-    w->bytes = w->next;
-    w->r += w->r + 1 < w->right->count && (int64_t)w->right->corner[w->r + 1].bytes + w->term->right_shift == w->bytes;
-    w->l += w->l + 1 < w->left->count && (int64_t)w->left->corner[w->l + 1].bytes + w->term->left_shift == w->bytes;
-    look(w);
+static void step(walk *w, const ckpt_corner_term *term, int64_t bytes) {
+    w->right += (int64_t)w->right[1].bytes + w->right_shift == bytes;
+    w->left += (int64_t)w->left[1].bytes + w->left_shift == bytes;
+    w->bytes = bytes;
+    w->cost = term->cost + w->right->cost + w->left->cost;
 }
 
 void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most_cost) {
     room->stairs[0].count = 0;
-    room->cap_bytes = cap_bytes < INT64_MAX ? (int64_t)cap_bytes : INT64_MAX - 1;
+    room->cap_bytes = cap_bytes < CKPT_CORNER_MOST ? (int64_t)cap_bytes : CKPT_CORNER_MOST;
     room->most_cost = most_cost;
 }
 
-/* From corner `at` of the lowest on the walk is lower first. */
-static bool merge(ckpt_corner_room *room, walk *w, int at) {
+/* From corner `at` of the lowest on the walk is lower first. `most`: corners of the term. */
+static bool merge(ckpt_corner_room *room, const ckpt_corner_term *term, walk *w, int at, int most) {
     ckpt_corner_stairs *best = &room->stairs[0], *out = &room->stairs[1];
-    if (!make_room(room, out, best->count + w->right->count + w->left->count)) return false;
+    if (!make_room(room, out, best->count + most)) return false;
     if (at >= 0) memcpy(out->corner, best->corner, (size_t)(at + 1) * sizeof *out->corner);
     int count = at + 1;
     uint64_t lowest = at >= 0 ? best->corner[at].cost : CKPT_CORNER_NEVER;
-    for (int next = at + 1;;) {
-        const int64_t other = next < best->count ? (int64_t)best->corner[next].bytes : INT64_MAX;
-        const bool of_walk = w->bytes <= other;
-        if (of_walk && w->bytes > room->cap_bytes) break;
+    for (int next = at + 1; w->bytes <= room->cap_bytes || next < best->count;) {
+        const bool of_walk = next == best->count || w->bytes <= (int64_t)best->corner[next].bytes;
         const ckpt_corner corner = of_walk ? (ckpt_corner){(uint64_t)w->bytes, w->cost} : best->corner[next];
         if (corner.cost < lowest) {
             lowest = corner.cost;
             count -= count > 0 && out->corner[count - 1].bytes == corner.bytes;
             out->corner[count++] = corner;
         }
-        if (!of_walk) next++;
-        else if (w->next == INT64_MAX) w->bytes = INT64_MAX;
-        else step(w);
+        if (of_walk) step(w, term, next_of(w));
+        else next++;
     }
+    out->corner[count] = behind;
     out->count = count;
     const ckpt_corner_stairs swap = *best;
     *best = *out;
@@ -99,26 +96,35 @@ static bool merge(ckpt_corner_room *room, walk *w, int at) {
 
 bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     const ckpt_corner_stairs *best = &room->stairs[0];
-    walk w = {.term = term, .right = term->right ? term->right : &free_of_cost, .left = term->left ? term->left : &free_of_cost};
+    const ckpt_corner_fn *right = term->right ? term->right : &free_of_cost, *left = term->left ? term->left : &free_of_cost;
     if (room->out_of_memory || room->out_of_work) return false;
-    if (!w.right->count || !w.left->count) return true;
-    w.bytes = larger(larger((int64_t)term->least, 0), larger((int64_t)w.right->corner[0].bytes + term->right_shift,
-                                                             (int64_t)w.left->corner[0].bytes + term->left_shift));
-    if (w.bytes > room->cap_bytes) return true;
-    const uint64_t least = term->cost + w.right->corner[w.right->count - 1].cost + w.left->corner[w.left->count - 1].cost;
-    int at = corner_at(best->corner, best->count, (uint64_t)w.bytes);
+    if (!right->count || !left->count || term->least > (uint64_t)room->cap_bytes) return true;
+    const int64_t from = larger((int64_t)term->least, larger((int64_t)right->corner[0].bytes + term->right_shift,
+                                                             (int64_t)left->corner[0].bytes + term->left_shift));
+    if (from > room->cap_bytes) return true;
+    const uint64_t least = term->cost + right->corner[right->count - 1].cost + left->corner[left->count - 1].cost;
+    const int at = corner_at(best->corner, best->count, (uint64_t)from);
     if (least > room->most_cost || (at >= 0 && best->corner[at].cost <= least)) return true;
-    const uint64_t work = (uint64_t)(w.right->count + w.left->count + best->count);
+    const int most = right->count + left->count;
+    const uint64_t work = (uint64_t)(most + best->count);
     room->out_of_work = room->work < work;
     if (room->out_of_work) return false;
     room->work -= work;
-    w.r = corner_at(w.right->corner, w.right->count, (uint64_t)(w.bytes - term->right_shift));
-    w.l = corner_at(w.left->corner, w.left->count, (uint64_t)(w.bytes - term->left_shift));
+    walk w = {.right = right->corner + corner_at(right->corner, right->count, (uint64_t)(from - term->right_shift)),
+              .left = left->corner + corner_at(left->corner, left->count, (uint64_t)(from - term->left_shift)),
+              .right_shift = term->right_shift,
+              .left_shift = term->left_shift,
+              .bytes = from};
+    w.cost = term->cost + w.right->cost + w.left->cost;
     /* Most terms are nowhere lower. */
-    for (look(&w);; step(&w)) {
-        while (at + 1 < best->count && (int64_t)best->corner[at + 1].bytes <= w.bytes) at++;
-        if (w.cost <= room->most_cost && (at < 0 || w.cost < best->corner[at].cost)) return merge(room, &w, at);
-        if (w.next > room->cap_bytes) return true;
+    const ckpt_corner *next = best->count ? best->corner + at + 1 : &behind;
+    for (;;) {
+        while ((int64_t)next->bytes <= w.bytes) next++;
+        const int here = best->count ? (int)(next - best->corner) - 1 : -1;
+        if (w.cost <= room->most_cost && (here < 0 || w.cost < best->corner[here].cost)) return merge(room, term, &w, here, most);
+        const int64_t then = next_of(&w);
+        if (then > room->cap_bytes) return true;
+        step(&w, term, then);
     }
 }
 
@@ -128,10 +134,10 @@ bool ckpt_corner_keep(ckpt_corner_room *room, ckpt_corner_fn *fn) {
     *fn = (ckpt_corner_fn){0};
     if (room->out_of_memory || room->out_of_work) return false;
     if (count == 0) return true;
-    ckpt_corner *corner = ckpt_pool_array(room->pool, count, ckpt_corner);
+    ckpt_corner *corner = ckpt_pool_array(room->pool, (size_t)count + 1, ckpt_corner);
     room->out_of_memory = !corner;
     if (!corner) return false;
-    memcpy(corner, best->corner, (size_t)count * sizeof *corner);
+    memcpy(corner, best->corner, ((size_t)count + 1) * sizeof *corner);
     *fn = (ckpt_corner_fn){corner, count};
     return true;
 }

@@ -15,19 +15,21 @@
 #include "base/pool.h"
 
 #define CKPT_CORNER_NEVER UINT64_MAX
+#define CKPT_CORNER_MOST (INT64_C(1) << 60) /* bytes that are told from more */
 
 /* From so many bytes on it costs so much. */
 typedef struct ckpt_corner {
     uint64_t bytes, cost;
 } ckpt_corner;
 
-/* Bytes ascend, costs descend; without corners it is never possible. */
+/* Bytes ascend, costs descend; without corners it is never possible. Behind the last one stands another with 2^62 bytes. */
 typedef struct ckpt_corner_fn {
     const ckpt_corner *corner;
     int count;
 } ckpt_corner_fn;
 
-/* With m bytes: cost + right(m - right_shift) + left(m - left_shift), from least bytes on. NULL costs nothing. */
+/* With m bytes: cost + right(m - right_shift) + left(m - left_shift), from least bytes on; shifts of at most CKPT_CORNER_MOST
+ * either way. NULL costs nothing. */
 typedef struct ckpt_corner_term {
     uint64_t cost, least;
     int64_t right_shift, left_shift;

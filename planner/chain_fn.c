@@ -42,8 +42,9 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         }
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
-        scratch->only_corner = (ckpt_corner){bytes, cost};
-        scratch->corners = (ckpt_corner_fn){&scratch->only_corner, 1};
+        scratch->only_corner[0] = (ckpt_corner){bytes, cost};
+        scratch->only_corner[1] = (ckpt_corner){(uint64_t)1 << 62, 0};
+        scratch->corners = (ckpt_corner_fn){scratch->only_corner, 1};
         scratch->only = (double)cost;
         scratch->value = &scratch->only;
         scratch->best = &scratch->only_best;
@@ -217,6 +218,7 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                       likely ? likely->most_cost[(size_t)ref->s * likely->side + (size_t)ref->t] : CKPT_CORNER_NEVER);
     for (int i = 0; i < count; i++) {
         ckpt_chain_fn scratch[2];
+        if (split[i].shift_bytes > tables->cap_bytes) continue;
         const ckpt_corner_term term = {.cost = split[i].run_cost,
                                        .least = split[i].least_bytes,
                                        .right_shift = (int64_t)split[i].shift_bytes,

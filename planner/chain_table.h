@@ -22,7 +22,7 @@ typedef struct ckpt_chain_fn {
     double only;                     /* what value points to where there is a single one */
     uint16_t only_best;
     ckpt_corner_fn corners;          /* of tables by corners */
-    ckpt_corner only_corner;
+    ckpt_corner only_corner[2];
     uint64_t least_bytes;            /* feasible from here on */
     uint64_t most_bytes, floor_cost; /* nothing cheaper than floor_cost, which is reached at most_bytes */
 } ckpt_chain_fn;

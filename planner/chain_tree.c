@@ -312,7 +312,7 @@ static bool fill_rows(tree *t, int i, int q, int k) {
     hop *over = &t->hop[at_state(t, i, q, k)];
     const uint64_t most = t->prices ? ckpt_chain_prices_most_cost(t->prices, i, q, k) : CKPT_CORNER_NEVER;
     over->to = -1;
-    if (most == 0) return true;
+    if (most == 0 || out_bytes(t, i) > t->budget) return true;
     list_wanted(t, i, q, k);
     if (!spend(t, q - k)) return false;
     if (t->wanted_count == 0 && i < q - 1) return true;
@@ -463,7 +463,8 @@ static ckpt_status solve_within(const ckpt_chain *chain, ckpt_chain_prices *pric
                                 uint64_t limit, uint64_t *work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *least,
                                 ckpt_error *err) {
     const state all = {FIRST, false, 0, chain->stage_count, 1};
-    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .budget = budget_bytes, .for_bound = for_bound};
+    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .for_bound = for_bound};
+    t.budget = smaller(budget_bytes, CKPT_CORNER_MOST);
     if (prices) CKPT_TRY(ckpt_chain_prices_limit(prices, limit, err));
     t.room.work = *work;
     bool ok = open_tree(&t);
