@@ -76,7 +76,9 @@ static void find_reads(bound *b) {
         }
 }
 
-/* A node whose outputs only one other forward node reads runs again with that one, unless its output is held
+/* Of several outputs those that are read last are the bytes: the others need not be held for as long.
+ *
+ * A node whose outputs only one other forward node reads runs again with that one, unless its output is held
  * instead: the smaller of both then saves both, at best. */
 static void find_items(bound *b) {
     const ckpt_graph *g = b->graph;
@@ -90,8 +92,8 @@ static void find_items(bound *b) {
         for (int i = 0; i < node->out_count; i++) {
             int t = node->out[i];
             if (!ckpt_tensor_is_step(g, t)) continue;
-            if (b->last[t] >= 0) own.bytes += bytes_of(b, t);
-            if (b->last[t] > own.last) own.last = b->last[t];
+            if (b->last[t] > own.last) own.last = b->last[t], own.bytes = 0;
+            if (b->last[t] >= 0 && b->last[t] == own.last) own.bytes += bytes_of(b, t);
             if (b->consumer[t] != -1) {
                 used++;
                 consumer = b->consumer[t];

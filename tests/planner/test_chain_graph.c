@@ -402,6 +402,35 @@ static void test_chain_in_graph(void **state) {
     assert_true(chains > 30 && tight > 0 && overstated > 0);
 }
 
+/* A statistic of the norm is read by fewer backward nodes than its output: once they are done only the output is held. */
+static void test_outputs_of_different_lives(void **state) {
+    (void)state;
+    ckpt_graph g;
+    ckpt_view x = input(&g, 16, 1), h, y, stats[2];
+    linear(&g, CKPT_ACT_RELU, 8, &x);
+    const int scale = ckpt_graph_add_tensor(&g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &x.dim[1], &g_err);
+    assert_int_equal(ckpt_build_layernorm(&g, "norm", &x, scale, -1, 1, 1e-5f, &h, stats, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_build_binary(&g, "product", CKPT_BINARY_MUL, &h, &x, &y, &g_err), CKPT_OK);
+    linear(&g, CKPT_ACT_TANH, 32, &y);
+    linear(&g, CKPT_ACT_RELU, 8, &y);
+    assert_int_equal(ckpt_build_binary(&g, "scaled", CKPT_BINARY_MUL, &y, &stats[1], &h, &g_err), CKPT_OK);
+    linear(&g, CKPT_ACT_IDENTITY, 5, &h);
+    finish(&g, &h, CKPT_OPTIMIZER_ADAM, false);
+    int budgets = 0;
+    uint64_t truth = UINT64_MAX;
+    for (uint64_t m = ALIGNMENT; truth > 0; m += ALIGNMENT) {
+        uint64_t bound;
+        truth = ckpt_graph_oracle(&g, costs_of(&g), ALIGNMENT, m);
+        if (truth == UINT64_MAX) continue;
+        assert_int_equal(ckpt_graph_bound(&g, costs_of(&g), ALIGNMENT, m, &bound, &g_err), CKPT_OK);
+        if (bound > truth) fail_msg("in %llu bytes %llu is enough, the bound is %llu", (unsigned long long)m,
+                                    (unsigned long long)truth, (unsigned long long)bound);
+        budgets++;
+    }
+    assert_true(budgets > 10);
+    ckpt_graph_free(&g);
+}
+
 enum { MOST_BUDGETS = 4096 };
 
 /* Sanitizers look at the same code with fewer. */
@@ -738,6 +767,7 @@ int main(void) {
         cmocka_unit_test(test_random_mlps),   cmocka_unit_test(test_random_residual_mlps),
         cmocka_unit_test(test_small_graphs_are_proved), cmocka_unit_test(test_series_parallel),
         cmocka_unit_test(test_chain_in_graph),
+        cmocka_unit_test(test_outputs_of_different_lives),
         cmocka_unit_test(test_searches),
         cmocka_unit_test(test_cuts),          cmocka_unit_test(test_other_costs),
         cmocka_unit_test(test_shared_weight), cmocka_unit_test(test_long_skip),
