@@ -3,11 +3,15 @@
  */
 #include <math.h>
 
+#include "base/units.h"
 #include "planner/chain_table.h"
 
 /* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
  * do it too. */
 enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, SHARED_SLOTS = 400000000, FEW_SLOTS = 4000000 };
+
+/* Costs in slots are sums of doubles: whole numbers below it are exact, larger ones nearly. */
+#define MOST_EXACT 0x1p53
 
 static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
@@ -54,8 +58,9 @@ static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, 
     if (!tables) return CKPT_OK;
     const ckpt_chain_fn *all = &tables->g[0][1];
     const int slot = (int)(budget_bytes / tables->unit_bytes);
-    const double least = slot < all->lo ? HUGE_VAL : ckpt_chain_fn_guess(all, slot);
-    *bound = least < (double)cost ? (uint64_t)least : cost;
+    double least = slot < all->lo ? HUGE_VAL : ckpt_chain_fn_guess(all, slot);
+    if (least >= MOST_EXACT) least *= 1 - 1e-9;
+    *bound = least < (double)cost ? smaller(ckpt_round_up((uint64_t)least, ckpt_chain_cost_unit(chain)), cost) : cost;
     ckpt_chain_tables_free(tables);
     return CKPT_OK;
 }

@@ -175,11 +175,27 @@ static void test_blocks_are_proved(void **state) {
     ckpt_chain_tables_free(tables);
 }
 
+/* Costs beyond those that doubles tell apart: the bound is none that is above a program's cost. */
+static void test_large_costs(void **state) {
+    (void)state;
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    for (uint64_t i = 0; i < 20; i++) {
+        for (int k = 1; k <= 104; k++) bytes[k] = 3, cost[k] = (UINT64_C(1) << 50) + 2 * i * 7919 + 1;
+        ckpt_chain_make_plain(&g_random, 104, bytes, cost);
+        ckpt_chain_tables *tables;
+        ckpt_error err;
+        assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+        const uint64_t budget = ckpt_chain_least_bytes(tables) * 3 / 2, known = cost_by_tables(tables, budget);
+        assert_true(solve(&g_random.chain, budget, known + 1) <= known);
+        ckpt_chain_tables_free(tables);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_exhaustive_search),   cmocka_unit_test(test_as_exact_tables),
         cmocka_unit_test(test_a_byte_less_is_caught),  cmocka_unit_test(test_long_chains_are_proved),
-        cmocka_unit_test(test_blocks_are_proved),
+        cmocka_unit_test(test_blocks_are_proved),      cmocka_unit_test(test_large_costs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
