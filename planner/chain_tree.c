@@ -10,8 +10,9 @@ enum { MOST_STAGES = 128, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
 /* Beside its corners. */
 enum { WORK_A_WAY = 4 };
 
-/* Bytes of a way that is only good for a bound. */
+/* Bytes of a way that is only good for a bound; and what budgets are cut to, so that it never fits and sums of bytes have signs. */
 #define NO_PROGRAM (UINT64_MAX / 4)
+#define MOST_BYTES (UINT64_MAX / 8)
 
 /* Limits of costs: this part above the bound by prices, then so many times as far, until so many times the bound. */
 enum { FIRST_PART = 40, FARTHER = 2, FARTHEST = 4 };
@@ -489,6 +490,7 @@ ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *pr
                                   uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
                                   ckpt_error *err) {
     uint64_t least = 0, limit = cost, all = 0;
+    budget_bytes = smaller(budget_bytes, MOST_BYTES);
     if (pool) *program = (ckpt_chain_program){0};
     if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
     *bound = smaller(all, cost);

@@ -109,6 +109,21 @@ static void test_a_byte_less_is_caught(void **state) {
     }
 }
 
+/* Budgets that are no limit, up to the largest number. */
+static void test_no_limit(void **state) {
+    (void)state;
+    static const uint64_t budget[] = {UINT64_MAX / 8, UINT64_MAX / 4, INT64_MAX, UINT64_MAX};
+    g_random.state = 9;
+    for (int i = 0; i < 200; i++) {
+        make((chain_kind)(i % 3), (int)ckpt_random_between(&g_random, 2, 7), 10);
+        const uint64_t truth = ckpt_chain_oracle(&g_random.chain, 1000);
+        for (size_t b = 0; b < sizeof budget / sizeof *budget; b++) {
+            const answer found = solve(NULL, budget[b], CKPT_CHAIN_NEVER);
+            assert_true(found.cost == truth && found.bound == truth);
+        }
+    }
+}
+
 /* Every budget is proved over all schedules, or nearly, more bytes never cost more, and near the smallest one giving up pays. */
 static void check_long(chain_kind kind, int count, int budgets, double most_gap, double least_gain) {
     make(kind, count, 1000000);
@@ -159,6 +174,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_exhaustive_search),
         cmocka_unit_test(test_a_byte_less_is_caught),
+        cmocka_unit_test(test_no_limit),
         cmocka_unit_test(test_long_chains_are_proved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
