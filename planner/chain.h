@@ -55,7 +55,7 @@ typedef struct ckpt_chain_option {
 typedef struct ckpt_chain_stage {
     uint64_t out_bytes, gradient_bytes; /* of x_k and of its gradient */
     uint64_t forward_cost;
-    bool needs_output;
+    bool needs_output;               /* without: a backward takes no less where x_k is there */
     int option_count;
     bool early;                      /* the backward has an early part, which does not read x_{k-1} */
     const ckpt_chain_option *option; /* [0] keeps nothing; with early one more: what is left of the backward behind the early
@@ -138,16 +138,17 @@ ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_byte
                                    ckpt_error *err);
 
 /* `all`: that; `persistent`: what no schedule costs less than that holds a checkpoint, once kept, until the backward that
- * reads it ("memory persistent" of Beaumont et al.); no certificate against schedules of another kind. Where the best schedule
- * of a kind is found (chain_tree.h, chain_persistent.c) it is what that costs, as a rule. */
+ * reads it ("memory persistent" of Beaumont et al.), and runs stages only on the way to the next backward: what the tables can
+ * say. To run ahead and hold what comes out pays at one in some thousand budgets of small random chains; `all` knows of it.
+ * Where the best schedule of a kind is found (chain_tree.h, chain_persistent.c) the bound is what that costs, as a rule. */
 typedef struct ckpt_chain_bound {
     uint64_t all, persistent;
 } ckpt_chain_bound;
 
 /* Both, where `cost` is that of a program within budget_bytes, which neither is above; and `program`: the best one known if it
- * is cheaper, else one without steps. Its memory comes from `pool`. Of persistent schedules and, where stages have no
- * internals and are at most a hundred, of all schedules it is the cheapest, so that more bytes never cost more. Takes up to a
- * second. Errors: CKPT_NOMEM. */
+ * is cheaper, else one without steps. Its memory comes from `pool`. It is the cheapest of persistent schedules and, where stages
+ * have no internals and are at most a hundred, of those of chain_tree.h, so that more bytes never cost more. Takes up to three
+ * seconds, a hundredth of that as a rule. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
                              ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
 

@@ -3,7 +3,8 @@
  * All of them look at what is held while each backward runs. Phase k is what happens between the backward of k + 1
  * and that of k, the first pass being phase L. In phase k x_{k-1} has to be there. An x_i, or internals of a stage,
  * that is there in two phases is held while the backward between them runs, beside that backward's own bytes; what
- * is not held is made again by forward runs from something that is. The memory that forward runs take is left out.
+ * is not held is made again by forward runs from something that is. The memory that forward runs take is left out, but in
+ * chain_tree.h.
  * So every schedule is a tree in a grid of stages (to the right: a forward run) and phases (down: held), from x_0 to
  * the L places where a backward reads its input.
  */
@@ -95,7 +96,11 @@ ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *prices, uint64_t cost, ckp
 /* A knapsack and counting, from what a schedule without recomputation costs. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err);
 
-/* Divides whatever a program can cost. */
+/* Appends a step, in memory of `pool`. False: there is none. */
+bool ckpt_chain_program_add(ckpt_pool *pool, ckpt_chain_program *program, ckpt_chain_act act, int stage, int option,
+                            bool has_output);
+
+/* Divides whatever a program can cost; early parts cost nothing. */
 uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain);
 
 /* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest

@@ -18,19 +18,22 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool has_output) {
-    ckpt_chain_program *program = tr->program;
-    if (!tr->pool) return true;
+bool ckpt_chain_program_add(ckpt_pool *pool, ckpt_chain_program *program, ckpt_chain_act act, int stage, int option,
+                            bool has_output) {
     if (program->count == program->capacity) {
         int capacity = program->capacity ? 2 * program->capacity : 64;
         ckpt_chain_step *step =
-            ckpt_pool_grow(tr->pool, program->step, (size_t)program->count, (size_t)capacity, sizeof *step);
+            ckpt_pool_grow(pool, program->step, (size_t)program->count, (size_t)capacity, sizeof *step);
         if (!step) return false;
         program->step = step;
         program->capacity = capacity;
     }
     program->step[program->count++] = (ckpt_chain_step){act, stage, option, has_output};
     return true;
+}
+
+static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool has_output) {
+    return !tr->pool || ckpt_chain_program_add(tr->pool, tr->program, act, stage, option, has_output);
 }
 
 /* Cost with `budget` bytes: known where nothing is lacking, by the slots elsewhere. */

@@ -10,9 +10,8 @@ enum { MOST_STAGES = 128, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
 /* Beside its corners. */
 enum { WORK_A_WAY = 4 };
 
-/* Bytes of a way that is only good for a bound; and what budgets are cut to, so that it never fits and sums of bytes have signs. */
+/* Bytes of a way that is only good for a bound: more than any budget. */
 #define NO_PROGRAM (UINT64_MAX / 4)
-#define MOST_BYTES (UINT64_MAX / 8)
 
 /* Limits of costs: this part above the bound by prices, then so many times as far, until so many times the bound. */
 enum { FIRST_PART = 40, FARTHER = 2, FARTHEST = 4 };
@@ -67,7 +66,7 @@ typedef struct tree {
     int wanted[MOST_STAGES]; /* of one i, q and k: until which phases x_i is held, or q where it is given up */
     int wanted_count;
     ckpt_corner_room room;
-    way way[WAYS];
+    way *way;           /* of one state */
 } tree;
 
 static uint64_t larger(uint64_t a, uint64_t b) {
@@ -364,7 +363,8 @@ static bool open_tree(tree *t) {
                 const uint64_t *bytes = t->chain->stage[k].option[o].backward_bytes[there];
                 t->gains[k] |= bytes[0] != bytes[1];
             }
-    return t->fn && t->hop;
+    t->way = ckpt_pool_array(&t->pool, WAYS, way);
+    return t->fn && t->hop && t->way;
 }
 
 typedef struct trace {
@@ -372,20 +372,6 @@ typedef struct trace {
     ckpt_pool *pool;
     ckpt_chain_program *program;
 } trace;
-
-static bool add_step(trace *tr, ckpt_chain_act act, int stage, int option, bool has_output) {
-    ckpt_chain_program *program = tr->program;
-    if (program->count == program->capacity) {
-        const int capacity = program->capacity ? 2 * program->capacity : 64;
-        ckpt_chain_step *step =
-            ckpt_pool_grow(tr->pool, program->step, (size_t)program->count, (size_t)capacity, sizeof *step);
-        if (!step) return false;
-        program->step = step;
-        program->capacity = capacity;
-    }
-    program->step[program->count++] = (ckpt_chain_step){act, stage, option, has_output};
-    return true;
-}
 
 static uint64_t cost_of(const tree *t, const part *p, uint64_t bytes) {
     if (!p->there) return 0;
@@ -412,13 +398,13 @@ static way choose(tree *t, const state *s, uint64_t bytes) {
 
 static bool add_steps(trace *tr, const state *s, const way *w) {
     const ckpt_chain_stage *last = &tr->tree->chain->stage[s->q];
-    if (w->act == RUN) return add_step(tr, CKPT_CHAIN_FORWARD, s->i + 1, 0, false);
-    if (w->act == DO_EARLY) return add_step(tr, CKPT_CHAIN_EARLY, s->q, 0, w->has_output);
+    if (w->act == RUN) return ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, s->i + 1, 0, false);
+    if (w->act == DO_EARLY) return ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_EARLY, s->q, 0, w->has_output);
     for (int k = s->i + 1; k <= s->q && w->act == RUN_THROUGH; k++)
-        if (!add_step(tr, CKPT_CHAIN_FORWARD, k, 0, false)) return false;
+        if (!ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, k, 0, false)) return false;
     if (w->act == RUN_THROUGH) return true;
-    return (!w->rerun || add_step(tr, CKPT_CHAIN_FORWARD, s->q, 0, false)) &&
-           add_step(tr, CKPT_CHAIN_BACKWARD, s->q, s->row == EARLY ? last->option_count : 0, w->has_output);
+    return (!w->rerun || ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, s->q, 0, false)) &&
+           ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_BACKWARD, s->q, s->row == EARLY ? last->option_count : 0, w->has_output);
 }
 
 /* Runs to a part's state: what they need beyond the base of the way, where the state has all but p->shift. False: no memory. */
@@ -428,7 +414,7 @@ static bool run_to(trace *tr, const part *p, uint64_t *needed) {
     for (int i = p->from; i < p->state.i; i++) {
         const int64_t bytes = (int64_t)(run_bytes(t, p->state.row, i, p->state.q, i > 0) + out_bytes(t, i)) - beyond;
         if (bytes > 0) *needed = larger(*needed, (uint64_t)bytes);
-        if (!add_step(tr, CKPT_CHAIN_FORWARD, i + 1, 0, false)) return false;
+        if (!ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, i + 1, 0, false)) return false;
     }
     return true;
 }
@@ -464,8 +450,7 @@ static ckpt_status solve_within(const ckpt_chain *chain, ckpt_chain_prices *pric
                                 uint64_t limit, uint64_t *work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *least,
                                 ckpt_error *err) {
     const state all = {FIRST, false, 0, chain->stage_count, 1};
-    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .for_bound = for_bound};
-    t.budget = smaller(budget_bytes, CKPT_CORNER_MOST);
+    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .budget = budget_bytes, .for_bound = for_bound};
     if (prices) CKPT_TRY(ckpt_chain_prices_limit(prices, limit, err));
     t.room.work = *work;
     bool ok = open_tree(&t);
@@ -490,7 +475,7 @@ ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *pr
                                   uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
                                   ckpt_error *err) {
     uint64_t least = 0, limit = cost, all = 0;
-    budget_bytes = smaller(budget_bytes, MOST_BYTES);
+    budget_bytes = smaller(budget_bytes, CKPT_CORNER_MOST);
     if (pool) *program = (ckpt_chain_program){0};
     if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
     *bound = smaller(all, cost);

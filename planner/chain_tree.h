@@ -6,11 +6,12 @@
  * makes possible from phase q on are the backwards k..q for some k > i, and then it is given up: a function T(i, q, k, m) of
  * the bytes beyond x_i. Either x_i dies in the run of stage i + 1, and x_{i+1} does it all; or it is held while x_{i+1} does
  * the backwards r + 1..q, and does the rest itself. Every forward run belongs to the phase in which the backward is that it
- * leads to: to run in an earlier phase and hold what comes out pays only where it is smaller than its input, and then it is
- * held from an earlier run to another backward.
+ * leads to: to run in an earlier phase and hold what comes out takes less memory over backwards only where it is smaller than
+ * its input, and then it can be held from an earlier run to another backward. It may pay where the earlier phase has a smaller
+ * gradient beside which the run fits.
  *
- * Exact functions of this kind with all that runs take are the costs of programs. For a bound a run may take as little as in
- * any earlier phase in which it could have been and from which its output could be held.
+ * Functions of this kind with all that runs take are the costs of programs, the best that run nothing ahead. For a bound a run
+ * may take as little as in any earlier phase in which it could have been and from which its output could be held.
  */
 #ifndef CKPT_CHAIN_TREE_H
 #define CKPT_CHAIN_TREE_H

@@ -8,7 +8,8 @@
  * node runs; and after a time in which nothing of it was there, the first thing to appear in it comes out of the first node.
  * So whatever a schedule of the graph does, its runs of the path's nodes are those of a schedule of a chain, in which each
  * cell takes no more bytes than the smallest of its tensors; and something of a cell has to be there when a backward node
- * reads from it. Other nodes and the memory that forward runs take are left out. The path is the one that costs most.
+ * reads from it. A run of a stage takes what its first node reads of the cell before and writes, beside the gradients that are
+ * there; other nodes are left out. The path is the one that costs most.
  */
 #ifndef CKPT_GRAPH_CHAIN_H
 #define CKPT_GRAPH_CHAIN_H

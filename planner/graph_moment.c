@@ -14,7 +14,7 @@ void ckpt_graph_moment_reads(const ckpt_graph *g, int *last) {
             if (ckpt_tensor_is_step(g, g->node[n].in[i])) last[g->node[n].in[i]] = n;
 }
 
-/* Whether out[0] of backward node n may be written over an input: the rule of liveness.c, where forward tensors die as they
+/* Whether out[0] of node n may be written over an input: the rule of liveness.c, where forward tensors die as they
  * like. */
 static bool may_be_written_over(const ckpt_graph *g, int n, const int *last) {
     const ckpt_node *node = &g->node[n];
@@ -60,19 +60,19 @@ uint64_t ckpt_graph_moment_outputs(const ckpt_graph *g, uint64_t alignment, cons
     return bytes;
 }
 
-void ckpt_graph_moment_bytes(const ckpt_graph *g, uint64_t alignment, const int *last, uint64_t *bytes, uint64_t *after) {
-    uint64_t gradients = 0; /* that live across the node */
+void ckpt_graph_moment_bytes(const ckpt_graph *g, uint64_t alignment, const int *last, uint64_t *bytes, uint64_t *gradients) {
+    uint64_t live = 0; /* gradients, across the node */
     for (int n = 0; n < g->forward_count; n++) bytes[n] = 0;
-    for (int n = 0; n < g->forward_count && after; n++) after[n] = 0;
+    for (int n = 0; n < g->forward_count && gradients; n++) gradients[n] = 0;
     for (int n = g->forward_count; n < g->node_count; n++) {
         const ckpt_node *node = &g->node[n];
-        bytes[n] = gradients + bytes_of_node(g, n, alignment, last);
+        bytes[n] = live + bytes_of_node(g, n, alignment, last);
         for (int i = 0; i < node->out_count; i++)
             if (ckpt_tensor_is_step(g, node->out[i]) && last[node->out[i]] > n)
-                gradients += bytes_of(g, node->out[i], alignment);
+                live += bytes_of(g, node->out[i], alignment);
         for (int i = 0; i < node->in_count; i++)
             if (counts(g, node, i) && last[node->in[i]] == n && g->tensor[node->in[i]].producer >= g->forward_count)
-                gradients -= bytes_of(g, node->in[i], alignment);
-        if (after) after[n] = gradients;
+                live -= bytes_of(g, node->in[i], alignment);
+        if (gradients) gradients[n] = live;
     }
 }

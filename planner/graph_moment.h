@@ -1,7 +1,7 @@
 /* What has to be there while a backward node runs, whatever a schedule does.
  *
  *     ckpt_graph_moment_reads(&graph, last);
- *     ckpt_graph_moment_bytes(&graph, 256, last, bytes);
+ *     ckpt_graph_moment_bytes(&graph, 256, last, bytes, gradients);
  *
  * Gradients live from the node that makes them to the last one that reads them, as backward nodes run once and in the graph's
  * order. What a backward node reads of the forward pass is there when it runs; other forward tensors may be there or not.

@@ -53,7 +53,7 @@ static void add_cards(const ckpt_report *r, ckpt_markup *out) {
         const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->parts;
         if (gap > 0 && staged > bound)
             ckpt_markup_add(&more, ", none of whole stages%s less than %s",
-                            r->plan->bound.staged_persistent ? " that holds what it keeps" : "", ckpt_cost_text(r->unit, staged, a));
+                            r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "", ckpt_cost_text(r->unit, staged, a));
     } else {
         snprintf(share, sizeof share, "optimal");
         ckpt_markup_add(&more, "nothing is recomputed");

@@ -88,7 +88,7 @@ static void print_compute(const ckpt_plan_report *r) {
     const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
     if (!r->plan->bound.proved && staged > bound)
         printf("  at least   %14s  by any schedule of whole stages%s: within %.2f%% of those\n", ckpt_cost_text(unit, staged, text),
-               r->plan->bound.staged_persistent ? " that holds what it keeps" : "", staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
+               r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "", staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 
 static void print_layers(const ckpt_plan_report *r) {
