@@ -49,10 +49,6 @@ ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, ck
 uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *prices, int i, int q, int k);
 int ckpt_chain_prices_list(const ckpt_chain_prices *prices, int i, int q, int k, int *phase);
 
-/* Both, or 0. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
-                                      uint64_t *all, ckpt_error *err);
-
 /* Splits of programs: of stages s..t at checkpoint x_j. */
 typedef struct ckpt_chain_likely {
     size_t side, words; /* of 64 bits, for each s and t */

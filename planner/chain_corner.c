@@ -22,7 +22,8 @@ static bool make_room(ckpt_corner_room *room, ckpt_corner_stairs *stairs, int co
 }
 
 /* Behind the last corner of every list: farther than any budget, with any shift. */
-static const ckpt_corner behind = {(uint64_t)1 << 62, 0};
+#define BEHIND {(uint64_t)1 << 62, 0}
+static const ckpt_corner behind = BEHIND;
 
 /* The last corner at or below `bytes`; -1 where there is none. */
 static int corner_at(const ckpt_corner *corner, int count, uint64_t bytes) {
@@ -40,7 +41,13 @@ uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes) {
     return at < 0 ? CKPT_CORNER_NEVER : fn->corner[at].cost;
 }
 
-static const ckpt_corner nothing[2] = {{0, 0}, {(uint64_t)1 << 62, 0}};
+ckpt_corner_fn ckpt_corner_constant(uint64_t bytes, uint64_t cost, ckpt_corner corner[2]) {
+    corner[0] = (ckpt_corner){bytes, cost};
+    corner[1] = behind;
+    return (ckpt_corner_fn){corner, 1};
+}
+
+static const ckpt_corner nothing[2] = {{0, 0}, BEHIND};
 static const ckpt_corner_fn free_of_cost = {nothing, 1};
 
 /* A term from left to right: what it costs at `bytes`. */

@@ -57,6 +57,9 @@ void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most
 bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term);
 bool ckpt_corner_keep(ckpt_corner_room *room, ckpt_corner_fn *fn);
 
+/* The same cost from so many bytes on; in `corner`, which has to outlive it. */
+ckpt_corner_fn ckpt_corner_constant(uint64_t bytes, uint64_t cost, ckpt_corner corner[2]);
+
 /* CKPT_CORNER_NEVER where `bytes` are too few. */
 uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes);
 

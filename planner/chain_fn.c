@@ -42,9 +42,7 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         }
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
-        scratch->only_corner[0] = (ckpt_corner){bytes, cost};
-        scratch->only_corner[1] = (ckpt_corner){(uint64_t)1 << 62, 0};
-        scratch->corners = (ckpt_corner_fn){scratch->only_corner, 1};
+        scratch->corners = ckpt_corner_constant(bytes, cost, scratch->only_corner);
         scratch->only = (double)cost;
         scratch->value = &scratch->only;
         scratch->best = &scratch->only_best;

@@ -506,15 +506,3 @@ ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_poo
     (*out)->most_cost = most;
     return CKPT_OK;
 }
-
-ckpt_status ckpt_chain_bound_by_price(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *persistent,
-                                      uint64_t *all, ckpt_error *err) {
-    ckpt_chain_prices *p;
-    *persistent = *all = 0;
-    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &p, err));
-    if (!p) return CKPT_OK;
-    *persistent = ckpt_chain_prices_persistent(p);
-    const ckpt_status status = ckpt_chain_prices_all(p, all, err);
-    ckpt_chain_prices_close(p);
-    return status;
-}

@@ -18,26 +18,19 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* Raises the bound for all schedules, of which some program costs `cost`; with a pool `program` is a cheaper one, if any. */
-static ckpt_status raise_by_trees(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
-                                  ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+/* Raises the bound for all schedules, of which some program costs `cost`: by prices, and by all trees where that leaves more than
+ * least_gap. With a pool `program` is a cheaper one, if any. */
+static ckpt_status raise_by_prices(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                   uint64_t least_gap, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
+                                   ckpt_error *err) {
     uint64_t raised;
     if (*bound >= cost) return CKPT_OK;
-    if (ckpt_chain_tree_fits(chain))
-        CKPT_TRY(ckpt_chain_tree_solve(chain, prices, budget_bytes, cost, pool ? PROGRAM_WORK : BOUND_WORK, pool, program, &raised, err));
-    else
-        CKPT_TRY(ckpt_chain_prices_all(prices, &raised, err));
-    *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
-    return CKPT_OK;
-}
-
-static ckpt_status raise_by_prices(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
-                                   uint64_t least_gap, uint64_t *bound, ckpt_error *err) {
-    uint64_t raised;
     CKPT_TRY(ckpt_chain_prices_all(prices, &raised, err));
     *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
     if (*bound >= cost || cost - *bound <= least_gap || !ckpt_chain_tree_fits(chain)) return CKPT_OK;
-    return raise_by_trees(chain, prices, budget_bytes, cost, NULL, NULL, bound, err);
+    CKPT_TRY(ckpt_chain_tree_solve(chain, prices, budget_bytes, cost, pool ? PROGRAM_WORK : BOUND_WORK, pool, program, &raised, err));
+    *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t least_gap,
@@ -47,7 +40,7 @@ ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes
     if (*bound >= cost) return CKPT_OK;
     CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &prices, err));
     const ckpt_status status =
-        prices ? raise_by_prices(chain, prices, budget_bytes, cost, least_gap, bound, err) : CKPT_OK;
+        prices ? raise_by_prices(chain, prices, budget_bytes, cost, least_gap, NULL, NULL, bound, err) : CKPT_OK;
     ckpt_chain_prices_close(prices);
     return status;
 }
@@ -80,7 +73,7 @@ static ckpt_status prove_by_prices(const ckpt_chain *chain, ckpt_chain_prices *p
     if (!prices || !(for_all || for_program)) return CKPT_OK;
     ckpt_chain_program cheaper = {0};
     const uint64_t known = program->count ? program->cost : cost;
-    CKPT_TRY(raise_by_trees(chain, prices, budget_bytes, known, for_program ? pool : NULL, &cheaper, &bound->all, err));
+    CKPT_TRY(raise_by_prices(chain, prices, budget_bytes, known, 0, for_program ? pool : NULL, &cheaper, &bound->all, err));
     if (cheaper.count) *program = cheaper;
     bound->persistent = larger(bound->all, smaller(bound->persistent, cheaper.count ? cheaper.cost : known));
     return CKPT_OK;

@@ -40,7 +40,8 @@ static bool make_room(spine *s, ckpt_pool *scratch) {
     s->from = ckpt_pool_array(scratch, nodes, int);
     s->wanted = ckpt_pool_array(scratch, tensors, bool);
     s->made = ckpt_pool_array(scratch, nodes, bool);
-    return s->path && s->cell && s->size && s->last && s->at && s->taken && s->gradients && s->read_last && s->heavy && s->from && s->wanted && s->made;
+    return s->path && s->cell && s->size && s->last && s->at && s->taken && s->gradients && s->read_last && s->heavy &&
+           s->from && s->wanted && s->made;
 }
 
 static void find_path(spine *s) {
@@ -120,15 +121,20 @@ static void choose_reads(spine *s) {
     }
 }
 
+/* The cell of input i, or -1 where it is in none, or an earlier input as well. */
+static int cell_of(const spine *s, const ckpt_node *node, int i) {
+    for (int j = 0; j < i; j++)
+        if (node->in[j] == node->in[i]) return -1;
+    return node->in[i] >= 0 ? s->cell[node->in[i]] : -1;
+}
+
 /* Bytes that the backward node of cell k takes beside the cell itself and whatever is held of earlier ones. */
 static uint64_t bytes_beside(const spine *s, int k, int earlier, uint64_t own) {
     const ckpt_node *node = &s->graph->node[s->at[k]];
     uint64_t bytes = s->taken[s->at[k]];
     for (int i = 0; i < node->in_count; i++) {
-        bool again = false;
-        for (int j = 0; j < i; j++) again |= node->in[j] == node->in[i];
-        const int t = node->in[i];
-        if (t >= 0 && !again && s->cell[t] >= 0 && s->cell[t] <= earlier) bytes -= bytes_of(s, t);
+        const int cell = cell_of(s, node, i);
+        if (cell >= 0 && cell <= earlier) bytes -= bytes_of(s, node->in[i]);
     }
     return bytes > own ? bytes - own : 0;
 }
@@ -140,14 +146,11 @@ static void measure_run(const spine *s, int k, uint64_t least, uint64_t forward_
     const ckpt_node *node = &s->graph->node[n];
     bool written_over;
     const uint64_t out = ckpt_graph_moment_outputs(s->graph, s->alignment_bytes, s->read_last, n, &written_over);
-    uint64_t in = 0, whole = 0; /* of the cell */
-    for (int i = 0; i < node->in_count; i++) {
-        bool again = false;
-        for (int j = 0; j < i; j++) again |= node->in[j] == node->in[i];
-        const int t = node->in[i];
-        if (!again && ckpt_tensor_is_step(s->graph, t) && k >= 0 && s->cell[t] == k) in += bytes_of(s, t);
-    }
-    whole = written_over ? bytes_of(s, node->out[0]) : 0; /* is there at least once more where the input has to stay */
+    uint64_t in = 0; /* of the cell */
+    for (int i = 0; i < node->in_count; i++)
+        if (k >= 0 && cell_of(s, node, i) == k) in += bytes_of(s, node->in[i]);
+    /* What would be written over the input has its own bytes where that stays. */
+    const uint64_t whole = written_over ? bytes_of(s, node->out[0]) : 0;
     forward_bytes[0] = written_over ? out + whole : in + out > least ? in + out - least : 0;
     forward_bytes[1] = in + out;
 }

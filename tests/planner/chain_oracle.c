@@ -253,6 +253,16 @@ uint64_t ckpt_chain_oracle_persistent(const ckpt_chain *chain, uint64_t budget_b
     return answer;
 }
 
+uint64_t ckpt_chain_tables_cost(ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    ckpt_pool pool = {0};
+    ckpt_chain_program program;
+    ckpt_error err;
+    uint64_t cost = CKPT_CHAIN_NEVER;
+    if (ckpt_chain_solve(tables, budget_bytes, &pool, &program, &err) == CKPT_OK) cost = program.cost;
+    ckpt_pool_free(&pool);
+    return cost;
+}
+
 uint64_t ckpt_chain_replay(const ckpt_chain *chain, const ckpt_chain_program *program) {
     uint64_t cost = 0;
     bool there[CKPT_ORACLE_STAGES + 1] = {true};
@@ -410,4 +420,22 @@ void ckpt_chain_make_early_random(ckpt_random_chain *random, int count, uint64_t
             left->backward_bytes[1][dies] = left->backward_bytes[0][dies];
         }
     }
+}
+
+const char *ckpt_chain_kind_name(ckpt_chain_kind kind) {
+    static const char *const name[CKPT_CHAIN_KINDS] = {"reference model", "flags and transients", "equal stages",
+                                                       "internals",       "early parts",          "internals and early parts"};
+    return name[kind];
+}
+
+void ckpt_chain_make(ckpt_random_chain *random, ckpt_chain_kind kind, int count, uint64_t most) {
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    if (kind == CKPT_CHAIN_PLAIN) ckpt_chain_make_plain_random(random, count, most);
+    if (kind == CKPT_CHAIN_REAL) ckpt_chain_make_real_random(random, count, most, 1);
+    if (kind == CKPT_CHAIN_INTERNALS) ckpt_chain_make_real_random(random, count, most, 3);
+    if (kind == CKPT_CHAIN_EARLY_PARTS) ckpt_chain_make_early_random(random, count, most, 1);
+    if (kind == CKPT_CHAIN_EARLY_INTERNALS) ckpt_chain_make_early_random(random, count, most, 2);
+    if (kind != CKPT_CHAIN_EQUAL) return;
+    for (int k = 1; k <= count; k++) bytes[k] = 3, cost[k] = 7;
+    ckpt_chain_make_plain(random, count, bytes, cost);
 }

@@ -17,6 +17,9 @@ uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes);
  * kept until the backward that reads it as its input is done. Chains without internals and early parts only. */
 uint64_t ckpt_chain_oracle_persistent(const ckpt_chain *chain, uint64_t budget_bytes);
 
+/* What chain.h's tables answer for a budget; CKPT_CHAIN_NEVER: infeasible. */
+uint64_t ckpt_chain_tables_cost(ckpt_chain_tables *tables, uint64_t budget_bytes);
+
 /* Cost of what a program runs; CKPT_CHAIN_NEVER when a step lacks what it reads or a backward is missing. */
 uint64_t ckpt_chain_replay(const ckpt_chain *chain, const ckpt_chain_program *program);
 
@@ -43,5 +46,19 @@ void ckpt_chain_make_real_random(ckpt_random_chain *random, int count, uint64_t 
 
 /* The same with early parts of backwards. options < CKPT_ORACLE_OPTIONS. */
 void ckpt_chain_make_early_random(ckpt_random_chain *random, int count, uint64_t most, int options);
+
+/* Any of these, `most` for sizes and costs; of equal stages all are 3 bytes and cost 7. */
+typedef enum ckpt_chain_kind {
+    CKPT_CHAIN_PLAIN,
+    CKPT_CHAIN_REAL,
+    CKPT_CHAIN_EQUAL,
+    CKPT_CHAIN_INTERNALS,
+    CKPT_CHAIN_EARLY_PARTS,
+    CKPT_CHAIN_EARLY_INTERNALS,
+    CKPT_CHAIN_KINDS
+} ckpt_chain_kind;
+
+const char *ckpt_chain_kind_name(ckpt_chain_kind kind);
+void ckpt_chain_make(ckpt_random_chain *random, ckpt_chain_kind kind, int count, uint64_t most);
 
 #endif

@@ -23,17 +23,6 @@ static uint64_t forward_cost(const ckpt_chain *chain) {
     return cost;
 }
 
-/* The least cost of schedules that hold what they keep: exact, sizes being small whole numbers. */
-static uint64_t persistent_cost(ckpt_chain_tables *tables, uint64_t budget) {
-    ckpt_pool pool = {0};
-    ckpt_chain_program program;
-    ckpt_error err;
-    uint64_t cost = CKPT_CHAIN_NEVER;
-    if (ckpt_chain_solve(tables, budget, &pool, &program, &err) == CKPT_OK) cost = program.cost;
-    ckpt_pool_free(&pool);
-    return cost;
-}
-
 /* Bounds of g_random.chain for `less` bytes less than those of which the oracle says what they cost. */
 static void compare(uint64_t less, agreement *sum) {
     const ckpt_chain *chain = &g_random.chain;
@@ -49,7 +38,12 @@ static void compare(uint64_t less, agreement *sum) {
         uint64_t bound, counted, persistent, all;
         assert_int_equal(ckpt_chain_bound_long(chain, budget, CKPT_CHAIN_NEVER, 0, &bound, &err), CKPT_OK);
         assert_int_equal(ckpt_chain_bound_by_count(chain, budget, &counted, &err), CKPT_OK);
-        assert_int_equal(ckpt_chain_bound_by_price(chain, budget, &persistent, &all, &err), CKPT_OK);
+        ckpt_chain_prices *prices;
+        assert_int_equal(ckpt_chain_prices_open(chain, budget, &prices, &err), CKPT_OK);
+        assert_non_null(prices);
+        persistent = ckpt_chain_prices_persistent(prices);
+        assert_int_equal(ckpt_chain_prices_all(prices, &all, &err), CKPT_OK);
+        ckpt_chain_prices_close(prices);
         assert_true(bound >= all && bound >= first + counted);
         sum->feasible++;
         sum->proved += bound == truth;
@@ -57,7 +51,7 @@ static void compare(uint64_t less, agreement *sum) {
         sum->by_price += all == truth && truth > first;
         sum->above += bound > truth;
         sum->persistent_above += persistent > truth;
-        assert_true(less || persistent <= persistent_cost(tables, m));
+        assert_true(less || persistent <= ckpt_chain_tables_cost(tables, m));
     }
     ckpt_chain_tables_free(tables);
 }

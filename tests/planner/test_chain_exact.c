@@ -19,21 +19,11 @@ typedef struct agreement {
     int least_below_tables;
 } agreement;
 
-static uint64_t tables_cost(ckpt_chain_tables *tables, uint64_t budget) {
-    ckpt_pool pool = {0};
-    ckpt_chain_program program;
-    ckpt_error err;
-    uint64_t cost = CKPT_CHAIN_NEVER;
-    if (ckpt_chain_solve(tables, budget, &pool, &program, &err) == CKPT_OK) cost = program.cost;
-    ckpt_pool_free(&pool);
-    return cost;
-}
-
 /* What chain.h answers for a short chain. */
 static void check_answer(const ckpt_chain *chain, ckpt_chain_tables *whole, uint64_t budget, uint64_t truth) {
     ckpt_error err;
     uint64_t bound = 0;
-    assert_int_equal(tables_cost(whole, budget), truth);
+    assert_int_equal(ckpt_chain_tables_cost(whole, budget), truth);
     assert_int_equal(ckpt_chain_lower_bound(chain, budget, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
     assert_true(bound == truth);
 }
@@ -42,11 +32,11 @@ static void check_answer(const ckpt_chain *chain, ckpt_chain_tables *whole, uint
 static void check_steps(ckpt_chain_tables *whole) {
     uint64_t before = CKPT_CHAIN_NEVER, at = ckpt_chain_least_bytes(whole);
     for (; at != UINT64_MAX; at = ckpt_chain_next_bytes(whole, at)) {
-        const uint64_t cost = tables_cost(whole, at);
-        assert_true(cost < before && tables_cost(whole, at - 1) == before);
+        const uint64_t cost = ckpt_chain_tables_cost(whole, at);
+        assert_true(cost < before && ckpt_chain_tables_cost(whole, at - 1) == before);
         before = cost;
     }
-    assert_int_equal(before, tables_cost(whole, UINT64_MAX));
+    assert_int_equal(before, ckpt_chain_tables_cost(whole, UINT64_MAX));
 }
 
 static void compare(const ckpt_chain *chain, agreement *sum) {
@@ -78,7 +68,7 @@ static void compare(const ckpt_chain *chain, agreement *sum) {
         assert_true(program.cost == cost && program.needed_bytes == need);
         before = truth;
         sum->feasible++;
-        sum->below_tables += truth < tables_cost(tables, m);
+        sum->below_tables += truth < ckpt_chain_tables_cost(tables, m);
         ckpt_pool_free(&pool);
     }
     ckpt_chain_tables_free(tables);

@@ -13,20 +13,6 @@
 
 static ckpt_random_chain g_random;
 
-typedef enum chain_kind { PLAIN, REAL, EQUAL, INTERNALS, EARLY } chain_kind;
-
-static void make(chain_kind kind, int count, uint64_t most) {
-    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
-    if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, count, most);
-    if (kind == REAL) ckpt_chain_make_real_random(&g_random, count, most, 1);
-    if (kind == INTERNALS) ckpt_chain_make_real_random(&g_random, count, most, 3);
-    if (kind == EARLY) ckpt_chain_make_early_random(&g_random, count, most, 2);
-    if (kind != EQUAL) return;
-    for (int k = 1; k <= count; k++) bytes[k] = 3, cost[k] = 7;
-    bytes[count] = 1;
-    ckpt_chain_make_plain(&g_random, count, bytes, cost);
-}
-
 /* Its cost, and that of a program found beside a dearer one; CKPT_CHAIN_NEVER: there is none. */
 static uint64_t solve(const ckpt_chain *chain, uint64_t budget, uint64_t known) {
     ckpt_pool pool = {0};
@@ -46,16 +32,6 @@ static uint64_t solve(const ckpt_chain *chain, uint64_t budget, uint64_t known) 
     return bound;
 }
 
-static uint64_t cost_by_tables(ckpt_chain_tables *tables, uint64_t budget) {
-    ckpt_pool pool = {0};
-    ckpt_chain_program program;
-    ckpt_error err;
-    uint64_t cost = CKPT_CHAIN_NEVER;
-    if (ckpt_chain_solve(tables, budget, &pool, &program, &err) == CKPT_OK) cost = program.cost;
-    ckpt_pool_free(&pool);
-    return cost;
-}
-
 typedef struct agreement {
     int feasible, of_search, of_tables;
 } agreement;
@@ -69,7 +45,7 @@ static void compare(bool searched, uint64_t less, agreement *sum) {
     assert_true(ckpt_chain_is_exact(tables));
     const uint64_t most = ckpt_chain_most_bytes(tables);
     for (uint64_t m = ckpt_chain_least_bytes(tables); m <= most + 1; m++) {
-        const uint64_t known = cost_by_tables(tables, m), found = solve(chain, m - less, CKPT_CHAIN_NEVER);
+        const uint64_t known = ckpt_chain_tables_cost(tables, m), found = solve(chain, m - less, CKPT_CHAIN_NEVER);
         assert_int_equal(solve(chain, m, known + 1), known); /* the bound holds, and is reached */
         sum->feasible++;
         sum->of_tables += found == known;
@@ -78,24 +54,23 @@ static void compare(bool searched, uint64_t less, agreement *sum) {
     ckpt_chain_tables_free(tables);
 }
 
-static agreement run(chain_kind kind, int chains, int most_stages, uint64_t less) {
-    static const char *const name[] = {"reference model", "flags and transients", "equal stages", "internals", "early parts"};
-    const bool searched = kind <= EQUAL && most_stages <= 8;
+static agreement run(ckpt_chain_kind kind, int chains, int most_stages, uint64_t less) {
+    const bool searched = kind <= CKPT_CHAIN_EQUAL && most_stages <= 8;
     agreement sum = {0};
     g_random.state = 1 + (uint64_t)kind;
     for (int i = 0; i < chains; i++) {
-        make(kind, (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages), 10);
+        ckpt_chain_make(&g_random, kind, (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages), 10);
         compare(searched, less, &sum);
     }
-    printf("%s, up to %d stages, %d bytes less: %d feasible, as exhaustive search %d, as exact tables %d\n", name[kind], most_stages,
-           (int)less, sum.feasible, sum.of_search, sum.of_tables);
+    printf("%s, up to %d stages, %d bytes less: %d feasible, as exhaustive search %d, as exact tables %d\n",
+           ckpt_chain_kind_name(kind), most_stages, (int)less, sum.feasible, sum.of_search, sum.of_tables);
     return sum;
 }
 
 static void test_as_exhaustive_search(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind <= EQUAL; kind++) {
-        const agreement sum = run(kind, kind == EQUAL ? 20 : 200, 7, 0);
+    for (ckpt_chain_kind kind = CKPT_CHAIN_PLAIN; kind <= CKPT_CHAIN_EQUAL; kind++) {
+        const agreement sum = run(kind, kind == CKPT_CHAIN_EQUAL ? 20 : 200, 7, 0);
         assert_int_equal(sum.of_search, sum.feasible);
         assert_int_equal(sum.of_tables, sum.feasible);
     }
@@ -103,8 +78,8 @@ static void test_as_exhaustive_search(void **state) {
 
 static void test_as_exact_tables(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind <= EARLY; kind++) {
-        const agreement sum = run(kind, kind == EQUAL ? 5 : 40, kind >= INTERNALS ? 12 : 20, 0);
+    for (ckpt_chain_kind kind = CKPT_CHAIN_PLAIN; kind < CKPT_CHAIN_KINDS; kind++) {
+        const agreement sum = run(kind, kind == CKPT_CHAIN_EQUAL ? 5 : 40, kind >= CKPT_CHAIN_INTERNALS ? 12 : 20, 0);
         assert_int_equal(sum.of_tables, sum.feasible);
     }
 }
@@ -112,10 +87,10 @@ static void test_as_exact_tables(void **state) {
 /* The control: a byte less is noticed. */
 static void test_a_byte_less_is_caught(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind <= EARLY; kind++) {
+    for (ckpt_chain_kind kind = CKPT_CHAIN_PLAIN; kind < CKPT_CHAIN_KINDS; kind++) {
         const agreement sum = run(kind, 10, 7, 1);
         assert_true(sum.of_tables < sum.feasible);
-        assert_true(kind > EQUAL || sum.of_search < sum.feasible);
+        assert_true(kind > CKPT_CHAIN_EQUAL || sum.of_search < sum.feasible);
     }
 }
 
@@ -132,7 +107,7 @@ static void check_long(int count, int budgets, double least_gain) {
     for (int i = 0; i <= budgets; i++) {
         const double part = (double)i / budgets;
         const uint64_t budget = least + (uint64_t)((double)(most - least) * part * part);
-        const uint64_t known = cost_by_tables(tables, budget);
+        const uint64_t known = ckpt_chain_tables_cost(tables, budget);
         ckpt_pool pool = {0};
         ckpt_chain_program program;
         ckpt_chain_bound bound;
@@ -168,7 +143,7 @@ static void test_blocks_are_proved(void **state) {
     assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
     const uint64_t least = ckpt_chain_least_bytes(tables);
     for (uint64_t part = 2; part <= 8; part += 3) {
-        const uint64_t known = cost_by_tables(tables, least * part / 2);
+        const uint64_t known = ckpt_chain_tables_cost(tables, least * part / 2);
         assert_int_equal(solve(&g_random.chain, least * part / 2, known), known);
         assert_int_equal(solve(&g_random.chain, least * part / 2, known + 1), known);
     }
@@ -185,7 +160,7 @@ static void test_large_costs(void **state) {
         ckpt_chain_tables *tables;
         ckpt_error err;
         assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
-        const uint64_t budget = ckpt_chain_least_bytes(tables) * 3 / 2, known = cost_by_tables(tables, budget);
+        const uint64_t budget = ckpt_chain_least_bytes(tables) * 3 / 2, known = ckpt_chain_tables_cost(tables, budget);
         assert_true(solve(&g_random.chain, budget, known + 1) <= known);
         ckpt_chain_tables_free(tables);
     }

@@ -15,18 +15,6 @@ enum { WORK = 1000000000 };
 
 static ckpt_random_chain g_random;
 
-typedef enum chain_kind { PLAIN, REAL, EARLY, EQUAL, KINDS } chain_kind;
-
-static void make(chain_kind kind, int count, uint64_t most) {
-    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
-    if (kind == PLAIN) ckpt_chain_make_plain_random(&g_random, count, most);
-    if (kind == REAL) ckpt_chain_make_real_random(&g_random, count, most, 1);
-    if (kind == EARLY) ckpt_chain_make_early_random(&g_random, count, most, 1);
-    if (kind != EQUAL) return;
-    for (int k = 1; k <= count; k++) bytes[k] = 3, cost[k] = 7;
-    ckpt_chain_make_plain(&g_random, count, bytes, cost);
-}
-
 typedef struct answer {
     uint64_t cost, bound; /* CKPT_CHAIN_NEVER: nothing is cheaper than what was known */
 } answer;
@@ -78,33 +66,37 @@ static void compare(uint64_t less, agreement *sum) {
     }
 }
 
-static agreement run(chain_kind kind, uint64_t seed, int chains, int most_stages, uint64_t less) {
-    static const char *const name[] = {"reference model", "flags and transients", "early parts", "equal stages"};
+static agreement run(ckpt_chain_kind kind, uint64_t seed, int chains, int most_stages, uint64_t less) {
     agreement sum = {0};
     g_random.state = seed;
     for (int i = 0; i < chains; i++) {
-        make(kind, (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages), 10);
+        ckpt_chain_make(&g_random, kind, (int)ckpt_random_between(&g_random, 2, (uint64_t)most_stages), 10);
         compare(less, &sum);
     }
     printf("%s, %d bytes less: %d feasible, cost as exhaustive search %d, bound %d, above %d; persistent schedules as good %d\n",
-           name[kind], (int)less, sum.feasible, sum.cost, sum.bound, sum.above, sum.persistent);
+           ckpt_chain_kind_name(kind), (int)less, sum.feasible, sum.cost, sum.bound, sum.above, sum.persistent);
     return sum;
 }
 
+/* Without internals. */
+enum { KINDS = 4 };
+static const ckpt_chain_kind kinds[KINDS] = {CKPT_CHAIN_PLAIN, CKPT_CHAIN_REAL, CKPT_CHAIN_EARLY_PARTS, CKPT_CHAIN_EQUAL};
+
 static void test_as_exhaustive_search(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind < KINDS; kind++) {
-        const agreement sum = run(kind, 77 + (uint64_t)kind, kind == EQUAL ? 10 : 150, 7, 0);
+    for (int i = 0; i < KINDS; i++) {
+        const ckpt_chain_kind kind = kinds[i];
+        const agreement sum = run(kind, 77 + (uint64_t)i, kind == CKPT_CHAIN_EQUAL ? 10 : 150, 7, 0);
         assert_int_equal(sum.above, 0);
         assert_true(1000 * sum.cost >= 999 * sum.feasible && 1000 * sum.bound >= 995 * sum.feasible);
-        assert_true(kind != PLAIN || sum.persistent < sum.feasible); /* else nothing is gained by giving up */
+        assert_true(kind != CKPT_CHAIN_PLAIN || sum.persistent < sum.feasible); /* else nothing is gained by giving up */
     }
 }
 
 static void test_a_byte_less_is_caught(void **state) {
     (void)state;
-    for (chain_kind kind = PLAIN; kind < KINDS; kind++) {
-        const agreement sum = run(kind, 5, 20, 7, 1);
+    for (int i = 0; i < KINDS; i++) {
+        const agreement sum = run(kinds[i], 5, 20, 7, 1);
         assert_true(sum.above > 0 && sum.cost < sum.feasible);
     }
 }
@@ -115,7 +107,7 @@ static void test_no_limit(void **state) {
     static const uint64_t budget[] = {UINT64_MAX / 8, UINT64_MAX / 4, INT64_MAX, UINT64_MAX};
     g_random.state = 9;
     for (int i = 0; i < 200; i++) {
-        make((chain_kind)(i % 3), (int)ckpt_random_between(&g_random, 2, 7), 10);
+        ckpt_chain_make(&g_random, kinds[i % 3], (int)ckpt_random_between(&g_random, 2, 7), 10);
         const uint64_t truth = ckpt_chain_oracle(&g_random.chain, 1000);
         for (size_t b = 0; b < sizeof budget / sizeof *budget; b++) {
             const answer found = solve(NULL, budget[b], CKPT_CHAIN_NEVER);
@@ -125,8 +117,8 @@ static void test_no_limit(void **state) {
 }
 
 /* Every budget is proved over all schedules, or nearly, more bytes never cost more, and near the smallest one giving up pays. */
-static void check_long(chain_kind kind, int count, int budgets, double most_gap, double least_gain) {
-    make(kind, count, 1000000);
+static void check_long(ckpt_chain_kind kind, int count, int budgets, double most_gap, double least_gain) {
+    ckpt_chain_make(&g_random, kind, count, 1000000);
     const ckpt_chain *chain = &g_random.chain;
     ckpt_error err;
     ckpt_chain_tables *tables;
@@ -164,10 +156,10 @@ static void check_long(chain_kind kind, int count, int budgets, double most_gap,
 static void test_long_chains_are_proved(void **state) {
     (void)state;
     g_random.state = 5;
-    check_long(PLAIN, 64, 30, 0, 0.1);
-    check_long(PLAIN, 100, 12, 0, 0.1);
-    check_long(REAL, 40, 20, 0.01, 0);
-    check_long(EARLY, 24, 20, 0.01, 0);
+    check_long(CKPT_CHAIN_PLAIN, 64, 30, 0, 0.1);
+    check_long(CKPT_CHAIN_PLAIN, 100, 12, 0, 0.1);
+    check_long(CKPT_CHAIN_REAL, 40, 20, 0.01, 0);
+    check_long(CKPT_CHAIN_EARLY_PARTS, 24, 20, 0.01, 0);
 }
 
 int main(void) {
