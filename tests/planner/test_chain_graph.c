@@ -16,6 +16,7 @@
 #include "graph/build.h"
 #include "planner/chain_graph_bound.h"
 #include "planner/chain_strategy.h"
+#include "planner/stages.h"
 
 static ckpt_error g_err;
 
