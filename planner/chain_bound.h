@@ -12,6 +12,7 @@
 #define CKPT_CHAIN_BOUND_H
 
 #include "planner/chain.h"
+#include "planner/chain_corner.h"
 
 /* The least that the backward of a stage takes beyond its input, of all ways to run it. */
 uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage);
@@ -41,20 +42,28 @@ uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *prices);
 /* What no schedule at all costs less than; 0 where the chain is too long. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *prices, uint64_t *all, ckpt_error *err);
 
-/* From here on only trees of schedules that cost at most `cost`, of all kinds, are of interest. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, ckpt_error *err);
+/* From here on only trees of schedules that cost at most `cost`, of all kinds, are of interest; with a share below 1 only some of
+ * them, in haste: those whose parts of a few phases are, at the prices, that share of the way from the cheapest tree to the limit
+ * at most, and longer ones more. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, double share, ckpt_error *err);
 
-/* Of these: what a part from x_i in phase q to the backwards k..q may cost, 0 where it is in none; and until which phases x_i
- * is held there, or q where it is given up at once: phase[] has room for q - i. Returns how many. */
-uint64_t ckpt_chain_prices_most_cost(const ckpt_chain_prices *prices, int i, int q, int k);
+/* Of these: what a part from x_i in phase q to the backwards k..q may cost, with its bytes beyond x_i, most_cost being 0 where it
+ * is in none; and until which phases x_i is held there, or q where it is given up at once: phase[] has room for q - i. Returns
+ * how many. */
+ckpt_corner_limit ckpt_chain_prices_part(const ckpt_chain_prices *prices, int i, int q, int k);
 int ckpt_chain_prices_list(const ckpt_chain_prices *prices, int i, int q, int k, int *phase);
+
+/* That such a part costs no less, its bytes paid for by a_byte of its limit; or that it only runs on to x_{i+1}. Those that
+ * contain it are the fewer. Until the next limit. */
+void ckpt_chain_prices_raise(ckpt_chain_prices *prices, int i, int q, int k, double cost);
+void ckpt_chain_prices_raise_run(ckpt_chain_prices *prices, int i, int q, int k);
 
 /* Splits of programs: of stages s..t at checkpoint x_j. */
 typedef struct ckpt_chain_likely {
     size_t side, words; /* of 64 bits, for each s and t */
     uint64_t *bits;
     uint64_t count;
-    uint64_t *most_cost; /* [s * side + t]: that stages s..t are part of nothing of interest when they cost more; or NULL */
+    ckpt_corner_limit *limit; /* [s * side + t]: of stages s..t as a part of what is of interest; or NULL */
 } ckpt_chain_likely;
 
 static inline size_t ckpt_chain_likely_word(const ckpt_chain_likely *likely, int s, int t, int j) {

@@ -44,11 +44,11 @@ uint64_t ckpt_corner_cost(const ckpt_corner_fn *fn, uint64_t bytes) {
 ckpt_corner_fn ckpt_corner_constant(uint64_t bytes, uint64_t cost, ckpt_corner corner[2]) {
     corner[0] = (ckpt_corner){bytes, cost};
     corner[1] = behind;
-    return (ckpt_corner_fn){corner, 1};
+    return (ckpt_corner_fn){corner, 1, bytes, cost};
 }
 
 static const ckpt_corner nothing[2] = {{0, 0}, BEHIND};
-static const ckpt_corner_fn free_of_cost = {nothing, 1};
+static const ckpt_corner_fn free_of_cost = {nothing, 1, 0, 0};
 
 /* A term from left to right: what it costs at `bytes`. */
 typedef struct walk {
@@ -69,10 +69,14 @@ static void step(walk *w, const ckpt_corner_term *term, int64_t bytes) {
     w->cost = term->cost + w->right->cost + w->left->cost;
 }
 
-void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most_cost) {
+void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, ckpt_corner_limit limit) {
     room->stairs[0].count = 0;
     room->cap_bytes = cap_bytes < CKPT_CORNER_MOST ? (int64_t)cap_bytes : CKPT_CORNER_MOST;
-    room->most_cost = most_cost;
+    room->limit = limit;
+}
+
+static bool is_within(const ckpt_corner_limit *limit, int64_t bytes, uint64_t cost) {
+    return (double)cost + limit->a_byte * (double)bytes <= (double)limit->most_cost;
 }
 
 /* From corner `at` of the lowest on the walk is lower first. `most`: corners of the term. */
@@ -85,7 +89,7 @@ static bool merge(ckpt_corner_room *room, const ckpt_corner_term *term, walk *w,
     for (int next = at + 1; w->bytes <= room->cap_bytes || next < best->count;) {
         const bool of_walk = next == best->count || w->bytes <= (int64_t)best->corner[next].bytes;
         const ckpt_corner corner = of_walk ? (ckpt_corner){(uint64_t)w->bytes, w->cost} : best->corner[next];
-        if (corner.cost < lowest) {
+        if (corner.cost < lowest && (!of_walk || is_within(&room->limit, w->bytes, w->cost))) {
             lowest = corner.cost;
             count -= count > 0 && out->corner[count - 1].bytes == corner.bytes;
             out->corner[count++] = corner;
@@ -106,12 +110,13 @@ bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     const ckpt_corner_fn *right = term->right ? term->right : &free_of_cost, *left = term->left ? term->left : &free_of_cost;
     if (room->out_of_memory || room->out_of_work) return false;
     if (!right->count || !left->count || term->least > (uint64_t)room->cap_bytes) return true;
-    const int64_t from = larger((int64_t)term->least, larger((int64_t)right->corner[0].bytes + term->right_shift,
-                                                             (int64_t)left->corner[0].bytes + term->left_shift));
+    const int64_t from = larger((int64_t)term->least, larger((int64_t)right->first_bytes + term->right_shift,
+                                                             (int64_t)left->first_bytes + term->left_shift));
     if (from > room->cap_bytes) return true;
-    const uint64_t least = term->cost + right->corner[right->count - 1].cost + left->corner[left->count - 1].cost;
-    const int at = corner_at(best->corner, best->count, (uint64_t)from);
-    if (least > room->most_cost || (at >= 0 && best->corner[at].cost <= least)) return true;
+    const uint64_t least = term->cost + right->least_cost + left->least_cost;
+    const bool behind_all = best->count && (int64_t)best->corner[best->count - 1].bytes <= from;
+    const int at = behind_all ? best->count - 1 : corner_at(best->corner, best->count, (uint64_t)from);
+    if (!is_within(&room->limit, from, least) || (at >= 0 && best->corner[at].cost <= least)) return true;
     const int most = right->count + left->count;
     const uint64_t work = (uint64_t)(most + best->count);
     room->out_of_work = room->work < work;
@@ -128,7 +133,8 @@ bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term) {
     for (;;) {
         while ((int64_t)next->bytes <= w.bytes) next++;
         const int here = best->count ? (int)(next - best->corner) - 1 : -1;
-        if (w.cost <= room->most_cost && (here < 0 || w.cost < best->corner[here].cost)) return merge(room, term, &w, here, most);
+        if ((here < 0 || w.cost < best->corner[here].cost) && is_within(&room->limit, w.bytes, w.cost))
+            return merge(room, term, &w, here, most);
         const int64_t then = next_of(&w);
         if (then > room->cap_bytes) return true;
         step(&w, term, then);
@@ -145,6 +151,6 @@ bool ckpt_corner_keep(ckpt_corner_room *room, ckpt_corner_fn *fn) {
     room->out_of_memory = !corner;
     if (!corner) return false;
     memcpy(corner, best->corner, ((size_t)count + 1) * sizeof *corner);
-    *fn = (ckpt_corner_fn){corner, count};
+    *fn = (ckpt_corner_fn){corner, count, corner[0].bytes, corner[count - 1].cost};
     return true;
 }

@@ -1,7 +1,7 @@
 /* Costs that fall as memory grows, by corners: exact in bytes. Used by chain*.c only.
  *
  *     ckpt_corner_room room = {.pool = &pool, .work = 1000000};
- *     ckpt_corner_start(&room, cap_bytes, most_cost);
+ *     ckpt_corner_start(&room, cap_bytes, limit);
  *     for (each way) ckpt_corner_lower(&room, &term);                 // the lowest of all so far
  *     ckpt_corner_keep(&room, &fn);
  *     uint64_t cost = ckpt_corner_cost(&fn, bytes);
@@ -26,6 +26,7 @@ typedef struct ckpt_corner {
 typedef struct ckpt_corner_fn {
     const ckpt_corner *corner;
     int count;
+    uint64_t first_bytes, least_cost; /* of the first corner and of the last: what most terms are told by */
 } ckpt_corner_fn;
 
 /* With m bytes: cost + right(m - right_shift) + left(m - left_shift), from least bytes on; shifts of at most CKPT_CORNER_MOST
@@ -35,6 +36,14 @@ typedef struct ckpt_corner_term {
     int64_t right_shift, left_shift;
     const ckpt_corner_fn *right, *left;
 } ckpt_corner_term;
+
+/* What costs more than most_cost less a_byte for each of its bytes is of no interest. */
+typedef struct ckpt_corner_limit {
+    uint64_t most_cost;
+    double a_byte;
+} ckpt_corner_limit;
+
+#define CKPT_CORNER_NO_LIMIT ((ckpt_corner_limit){CKPT_CORNER_NEVER, 0})
 
 typedef struct ckpt_corner_stairs {
     ckpt_corner *corner;
@@ -46,12 +55,12 @@ typedef struct ckpt_corner_room {
     uint64_t work;   /* corners that may still be looked at */
     bool out_of_work, out_of_memory;
     int64_t cap_bytes;
-    uint64_t most_cost;
+    ckpt_corner_limit limit;
     ckpt_corner_stairs stairs[2]; /* [0]: the lowest so far */
 } ckpt_corner_room;
 
-/* What takes more than cap_bytes or costs more than most_cost is of no interest. */
-void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, uint64_t most_cost);
+/* What takes more than cap_bytes is of no interest either. */
+void ckpt_corner_start(ckpt_corner_room *room, uint64_t cap_bytes, ckpt_corner_limit limit);
 
 /* Both are false from when on memory or work is used up. */
 bool ckpt_corner_lower(ckpt_corner_room *room, const ckpt_corner_term *term);

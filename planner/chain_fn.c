@@ -1,6 +1,7 @@
 /* Functions of memory: bytes exactly, slots by min-plus combination. */
 #include <math.h>
 
+#include "base/vector.h"
 #include "planner/chain_table.h"
 
 enum { PIECE = 32 }; /* slots that are combined, or passed over, together */
@@ -91,7 +92,7 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }
 
-static void lower_by_sum(double *restrict out, uint16_t *restrict best, uint16_t split, double cost,
+static inline void lower_by_sum(double *restrict out, uint16_t *restrict best, uint16_t split, double cost,
                          const double *restrict a, const double *restrict b, int count) {
     for (int i = 0; i < count; i++) {
         const double sum = cost + a[i] + b[i];
@@ -100,7 +101,7 @@ static void lower_by_sum(double *restrict out, uint16_t *restrict best, uint16_t
     }
 }
 
-static void lower_by(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, const double *restrict a,
+static inline void lower_by(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, const double *restrict a,
                      int count) {
     for (int i = 0; i < count; i++) {
         const double sum = cost + a[i];
@@ -109,7 +110,7 @@ static void lower_by(double *restrict out, uint16_t *restrict best, uint16_t spl
     }
 }
 
-static void lower_to(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, int count) {
+static inline void lower_to(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, int count) {
     for (int i = 0; i < count; i++) {
         best[i] = cost < out[i] ? split : best[i];
         out[i] = cost < out[i] ? cost : out[i];
@@ -122,7 +123,7 @@ static double term_at(const ckpt_chain_term *t, int slot) {
 
 /* Slots [from, to) of fn, in all of which right and left either vary or are constant. A piece is passed over
  * when even the term's last value does not undercut fn's there: both fall. Far worse terms pass over ever more. */
-static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
+CKPT_VECTOR static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
     const bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi;
     for (int p = from, count; p < to; p += count) {
         count = smaller_int(PIECE, to - p);
@@ -213,7 +214,7 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                            ckpt_chain_fn *fn) {
     const ckpt_chain_likely *likely = tables->likely;
     ckpt_corner_start(&tables->corner_room, cap_of(tables, ref),
-                      likely ? likely->most_cost[(size_t)ref->s * likely->side + (size_t)ref->t] : CKPT_CORNER_NEVER);
+                      likely ? likely->limit[(size_t)ref->s * likely->side + (size_t)ref->t] : CKPT_CORNER_NO_LIMIT);
     for (int i = 0; i < count; i++) {
         ckpt_chain_fn scratch[2];
         if (split[i].shift_bytes > tables->cap_bytes) continue;
@@ -249,7 +250,7 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
     if (tables->by_corners) {
-        ckpt_corner_start(&tables->corner_room, tables->cap_bytes, CKPT_CORNER_NEVER);
+        ckpt_corner_start(&tables->corner_room, tables->cap_bytes, CKPT_CORNER_NO_LIMIT);
         ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &a->corners});
         ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners});
         return ckpt_corner_keep(&tables->corner_room, &fn->corners);

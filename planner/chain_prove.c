@@ -5,7 +5,7 @@
 #include "planner/chain_tree.h"
 
 /* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound fewer. */
-enum { PROGRAM_WORK = 1000000000, BOUND_WORK = 30000000 };
+enum { PROGRAM_WORK = 300000000, BOUND_WORK = 30000000 };
 
 /* Stages: of longer chains only bounds are sought among all schedules. */
 enum { MOST_STAGES = 100 };

@@ -13,22 +13,29 @@ typedef struct splits {
 } splits;
 
 static ckpt_chain_split *add_split(splits *list, int run_to, uint64_t cost, uint64_t least) {
-    ckpt_chain_split *split = &list->split[list->count++];
-    *split = (ckpt_chain_split){.run_to = run_to, .run_cost = cost, .least_bytes = least};
+    ckpt_chain_split *split = &list->split[list->count++]; /* field by field: there are millions */
+    split->run_to = run_to;
+    split->option = 0;
+    split->early = false;
+    split->run_cost = cost;
+    split->least_bytes = least;
+    split->shift_bytes = 0;
+    split->right.type = split->left.type = CKPT_FN_NONE;
     return split;
 }
 
-static ckpt_chain_ref function_of(int type, int s, int t, bool dies, int option) {
-    return (ckpt_chain_ref){.type = type, .s = s, .t = t, .dies = dies, .option = option};
+static void set_function(ckpt_chain_ref *ref, int type, int s, int t, bool dies, int option) {
+    ref->type = type;
+    ref->s = s;
+    ref->t = t;
+    ref->dies = dies;
+    ref->option = option;
+    ref->has_output = false;
 }
 
-static ckpt_chain_ref backward_of(const splits *list, int option, bool has_output) {
-    return (ckpt_chain_ref){.type = CKPT_FN_BACKWARD,
-                            .s = list->of->s,
-                            .t = list->of->s,
-                            .dies = list->of->dies,
-                            .option = option,
-                            .has_output = has_output};
+static void set_backward(const splits *list, ckpt_chain_ref *ref, int option, bool has_output) {
+    set_function(ref, CKPT_FN_BACKWARD, list->of->s, list->of->s, list->of->dies, option);
+    ref->has_output = has_output;
 }
 
 /* The early part of the last stage's backward, after which its output and internals are out of the way. */
@@ -41,7 +48,7 @@ static void run_early(splits *list) {
     if (bytes == CKPT_CHAIN_NEVER) return;
     ckpt_chain_split *split = add_split(list, of->s - 1, 0, bytes);
     split->early = true;
-    split->left = function_of(CKPT_FN_R, of->s, of->t, of->dies, last->option_count);
+    set_function(&split->left, CKPT_FN_R, of->s, of->t, of->dies, last->option_count);
 }
 
 static bool can_run(const ckpt_chain_option *option, bool has_output) {
@@ -60,15 +67,15 @@ static void keep_checkpoint(splits *list, int j, int option, uint64_t cost, uint
         ckpt_chain_split *split = add_split(list, j, cost, least);
         split->option = option;
         split->shift_bytes = shift;
-        split->right = function_of(of->type, j + 1, of->t, true, of->option);
-        split->left = function_of(CKPT_FN_R, of->s, j, of->dies, option);
+        set_function(&split->right, of->type, j + 1, of->t, true, of->option);
+        set_function(&split->left, CKPT_FN_R, of->s, j, of->dies, option);
     }
     if (stage->needs_output) {
         ckpt_chain_split *split = add_split(list, j, cost, least);
         split->option = option;
         split->shift_bytes = shift;
-        split->right = function_of(of->type, j + 1, of->t, false, of->option);
-        split->left = function_of(both ? CKPT_FN_H : CKPT_FN_K, of->s, j, of->dies, option);
+        set_function(&split->right, of->type, j + 1, of->t, false, of->option);
+        set_function(&split->left, both ? CKPT_FN_H : CKPT_FN_K, of->s, j, of->dies, option);
     }
 }
 
@@ -83,7 +90,7 @@ static void finish(splits *list) {
         const bool early = ckpt_chain_is_early(stage, o);
         bool at_hand = of->option || early ? o == of->option : option->kept_bytes == 0;
         if (of->type != CKPT_FN_G && at_hand && can_run(option, has_output))
-            add_split(list, of->s - 1, 0, 0)->left = backward_of(list, o, has_output);
+            set_backward(list, &add_split(list, of->s - 1, 0, 0)->left, o, has_output);
         if (early) continue;
         bool rerun = (stage->needs_output || o > 0) && !of->option;
         if (of->type == CKPT_FN_K || (of->type == CKPT_FN_R && !rerun)) continue;
@@ -93,7 +100,7 @@ static void finish(splits *list) {
             least = larger(least, stage->out_bytes + option->kept_bytes + stage->gradient_bytes);
         ckpt_chain_split *split = add_split(list, of->s, stage->forward_cost, least);
         split->option = o;
-        split->left = backward_of(list, o, stage->needs_output);
+        set_backward(list, &split->left, o, stage->needs_output);
     }
 }
 
@@ -111,7 +118,7 @@ static void run_through(splits *list, int option, uint64_t cost, uint64_t least)
         if (type == CKPT_FN_R && of->type == CKPT_FN_R) continue;
         ckpt_chain_split *split = add_split(list, of->t, cost, least);
         split->option = option;
-        split->right = function_of(type, of->s, of->t, of->dies, option);
+        set_function(&split->right, type, of->s, of->t, of->dies, option);
     }
 }
 
@@ -120,9 +127,9 @@ static void give_up(splits *list) {
     const ckpt_chain_ref *of = list->of;
     if (of->type == CKPT_FN_H) {
         for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++)
-            add_split(list, of->s - 1, 0, 0)->left = function_of(type, of->s, of->t, of->dies, of->option);
+            set_function(&add_split(list, of->s - 1, 0, 0)->left, type, of->s, of->t, of->dies, of->option);
     } else if (of->option && !ckpt_chain_is_early(&list->tables->chain->stage[of->t], of->option)) {
-        add_split(list, of->s - 1, 0, 0)->left = function_of(of->type, of->s, of->t, of->dies, 0);
+        set_function(&add_split(list, of->s - 1, 0, 0)->left, of->type, of->s, of->t, of->dies, 0);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "planner/chain_tree.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "planner/chain_corner.h"
@@ -13,12 +14,18 @@ enum { WORK_A_WAY = 4 };
 /* Bytes of a way that is only good for a bound: more than any budget. */
 #define NO_PROGRAM (UINT64_MAX / 4)
 
-/* Limits of costs: this part above the bound by prices, then so many times as far, until so many times the bound. */
-enum { FIRST_PART = 40, FARTHER = 2, FARTHEST = 4 };
+/* Limits of costs: this part above the bound by prices, then steps that grow by this part each time, until so many times the
+ * bound; for programs, where the bound itself has none, from there on, by this part of the way to it. */
+enum { FIRST_PART = 20, GROWTH_PART = 2, FARTHEST = 4, SECOND_PART = 20 };
+
+/* The share of short parts in haste (chain_bound.h), and how many times as much it takes without, as a rule. */
+#define HASTE 0.2
+enum { FULL_WORK = 6 };
 
 /* What there is of stage q when phase q begins: nothing (the first phase), the gradient, the output too, or what is left
- * behind the early part of its backward. In the order in which they are filled. */
-typedef enum row { EARLY, WITH_OUTPUT, BARE, FIRST, ROWS } row;
+ * behind the early part of its backward; EITHER: the output or not, whichever is cheaper. In the order in which they are
+ * filled. */
+typedef enum row { EARLY, WITH_OUTPUT, BARE, EITHER, FIRST, ROWS } row;
 
 /* T(i, q, k) of a row; dies: x_{k-1} may die in the backward of k. */
 typedef struct state {
@@ -27,42 +34,52 @@ typedef struct state {
     int i, q, k;
 } state;
 
+/* The functions of phase q: one for each of its rows, two where the input may die. */
+typedef struct rows {
+    int count, of[ROWS]; /* rows it has; [row]: where its functions begin */
+} rows;
+
 /* What follows in a way: a state, after runs on the way to it whose inputs die. */
 typedef struct part {
-    bool there;
     state state;
     int from;      /* runs of stages from + 1..state.i */
     int64_t shift; /* bytes less than the way has */
+    const ckpt_corner_fn *fn; /* of the state; NULL: there is none */
 } part;
 
 /* One way to go on from a state: the act, then `right`, then `left`. */
 typedef struct way {
-    enum { RUN, RUN_THROUGH, DO_EARLY, BACKWARD } act;
+    enum { NOTHING, RUN, RUN_THROUGH, DO_EARLY, BACKWARD } act;
     bool rerun, has_output; /* BACKWARD: after another run of the stage; DO_EARLY, BACKWARD: x_q is there */
     uint64_t cost, least;
     uint64_t needed; /* what the act takes, which for a bound may be more than least */
     part right, left;
 } way;
 
-/* Of i, q and k: where there is nothing to do but to run on until x_to, whose functions stand for it. */
-typedef struct hop {
-    int to;               /* i: it has functions of its own; -1: no schedule of interest comes here */
-    uint64_t least[ROWS]; /* of the runs, x_i and what they take counted */
-} hop;
+/* Of i, q and k. */
+typedef struct place {
+    int to; /* i: it has functions of its own; more: there is nothing to do but to run on until x_to, whose functions stand for it;
+               -1: no schedule of interest comes here */
+    union {
+        ckpt_corner_fn *fn; /* as in rows */
+        uint64_t *least;    /* [row]: what the runs take, x_i counted */
+    } of;
+} place;
 
 typedef struct tree {
     ckpt_pool pool;
     const ckpt_chain *chain;
-    const ckpt_chain_prices *prices;
+    ckpt_chain_prices *prices;
     int count;
     uint64_t budget;
     bool for_bound;
+    bool turns;         /* some stage has an early part, and it is for a bound */
     bool *gains;        /* [k]: the backward of k takes less when x_{k-1} may die */
     uint64_t *earlier[2]; /* [dies][i, q]: what a run of i + 1 for phase q takes at least, beyond x_i, in an earlier phase */
-    size_t *first;      /* [i][q]: where functions begin */
+    size_t *first;      /* [i][q]: where places begin */
+    rows *rows;         /* [q] */
     uint64_t *before;   /* [i]: cost of stages 1..i */
-    hop *hop;           /* by at_state */
-    ckpt_corner_fn *fn; /* by find_fn */
+    place *place;       /* by at_state */
     int wanted[MOST_STAGES]; /* of one i, q and k: until which phases x_i is held, or q where it is given up */
     int wanted_count;
     ckpt_corner_room room;
@@ -103,8 +120,9 @@ static size_t at_state(const tree *t, int i, int q, int k) {
 }
 
 static ckpt_corner_fn *find_fn(const tree *t, const state *s) {
-    const bool dies = s->dies && t->gains[s->k];
-    return &t->fn[at_state(t, s->i, s->q, s->k) * 2 * ROWS + (size_t)(2 * (int)s->row + dies)];
+    const rows *r = &t->rows[s->q];
+    const int dies = s->dies && t->gains[s->k];
+    return &t->place[at_state(t, s->i, s->q, s->k)].of.fn[r->of[s->row] + dies];
 }
 
 /* The loss's gradient is there at once where it takes nothing: nothing is gained by running through to it. */
@@ -117,6 +135,7 @@ static bool has_row(const tree *t, row of, int q) {
     const ckpt_chain_stage *stage = &t->chain->stage[q];
     if (of == FIRST) return q == t->count;
     if (q == t->count && loss_is_light(t)) return false;
+    if (of == EITHER) return q < t->count && stage->needs_output && !stage->early && !t->gains[q + 1];
     return of == BARE || (of == WITH_OUTPUT ? stage->needs_output : stage->early);
 }
 
@@ -146,8 +165,17 @@ static void find_earlier(tree *t, bool dies) {
 
 static way *add_way(tree *t, int *count, int act, uint64_t cost, uint64_t least) {
     way *w = &t->way[(*count)++];
-    *w = (way){.act = act, .cost = cost, .least = least, .needed = least};
+    w->act = act;
+    w->rerun = w->has_output = false;
+    w->cost = cost;
+    w->least = w->needed = least;
+    w->right.fn = w->left.fn = NULL;
+    w->right.shift = w->left.shift = 0;
     return w;
+}
+
+static void set_part(const tree *t, part *p, const state *s) {
+    *p = (part){.state = *s, .from = s->i, .fn = find_fn(t, s)};
 }
 
 /* What a run of stage i + 1 for phase q takes beyond x_i. */
@@ -163,32 +191,36 @@ static uint64_t least_run_bytes(const tree *t, row of, int i, int q, bool dies) 
 }
 
 /* Goes on with `to`, with `shift` bytes less. `turns`: the early part is done on the way to it, whatever that takes. */
-static void go_on(const tree *t, way *w, part *next, state to, int64_t shift, bool turns) {
-    const hop *over = &t->hop[at_state(t, to.i, to.q, to.k)];
-    *next = (part){true, to, to.i, shift};
+static inline __attribute__((always_inline)) void go_on(const tree *t, way *w, part *next, state to, int64_t shift, bool turns) {
+    const place *at = &t->place[at_state(t, to.i, to.q, to.k)];
+    const int over = at->to;
     if (turns) {
-        next->state.row = to.row = EARLY;
+        to.row = EARLY;
         w->needed = NO_PROGRAM;
     }
-    if (over->to <= to.i) return;
-    const int64_t least = (int64_t)over->least[to.row] - (int64_t)out_bytes(t, to.i) + shift;
-    if (least > 0) w->least = larger(w->least, (uint64_t)least);
-    w->cost += t->before[over->to] - t->before[to.i];
-    next->shift += (int64_t)out_bytes(t, over->to) - (int64_t)out_bytes(t, to.i);
-    next->state.i = over->to;
+    *next = (part){.state = to, .from = to.i, .shift = shift};
+    if (over > to.i) {
+        const int64_t least = (int64_t)at->of.least[to.row] - (int64_t)out_bytes(t, to.i) + shift;
+        if (least > 0) w->least = larger(w->least, (uint64_t)least);
+        w->cost += t->before[over] - t->before[to.i];
+        next->shift += (int64_t)out_bytes(t, over) - (int64_t)out_bytes(t, to.i);
+        next->state.i = over;
+    }
+    next->fn = find_fn(t, &next->state);
+    __builtin_prefetch(next->fn);
 }
 
 /* Where runs to a state are taken together, its early part could be done after some of them. For programs they are not. */
-static bool may_turn(const tree *t, const state *to) {
+static inline bool may_turn(const tree *t, const state *to) {
     if (!t->for_bound || to->row == EARLY || to->row == FIRST || !has_row(t, EARLY, to->q)) return false;
-    return t->hop[at_state(t, to->i, to->q, to->k)].to > to->i;
+    return t->place[at_state(t, to->i, to->q, to->k)].to > to->i;
 }
 
 /* A run of stage i + 1, and then `right` and, unless x_i is given up, `left`. */
-static void add_runs(tree *t, const state *s, const state *right, const state *left, int *count) {
+static inline __attribute__((always_inline)) void add_runs(tree *t, const state *s, const state *right, const state *left, int *count) {
     const bool dies = !left && s->i > 0;
     const int64_t shift = (int64_t)out_bytes(t, s->i + 1) - (int64_t)(dies ? out_bytes(t, s->i) : 0);
-    for (int turns = 0; turns < 4; turns++) {
+    for (int turns = 0; turns < (t->turns ? 4 : 1); turns++) {
         if (((turns & 1) && !may_turn(t, right)) || ((turns & 2) && !(left && may_turn(t, left)))) continue;
         way *w = add_way(t, count, RUN, t->chain->stage[s->i + 1].forward_cost, least_run_bytes(t, s->row, s->i, s->q, dies));
         w->needed = run_bytes(t, s->row, s->i, s->q, dies);
@@ -219,7 +251,7 @@ static void add_backwards(tree *t, const state *s, int *count) {
 static void add_turns(tree *t, const state *s, int *count) {
     const ckpt_chain_stage *last = &t->chain->stage[s->q];
     for (row to = EARLY; to < s->row; to++) {
-        if (!has_row(t, to, s->q)) continue;
+        if (to == EITHER || !has_row(t, to, s->q)) continue;
         const bool early = to == EARLY;
         if (early ? s->row == FIRST || last->option[0].early_bytes[s->row == WITH_OUTPUT] == CKPT_CHAIN_NEVER
                   : s->row == WITH_OUTPUT || (to == BARE && s->row != FIRST))
@@ -233,12 +265,17 @@ static void add_turns(tree *t, const state *s, int *count) {
         way *w = add_way(t, count, early ? DO_EARLY : RUN_THROUGH, cost, least);
         if (t->for_bound && !early) w->least = 0;
         w->has_output = s->row == WITH_OUTPUT;
-        w->right = (part){true, {to, s->dies, s->i, s->q, s->k}, s->i, 0};
+        set_part(t, &w->right, &(state){to, s->dies, s->i, s->q, s->k});
     }
 }
 
 /* x_i is held while x_{i+1} does the backwards behind r; the output of r may be left from its backward r + 1. */
 static void add_held(tree *t, const state *s, int r, int *count) {
+    if (has_row(t, EITHER, r) && t->place[at_state(t, s->i, r, s->k)].to == s->i) {
+        const state right = {s->row, false, s->i + 1, s->q, r + 1}, left = {EITHER, s->dies, s->i, r, s->k};
+        add_runs(t, s, &right, &left, count);
+        return;
+    }
     for (int with = 0; with <= t->chain->stage[r].needs_output; with++) {
         const state right = {s->row, !with, s->i + 1, s->q, r + 1};
         const state left = {with ? WITH_OUTPUT : BARE, s->dies, s->i, r, s->k};
@@ -247,7 +284,7 @@ static void add_held(tree *t, const state *s, int r, int *count) {
 }
 
 static bool leads_somewhere(const tree *t, int i, int q, int k) {
-    return t->hop[at_state(t, i, q, k)].to >= 0;
+    return t->place[at_state(t, i, q, k)].to >= 0;
 }
 
 static void list_wanted(tree *t, int i, int q, int k) {
@@ -264,6 +301,9 @@ static void list_wanted(tree *t, int i, int q, int k) {
 
 static int list_ways(tree *t, const state *s) {
     int count = 0;
+    for (row to = WITH_OUTPUT; s->row == EITHER && to <= BARE; to++)
+        set_part(t, &add_way(t, &count, NOTHING, 0, 0)->left, &(state){to, s->dies, s->i, s->q, s->k});
+    if (s->row == EITHER) return count;
     add_turns(t, s, &count);
     if (s->i == s->q - 1) add_backwards(t, s, &count);
     for (int j = 0; j < t->wanted_count; j++) {
@@ -280,50 +320,70 @@ static bool spend(tree *t, int work) {
     return !t->room.out_of_work;
 }
 
-static bool fill(tree *t, const state *s, uint64_t most_cost) {
+static bool fill(tree *t, const state *s, ckpt_corner_limit limit) {
     const int count = list_ways(t, s);
     if (!spend(t, WORK_A_WAY * count)) return false;
-    ckpt_corner_start(&t->room, less(t->budget, out_bytes(t, s->i)), most_cost);
+    ckpt_corner_start(&t->room, less(t->budget, out_bytes(t, s->i)), limit);
     for (int j = 0; j < count; j++) {
         const way *w = &t->way[j];
         const ckpt_corner_term term = {.cost = w->cost,
                                        .least = w->least,
                                        .right_shift = w->right.shift,
                                        .left_shift = w->left.shift,
-                                       .right = w->right.there ? find_fn(t, &w->right.state) : NULL,
-                                       .left = w->left.there ? find_fn(t, &w->left.state) : NULL};
+                                       .right = w->right.fn,
+                                       .left = w->left.fn};
         if (!ckpt_corner_lower(&t->room, &term)) return false;
     }
     return ckpt_corner_keep(&t->room, find_fn(t, s));
 }
 
 /* Where x_i is given up whatever comes, it is on the way to the next x that is not. */
-static void set_hop(tree *t, int i, int q, int k, hop *over) {
-    const hop *next = &t->hop[at_state(t, i + 1, q, k)];
-    over->to = next->to;
-    for (row of = EARLY; of < ROWS; of++) {
-        over->least[of] = least_run_bytes(t, of, i, q, i > 0) + out_bytes(t, i);
-        if (next->to > i + 1) over->least[of] = larger(over->least[of], next->least[of]);
+static bool set_hop(tree *t, int i, int q, int k) {
+    place *here = &t->place[at_state(t, i, q, k)], *next = &t->place[at_state(t, i + 1, q, k)];
+    here->to = next->to;
+    here->of.least = ckpt_pool_array(&t->pool, ROWS, uint64_t);
+    t->room.out_of_memory |= !here->of.least;
+    for (row of = EARLY; of < ROWS && here->of.least; of++) {
+        here->of.least[of] = least_run_bytes(t, of, i, q, i > 0) + out_bytes(t, i);
+        if (next->to > i + 1) here->of.least[of] = larger(here->of.least[of], next->of.least[of]);
     }
+    return here->of.least;
+}
+
+/* What has been found of a part is more than what prices say of it. */
+static void raise_prices(tree *t, int i, int q, int k, const ckpt_corner_limit *limit) {
+    place *here = &t->place[at_state(t, i, q, k)];
+    double least = HUGE_VAL;
+    for (int f = 0; f < t->rows[q].count; f++) {
+        const ckpt_corner_fn *fn = &here->of.fn[f];
+        for (int c = 0; c < fn->count; c++)
+            least = fmin(least, (double)fn->corner[c].cost + limit->a_byte * (double)fn->corner[c].bytes);
+    }
+    if (least < HUGE_VAL) ckpt_chain_prices_raise(t->prices, i, q, k, least);
+    else here->to = -1;
 }
 
 /* All functions of i, q and k. */
 static bool fill_rows(tree *t, int i, int q, int k) {
-    hop *over = &t->hop[at_state(t, i, q, k)];
-    const uint64_t most = t->prices ? ckpt_chain_prices_most_cost(t->prices, i, q, k) : CKPT_CORNER_NEVER;
-    over->to = -1;
-    if (most == 0 || out_bytes(t, i) > t->budget) return true;
+    place *here = &t->place[at_state(t, i, q, k)];
+    const ckpt_corner_limit limit = t->prices ? ckpt_chain_prices_part(t->prices, i, q, k) : CKPT_CORNER_NO_LIMIT;
+    here->to = -1;
+    if (limit.most_cost == 0 || out_bytes(t, i) > t->budget) return true;
     list_wanted(t, i, q, k);
     if (!spend(t, q - k)) return false;
     if (t->wanted_count == 0 && i < q - 1) return true;
-    over->to = i;
+    here->to = i;
     if (t->wanted_count == 1 && t->wanted[0] == q && (t->for_bound || !has_row(t, EARLY, q))) {
-        set_hop(t, i, q, k, over);
-        return true;
+        if (t->prices) ckpt_chain_prices_raise_run(t->prices, i, q, k);
+        return set_hop(t, i, q, k);
     }
+    here->of.fn = ckpt_pool_array(&t->pool, t->rows[q].count, ckpt_corner_fn);
+    t->room.out_of_memory |= !here->of.fn;
+    if (!here->of.fn) return false;
     for (row of = EARLY; of < ROWS; of++)
         for (int dies = 0; dies <= t->gains[k] && has_row(t, of, q); dies++)
-            if (!fill(t, &(state){of, dies, i, q, k}, most)) return false;
+            if (!fill(t, &(state){of, dies, i, q, k}, limit)) return false;
+    if (t->prices) raise_prices(t, i, q, k, &limit);
     return true;
 }
 
@@ -336,35 +396,48 @@ static bool fill_all(tree *t) {
     return true;
 }
 
+static void find_rows(tree *t) {
+    bool any = false;
+    for (int k = 1; k <= t->count; k++) {
+        for (int o = 0; o < ckpt_chain_options(&t->chain->stage[k]); o++)
+            for (int there = 0; there < 2; there++) {
+                const uint64_t *bytes = t->chain->stage[k].option[o].backward_bytes[there];
+                t->gains[k] |= bytes[0] != bytes[1];
+            }
+        any |= t->gains[k];
+        t->turns |= t->for_bound && t->chain->stage[k].early;
+    }
+    for (int q = 1; q <= t->count; q++)
+        for (row of = EARLY; of < ROWS; of++) {
+            t->rows[q].of[of] = t->rows[q].count;
+            if (has_row(t, of, q)) t->rows[q].count += any ? 2 : 1;
+        }
+}
+
 static bool open_tree(tree *t) {
     const size_t side = (size_t)t->count + 1;
     t->room.pool = &t->pool;
     t->gains = ckpt_pool_array(&t->pool, side, bool);
+    t->rows = ckpt_pool_array(&t->pool, side, rows);
     t->first = ckpt_pool_array(&t->pool, side * side, size_t);
     t->before = ckpt_pool_array(&t->pool, side, uint64_t);
-    if (!t->gains || !t->first || !t->before) return false;
+    t->way = ckpt_pool_array(&t->pool, WAYS, way);
+    if (!t->gains || !t->rows || !t->first || !t->before || !t->way) return false;
     for (int k = 1; k <= t->count; k++) t->before[k] = t->before[k - 1] + t->chain->stage[k].forward_cost;
     for (int dies = 0; dies < 2 && t->for_bound; dies++) {
         t->earlier[dies] = ckpt_pool_array(&t->pool, side * side, uint64_t);
         if (!t->earlier[dies]) return false;
         find_earlier(t, dies);
     }
-    size_t functions = 0;
+    find_rows(t);
+    size_t places = 0;
     for (int i = 0; i < t->count; i++)
         for (int q = i + 1; q <= t->count; q++) {
-            t->first[at_pair(t, i, q)] = functions;
-            functions += (size_t)(q - i);
+            t->first[at_pair(t, i, q)] = places;
+            places += (size_t)(q - i);
         }
-    t->fn = ckpt_pool_array(&t->pool, functions * 2 * ROWS, ckpt_corner_fn);
-    t->hop = ckpt_pool_array(&t->pool, functions, hop);
-    for (int k = 1; k <= t->count; k++)
-        for (int o = 0; o < ckpt_chain_options(&t->chain->stage[k]); o++)
-            for (int there = 0; there < 2; there++) {
-                const uint64_t *bytes = t->chain->stage[k].option[o].backward_bytes[there];
-                t->gains[k] |= bytes[0] != bytes[1];
-            }
-    t->way = ckpt_pool_array(&t->pool, WAYS, way);
-    return t->fn && t->hop && t->way;
+    t->place = ckpt_pool_array(&t->pool, places, place);
+    return t->place;
 }
 
 typedef struct trace {
@@ -373,10 +446,10 @@ typedef struct trace {
     ckpt_chain_program *program;
 } trace;
 
-static uint64_t cost_of(const tree *t, const part *p, uint64_t bytes) {
-    if (!p->there) return 0;
+static uint64_t cost_of(const part *p, uint64_t bytes) {
+    if (!p->fn) return 0;
     return (int64_t)bytes < p->shift ? CKPT_CORNER_NEVER
-                                     : ckpt_corner_cost(find_fn(t, &p->state), (uint64_t)((int64_t)bytes - p->shift));
+                                     : ckpt_corner_cost(p->fn, (uint64_t)((int64_t)bytes - p->shift));
 }
 
 /* The first of the cheapest ways. One fits. */
@@ -387,7 +460,7 @@ static way choose(tree *t, const state *s, uint64_t bytes) {
     int best = 0;
     for (int j = 0; j < count; j++) {
         const way *w = &t->way[j];
-        const uint64_t right = cost_of(t, &w->right, bytes), left = cost_of(t, &w->left, bytes);
+        const uint64_t right = cost_of(&w->right, bytes), left = cost_of(&w->left, bytes);
         if (w->least > bytes || right == CKPT_CORNER_NEVER || left == CKPT_CORNER_NEVER || w->cost + right + left >= best_cost)
             continue;
         best_cost = w->cost + right + left;
@@ -400,6 +473,7 @@ static bool add_steps(trace *tr, const state *s, const way *w) {
     const ckpt_chain_stage *last = &tr->tree->chain->stage[s->q];
     if (w->act == RUN) return ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, s->i + 1, 0, false);
     if (w->act == DO_EARLY) return ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_EARLY, s->q, 0, w->has_output);
+    if (w->act == NOTHING) return true;
     for (int k = s->i + 1; k <= s->q && w->act == RUN_THROUGH; k++)
         if (!ckpt_chain_program_add(tr->pool, tr->program, CKPT_CHAIN_FORWARD, k, 0, false)) return false;
     if (w->act == RUN_THROUGH) return true;
@@ -429,7 +503,7 @@ static uint64_t follow(trace *tr, state s, uint64_t bytes) {
         uint64_t most = w.needed;
         tr->program->cost += w.cost;
         if (!add_steps(tr, &s, &w)) return UINT64_MAX;
-        for (int p = 0; p < 2 && parts[p]->there; p++) {
+        for (int p = 0; p < 2 && parts[p]->fn; p++) {
             if (!run_to(tr, parts[p], &most)) return UINT64_MAX;
             if (p == 1) break;
             const uint64_t right = follow(tr, w.right.state, (uint64_t)((int64_t)bytes - w.right.shift));
@@ -437,58 +511,98 @@ static uint64_t follow(trace *tr, state s, uint64_t bytes) {
             if ((int64_t)right + w.right.shift > 0) most = larger(most, (uint64_t)((int64_t)right + w.right.shift));
         }
         if ((int64_t)most + shift > 0) needed = larger(needed, (uint64_t)((int64_t)most + shift));
-        if (!w.left.there) return needed;
+        if (!w.left.fn) return needed;
         s = w.left.state;
         bytes = (uint64_t)((int64_t)bytes - w.left.shift);
         shift += w.left.shift;
     }
 }
 
-/* What the cheapest schedule costs, or `limit` where none costs less; CKPT_CHAIN_NEVER where `work`, which shrinks, is used up.
- * `program`: that of the functions, if any costs less. For a bound it may need more than the budget. */
-static ckpt_status solve_within(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, bool for_bound,
-                                uint64_t limit, uint64_t *work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *least,
+/* What is asked of the functions, and what is left to find it out. */
+typedef struct search {
+    const ckpt_chain *chain;
+    ckpt_chain_prices *prices;
+    uint64_t budget_bytes, work;
+    bool for_bound;
+    ckpt_pool *pool; /* of programs, or NULL */
+} search;
+
+/* What the cheapest schedule costs, or `limit` where none costs less; CKPT_CHAIN_NEVER where work is used up. In haste
+ * (share < 1, see chain_bound.h) that of some schedule. `program`: that of the functions, if any costs less. For a bound it may
+ * need more than the budget. */
+static ckpt_status solve_within(search *s, uint64_t limit, double share, ckpt_chain_program *program, uint64_t *least,
                                 ckpt_error *err) {
-    const state all = {FIRST, false, 0, chain->stage_count, 1};
-    tree t = {.chain = chain, .prices = prices, .count = chain->stage_count, .budget = budget_bytes, .for_bound = for_bound};
-    if (prices) CKPT_TRY(ckpt_chain_prices_limit(prices, limit, err));
-    t.room.work = *work;
+    const state all = {FIRST, false, 0, s->chain->stage_count, 1};
+    tree t = {.chain = s->chain, .prices = s->prices, .count = all.q, .budget = s->budget_bytes, .for_bound = s->for_bound};
+    if (s->prices) CKPT_TRY(ckpt_chain_prices_limit(s->prices, limit, share, err));
+    t.room.work = s->work;
     bool ok = open_tree(&t);
     if (ok && fill_all(&t)) {
-        const uint64_t cost = ckpt_corner_cost(find_fn(&t, &all), budget_bytes);
+        const bool any = leads_somewhere(&t, 0, t.count, 1);
+        const uint64_t cost = any ? ckpt_corner_cost(find_fn(&t, &all), s->budget_bytes) : CKPT_CORNER_NEVER;
         *least = smaller(cost, limit);
-        if (cost < limit && pool) {
-            trace tr = {&t, pool, program};
-            program->needed_bytes = follow(&tr, all, budget_bytes);
+        if (cost < limit && s->pool) {
+            trace tr = {&t, s->pool, program};
+            *program = (ckpt_chain_program){0};
+            program->needed_bytes = follow(&tr, all, s->budget_bytes);
             ok = program->needed_bytes != UINT64_MAX;
         }
     } else {
         *least = CKPT_CHAIN_NEVER;
     }
-    *work = t.room.work;
+    s->work = t.room.work;
     ok &= !t.room.out_of_memory;
     ckpt_pool_free(&t.pool);
-    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", chain->stage_count);
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", t.count);
+}
+
+/* Within limits that rise from above `from`, until something costs less than the limit or it is `cost`. `least`: as
+ * solve_within has it of the last limit for which work was enough, `from` where it was for none. `last`: the work for it. */
+static ckpt_status solve_rising(search *s, uint64_t from, uint64_t step, uint64_t cost, double share, ckpt_chain_program *program,
+                                uint64_t *least, uint64_t *last, ckpt_error *err) {
+    *least = from;
+    *last = 0;
+    while (*least < cost) {
+        const uint64_t work = s->work;
+        uint64_t limit = cost, found;
+        if (step < cost - from && step < (FARTHEST - 1) * from) limit = from + step;
+        CKPT_TRY(solve_within(s, limit, share, program, &found, err));
+        if (found == CKPT_CHAIN_NEVER) break;
+        *least = found;
+        *last = work - s->work;
+        if (found < limit) break;
+        step += step / GROWTH_PART + 1;
+    }
+    return CKPT_OK;
+}
+
+/* In haste first, which finds a schedule that is as good as any or nearly so; then it is enough to look for better ones. Where
+ * that would be too much work, limits rise. */
+static ckpt_status solve(search *s, uint64_t from, uint64_t step, uint64_t cost, ckpt_chain_program *program, uint64_t *least,
+                         ckpt_error *err) {
+    uint64_t hasty = cost, last = 0;
+    if (s->prices) {
+        CKPT_TRY(solve_rising(s, from, step, cost, HASTE, program, &hasty, &last, err));
+        if (last == 0) hasty = cost;
+    }
+    const bool enough = last <= s->work / FULL_WORK;
+    return solve_rising(s, from, enough ? cost - from : step, hasty, 1, program, least, &last, err);
 }
 
 ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
                                   uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
                                   ckpt_error *err) {
-    uint64_t least = 0, limit = cost, all = 0;
-    budget_bytes = smaller(budget_bytes, CKPT_CORNER_MOST);
-    if (pool) *program = (ckpt_chain_program){0};
+    uint64_t all = 0, least;
+    ckpt_chain_program found = {0};
+    search s = {chain, prices, smaller(budget_bytes, CKPT_CORNER_MOST), work, true, pool};
     if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
-    *bound = smaller(all, cost);
-    for (uint64_t more = prices ? all / FIRST_PART + 1 : cost; *bound < cost; more *= FARTHER) {
-        limit = more < cost - all && more < FARTHEST * all ? all + more : cost;
-        CKPT_TRY(solve_within(chain, prices, budget_bytes, true, limit, &work, pool, program, &least, err));
-        if (least == CKPT_CHAIN_NEVER) break;
-        *bound = least;
-        if (least < limit) break;
+    all = smaller(all, cost);
+    CKPT_TRY(solve(&s, all, prices ? all / FIRST_PART + 1 : cost, cost, &found, bound, err));
+    if (found.needed_bytes > s.budget_bytes) {
+        found = (ckpt_chain_program){0};
+        s.for_bound = false;
+        CKPT_TRY(solve(&s, *bound, prices ? (*bound - all) / SECOND_PART + 1 : cost, cost, &found, &least, err));
     }
-    if (pool && program->needed_bytes > budget_bytes) {
-        *program = (ckpt_chain_program){0};
-        return solve_within(chain, prices, budget_bytes, false, cost, &work, pool, program, &least, err);
-    }
+    if (pool) *program = found;
     return CKPT_OK;
 }

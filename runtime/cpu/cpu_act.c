@@ -53,13 +53,13 @@ static const uint32_t *draw_block(const drop_state *d, int64_t begin, int n, dra
     return word + skip;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void apply_mask(const uint32_t *word, uint32_t threshold, float scale, float *y, int n) {
     CKPT_CPU_SIMD
     for (int i = 0; i < n; i++) y[i] = word[i] >= threshold ? y[i] * scale : 0.0f;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void act_block(const ckpt_epilogue *e, const float *x, float *y, int n) {
     const float alpha = e->alpha, beta = e->beta;
     switch (e->act) {
@@ -75,7 +75,7 @@ static void act_block(const ckpt_epilogue *e, const float *x, float *y, int n) {
 }
 
 /* dx = dy * slope(v * shrink): y-based slopes want act(x), which is y / scale where kept. */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void slope_block(const ckpt_epilogue *e, const float *v, float shrink, const float *dy, float *dx, int n) {
     const float alpha = e->alpha, beta = e->beta;
     switch (e->act) {
@@ -90,7 +90,7 @@ static void slope_block(const ckpt_epilogue *e, const float *v, float shrink, co
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void relu_drop_block(const float *y, float scale, const float *dy, float *dx, int n) {
     CKPT_CPU_SIMD
     for (int i = 0; i < n; i++) dx[i] = y[i] > 0.0f ? dy[i] * scale : 0.0f;
@@ -250,7 +250,7 @@ typedef struct row_call {
     int64_t cols;
 } row_call;
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void add_bias(float *y, const float *bias, float factor, int64_t n) {
     CKPT_CPU_SIMD
     for (int64_t i = 0; i < n; i++) y[i] = y[i] + factor * bias[i];

@@ -30,7 +30,7 @@ static int64_t place(const batch_kernel *k, int64_t r, int64_t c) { return (r * 
 /* Tiles begin at multiples of TILE, or are one channel. */
 static int64_t tile_width(const batch_kernel *k) { return k->inner == 1 ? TILE : 1; }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void add_values(const float *x, int64_t n, int64_t run, double *sum) {
     if (run == 1) {
         for (int64_t j = 0; j < n; j++) sum[j] += (double)x[j];
@@ -39,7 +39,7 @@ static void add_values(const float *x, int64_t n, int64_t run, double *sum) {
     for (int64_t i = 0; i < run; i++) *sum += (double)x[i];
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void add_squares(const float *x, int64_t n, int64_t run, const double *mean, double *sum) {
     if (run == 1) {
         for (int64_t j = 0; j < n; j++) sum[j] += ckpt_square_deviation(x[j], mean[j]);
@@ -78,7 +78,7 @@ static void stats_body(const void *context, int64_t begin, int64_t end) {
 }
 
 /* y = h * scale + bias for a row */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void normalize(const batch_kernel *k, const float *x, float *y) {
     if (k->inner == 1) {
         CKPT_CPU_SIMD
@@ -100,7 +100,7 @@ static void normalize_body(const void *context, int64_t begin, int64_t end) {
 }
 
 /* Adds a row's dy and dy * h. */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void add_gradients(const batch_kernel *k, int64_t r, int64_t c, int64_t n, double *sum, double *dot) {
     const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c);
     if (k->inner == 1) {
@@ -130,7 +130,7 @@ static void sum_gradients(const batch_call *call, int64_t c, int64_t n, double *
 }
 
 /* dx of a row, given the means of dy and dy * h. */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void row_dx(const batch_kernel *k, int64_t r, int64_t c, int64_t n, const float *sum, const float *dot) {
     const float *x = k->x + place(k, r, c), *dy = k->dy + place(k, r, c), *scale = k->scale + c;
     float *dx = k->y + place(k, r, c);

@@ -7,7 +7,7 @@ typedef void (*run_function)(const void *a, const void *b, void *c, int64_t stri
 
 /* Steps known to the compiler in the cases that matter: both dense, one of them a single value. */
 #define RUN(name, type, expression)                                                                          \
-    CKPT_CPU_VECTOR                                                                                          \
+    CKPT_VECTOR                                                                                          \
     static void name(const void *va, const void *vb, void *vc, int64_t sa, int64_t sb, int64_t n) {          \
         const type *a = va, *b = vb;                                                                         \
         type *c = vc;                                                                                        \

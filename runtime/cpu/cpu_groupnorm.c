@@ -21,7 +21,7 @@ static int64_t scale_at(const group_kernel *k, int64_t r, int64_t c) {
     return k->by_group ? group : group * k->wide + c;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void group_row(const group_kernel *k, int64_t r) {
     const float *x = k->x + r * row_values(k);
     float *y = k->y + r * row_values(k);
@@ -33,7 +33,7 @@ static void group_row(const group_kernel *k, int64_t r) {
 }
 
 /* g and g * h are summed in the lanes of runtime/row_math.h. */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void group_dx_row(const group_kernel *k, int64_t r) {
     const int64_t n = row_values(k);
     const float *x = k->x + r * n, *dy = k->dy + r * n;

@@ -10,17 +10,9 @@
 #ifndef CKPT_CPU_KERNELS_H
 #define CKPT_CPU_KERNELS_H
 
+#include "base/vector.h"
 #include "graph/op.h"
 #include "runtime/backend.h"
-
-/* Compiles a function once per instruction set and picks at load time (GCC and clang, ELF systems on x86).
- * Contraction is off, so each gives the same bits. An outlined OpenMP region would lose the attribute: put it
- * on loop bodies, which contain none. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(CKPT_CPU_BASELINE)
-#define CKPT_CPU_VECTOR __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define CKPT_CPU_VECTOR
-#endif
 
 /* Before a loop over elements whose output is one of its inputs or touches none of them: without it the
  * compiler's overlap test sends every in-place call to the scalar loop. */

@@ -48,7 +48,7 @@ static bool is_argmax(const float *x, int64_t class, float max) {
     return true;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void class_rows(const loss_kernel *k, int64_t begin, int64_t end, double *loss, int64_t *correct) {
     for (int64_t r = begin; r < end; r++) {
         const float *x = k->x + r * k->cols;
@@ -67,7 +67,7 @@ static void class_rows(const loss_kernel *k, int64_t begin, int64_t end, double 
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static double bce_block(const float *x, const float *t, int64_t n, int64_t *correct) {
     double lane[CKPT_LANES] = {0}, sum = 0;
     int64_t hit[CKPT_LANES] = {0};
@@ -82,7 +82,7 @@ static double bce_block(const float *x, const float *t, int64_t n, int64_t *corr
     return sum;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static double mse_block(const float *x, const float *t, int64_t n) {
     double lane[CKPT_LANES] = {0}, sum = 0;
     CKPT_LANE_LOOP(n, j, l, {
@@ -143,7 +143,7 @@ static void clear(float *g, int64_t n) {
     for (int64_t j = 0; j < n; j++) g[j] = 0.0f;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void ce_row(const float *x, float *g, int64_t n, int64_t class, float factor) {
     const float max = ckpt_row_max(x, n);
     float lane[CKPT_LANES] = {0};
@@ -157,13 +157,13 @@ static void ce_row(const float *x, float *g, int64_t n, int64_t class, float fac
     for (int64_t j = 0; j < n; j++) g[j] = (g[j] * inverse - (j == class ? 1.0f : 0.0f)) * factor;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void bce_row(const float *x, const float *t, float *g, int64_t n, float factor) {
     CKPT_CPU_SIMD
     for (int64_t j = 0; j < n; j++) g[j] = (ckpt_sigmoid(x[j]) - t[j]) * factor;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void mse_row(const float *x, const float *t, float *g, int64_t n, float factor) {
     CKPT_CPU_SIMD
     for (int64_t j = 0; j < n; j++) g[j] = (x[j] - t[j]) * (2.0f * factor);

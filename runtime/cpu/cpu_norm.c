@@ -18,7 +18,7 @@ static inline ckpt_moments moments_of(const norm_kernel *k, const float *x) {
     return k->centered ? ckpt_row_moments(x, k->cols, k->epsilon) : ckpt_row_rms(x, k->cols, k->epsilon);
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void norm_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *scale = k->scale, *bias = k->bias;
@@ -39,7 +39,7 @@ static void norm_row(const norm_kernel *k, int64_t r) {
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void norm_dx_row(const norm_kernel *k, int64_t r) {
     const int64_t n = k->cols;
     const float *x = k->x + r * n, *dy = k->dy + r * n, *scale = k->scale;
@@ -132,7 +132,7 @@ typedef struct band_call {
     ckpt_moments *moments;
 } band_call;
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void band_moments(const void *context, int64_t begin, int64_t end) {
     const band_call *c = context;
     const norm_kernel *k = c->kernel;
@@ -140,7 +140,7 @@ static void band_moments(const void *context, int64_t begin, int64_t end) {
         c->moments[r] = moments_of(k, k->x + (c->first + r) * k->cols);
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void band_tile(const band_call *c, int64_t col, int n) {
     const norm_kernel *k = c->kernel;
     float scale[TILE], bias[TILE];

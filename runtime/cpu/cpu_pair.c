@@ -7,7 +7,7 @@ typedef void (*run_function)(const void *a, const void *b, const void *dc, void 
                              int64_t n);
 
 #define RUN(name, type, expression)                                                                          \
-    CKPT_CPU_VECTOR                                                                                          \
+    CKPT_VECTOR                                                                                          \
     static void name(const void *va, const void *vb, const void *vd, void *vc, int64_t sa, int64_t sb, int64_t n) { \
         const type *a = va, *b = vb, *dc = vd;                                                               \
         type *c = vc;                                                                                        \

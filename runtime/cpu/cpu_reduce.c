@@ -36,7 +36,7 @@ static ckpt_reduce_attr simplify(const ckpt_reduce_attr *g) {
 
 enum { TILE = 256, GROUP = 64 };
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void sum_columns(const float *x, int64_t rows, int64_t step, float alpha, float *y, int n) {
     float total[TILE] = {0};
     for (int64_t first = 0; first < rows; first += GROUP) {
@@ -73,7 +73,7 @@ static void columns_run(const void *self, const ckpt_scalars *scalars) {
 }
 
 /* Long runs in blocks. */
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static double sum_run(const float *x, int64_t n) {
     double sum = 0;
     for (int64_t i = 0; i < n; i += CKPT_SUM_BLOCK) sum += (double)ckpt_row_sum(x + i, n - i < CKPT_SUM_BLOCK ? n - i : CKPT_SUM_BLOCK);
@@ -193,13 +193,13 @@ ckpt_status ckpt_cpu_reduce_sum(const ckpt_bind *bind, ckpt_launch *launch, ckpt
 
 /* EXPAND: here x is the small side and y the large one. */
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void scale_run(const float *x, float alpha, float *y, int64_t n) {
     CKPT_CPU_SIMD
     for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i];
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void fill_run(float value, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i++) y[i] = value;
 }

@@ -13,7 +13,7 @@ typedef struct softmax_kernel {
     bool log;
 } softmax_kernel;
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void softmax_row(const float *x, float *y, int64_t n) {
     const float max = ckpt_row_max(x, n);
     float lane[CKPT_LANES] = {0};
@@ -27,14 +27,14 @@ static void softmax_row(const float *x, float *y, int64_t n) {
     for (int64_t j = 0; j < n; j++) y[j] = y[j] * factor;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void logsoftmax_row(const float *x, float *y, int64_t n) {
     const float max = ckpt_row_max(x, n), shift = ckpt_log(ckpt_row_exp_sum(x, n, max));
     CKPT_CPU_SIMD
     for (int64_t j = 0; j < n; j++) y[j] = (x[j] - max) - shift;
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void softmax_grad_row(const float *dy, const float *y, float *dx, int64_t n) {
     float lane[CKPT_LANES] = {0};
     CKPT_LANE_LOOP(n, j, l, lane[l] += dy[j] * y[j]);
@@ -43,7 +43,7 @@ static void softmax_grad_row(const float *dy, const float *y, float *dx, int64_t
     for (int64_t j = 0; j < n; j++) dx[j] = y[j] * (dy[j] - dot);
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void logsoftmax_grad_row(const float *dy, const float *y, float *dx, int64_t n) {
     const float sum = ckpt_row_sum(dy, n);
     CKPT_CPU_SIMD
@@ -53,7 +53,7 @@ static void logsoftmax_grad_row(const float *dy, const float *y, float *dx, int6
 /* The same over `n` columns side by side, `step` elements from one value of the axis to the next. */
 enum { TILE = 64 };
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void softmax_tile(const softmax_kernel *k, int64_t at, int n) {
     const float *x = k->x + at;
     float *y = k->y + at, max[TILE], sum[TILE] = {0};
@@ -77,7 +77,7 @@ static void softmax_tile(const softmax_kernel *k, int64_t at, int n) {
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void softmax_grad_tile(const softmax_kernel *k, int64_t at, int n) {
     const float *dy = k->dy + at, *y = k->y_in + at;
     float *dx = k->y + at, sum[TILE] = {0};

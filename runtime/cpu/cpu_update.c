@@ -16,7 +16,7 @@ typedef struct update_call {
     ckpt_adam_rate adam;
 } update_call;
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void sgd_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;
@@ -27,7 +27,7 @@ static void sgd_body(const void *context, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) new_w[i] = ckpt_sgd_update(w[i], g[i], rate, decay);
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void momentum_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;
@@ -43,7 +43,7 @@ static void momentum_body(const void *context, int64_t begin, int64_t end) {
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void nesterov_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;
@@ -59,7 +59,7 @@ static void nesterov_body(const void *context, int64_t begin, int64_t end) {
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void adagrad_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;
@@ -75,7 +75,7 @@ static void adagrad_body(const void *context, int64_t begin, int64_t end) {
     }
 }
 
-CKPT_CPU_VECTOR
+CKPT_VECTOR
 static void adam_body(const void *context, int64_t begin, int64_t end) {
     const update_call *c = context;
     const update_kernel *k = c->kernel;

@@ -23,9 +23,8 @@ void *ckpt_pool_alloc(ckpt_pool *pool, size_t count, size_t size) {
     struct ckpt_pool_block *block = pool->blocks;
     if (!block || block->size - block->used < bytes) {
         size_t room = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-        struct ckpt_pool_block *fresh = malloc(sizeof *fresh + room);
+        struct ckpt_pool_block *fresh = calloc(1, sizeof *fresh + room); /* large ones cost nothing until they are used */
         if (!fresh) return NULL;
-        fresh->used = 0;
         fresh->size = room;
         /* A block of its own for a large piece goes behind the current one, whose rest stays usable. */
         if (block && bytes > BLOCK_BYTES) {
@@ -40,7 +39,6 @@ void *ckpt_pool_alloc(ckpt_pool *pool, size_t count, size_t size) {
     void *piece = block->data + block->used;
     block->used += bytes;
     pool->total_bytes += bytes;
-    if (bytes) memset(piece, 0, bytes);
     return piece;
 }
 
