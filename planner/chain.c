@@ -149,6 +149,10 @@ static bool first_wanted(const ckpt_chain_tables *tables, int s) {
 
 static bool fill_all(ckpt_chain_tables *tables) {
     int count = tables->count;
+    if (tables->unit_bytes) {
+        tables->first = ckpt_pool_array(&tables->pool, tables->cap_bytes / tables->unit_bytes / CKPT_CHAIN_PIECE + 3, double);
+        if (!tables->first) return false;
+    }
     for (int t = 1; t <= count; t++)
         for (int s = t; s >= 1; s--) {
             ckpt_chain_pair *pair = *ckpt_chain_pair_at(tables, s, t);
@@ -202,6 +206,42 @@ static uint64_t held_unit(const ckpt_chain *chain) {
         for (int o = 0; o < chain->stage[k].option_count; o++)
             unit = ckpt_common_divisor(unit, chain->stage[k].out_bytes + chain->stage[k].option[o].kept_bytes);
     return unit ? unit : 1;
+}
+
+/* How much of checkpoints is lost when they are rounded down to slots: most are small ones. */
+static double lost_part(const ckpt_chain *chain, uint64_t unit, uint64_t smallest) {
+    double lost = 0;
+    for (int k = 1; k < chain->stage_count; k++) {
+        const double bytes = (double)chain->stage[k].out_bytes, part = (double)smallest / bytes;
+        lost += (double)(chain->stage[k].out_bytes % unit) / bytes * part * part;
+    }
+    return lost;
+}
+
+/* The best unit of at most so many slots for rounding down: a part of some size; 0 where there are too few slots to tell sizes
+ * from nothing. */
+static uint64_t unit_for_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t slots) {
+    enum { MOST_SIZES = 16, MOST_PARTS = 8 };
+    const uint64_t least = budget_bytes / slots + 1;
+    uint64_t size[MOST_SIZES], smallest = UINT64_MAX, best = 0;
+    double best_lost = 0;
+    int sizes = 0;
+    for (int k = 1; k < chain->stage_count; k++) {
+        const uint64_t bytes = chain->stage[k].out_bytes;
+        int i = 0;
+        while (i < sizes && size[i] != bytes) i++;
+        if (i == sizes && bytes > 0 && sizes < MOST_SIZES) size[sizes++] = bytes;
+        if (bytes > 0 && bytes < smallest) smallest = bytes;
+    }
+    for (int i = 0; i < sizes && smallest >= least; i++)
+        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
+            const uint64_t unit = size[i] / parts;
+            const double lost = unit <= smallest ? lost_part(chain, unit, smallest) : HUGE_VAL;
+            if (unit > smallest || (best && lost >= best_lost)) continue;
+            best = unit;
+            best_lost = lost;
+        }
+    return best;
 }
 
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
@@ -281,8 +321,9 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     tables->split = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_split);
     tables->window = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_window);
     tables->term = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_term);
+    tables->backward = ckpt_pool_array(&tables->pool, 2 * (options + 2), ckpt_chain_fn);
     for (int d = 0; d < 2; d++) tables->g[d] = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_fn);
-    if (!tables->pair || !tables->split || !tables->term || !tables->window || !tables->g[0] || !tables->g[1] ||
+    if (!tables->pair || !tables->backward || !tables->split || !tables->term || !tables->window || !tables->g[0] || !tables->g[1] ||
         !add_up_runs(tables) ||
         !(tables->likely ? own_pairs(tables) : share_pairs(tables)))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
@@ -395,10 +436,13 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
     const ckpt_status status = open_for_budget(chain, budget_bytes, NULL, out, err);
     bool wanted = false;
     if (status == CKPT_OK) {
+        const uint64_t slots = work / ((*out)->work + 1);
         (*out)->unit_bytes = exact_unit(chain);
-        (*out)->exact = (*out)->even = true;
-        const uint64_t slots = budget_bytes / (*out)->unit_bytes + 1;
-        wanted = (*out)->repeated && slots <= work / ((*out)->work + 1);
+        (*out)->exact = budget_bytes / (*out)->unit_bytes < slots;
+        (*out)->down = !(*out)->exact;
+        if ((*out)->down) (*out)->unit_bytes = slots > 0 ? unit_for_bound(chain, budget_bytes, slots) : 0;
+        (*out)->even = true;
+        wanted = (*out)->repeated && (*out)->unit_bytes > 0;
     }
     return close_for_budget(status, wanted, out, err);
 }

@@ -21,9 +21,7 @@ static bool make_room(ckpt_corner_room *room, ckpt_corner_stairs *stairs, int co
     return stairs->corner != NULL;
 }
 
-/* Behind the last corner of every list: farther than any budget, with any shift. */
-#define BEHIND {(uint64_t)1 << 62, 0}
-static const ckpt_corner behind = BEHIND;
+static const ckpt_corner behind = CKPT_CORNER_BEHIND;
 
 /* The last corner at or below `bytes`; -1 where there is none. */
 static int corner_at(const ckpt_corner *corner, int count, uint64_t bytes) {
@@ -47,7 +45,7 @@ ckpt_corner_fn ckpt_corner_constant(uint64_t bytes, uint64_t cost, ckpt_corner c
     return (ckpt_corner_fn){corner, 1, bytes, cost};
 }
 
-static const ckpt_corner nothing[2] = {{0, 0}, BEHIND};
+static const ckpt_corner nothing[2] = {{0, 0}, CKPT_CORNER_BEHIND};
 static const ckpt_corner_fn free_of_cost = {nothing, 1, 0, 0};
 
 /* A term from left to right: what it costs at `bytes`. */

@@ -22,7 +22,9 @@ typedef struct ckpt_corner {
     uint64_t bytes, cost;
 } ckpt_corner;
 
-/* Bytes ascend, costs descend; without corners it is never possible. Behind the last one stands another with 2^62 bytes. */
+#define CKPT_CORNER_BEHIND {(uint64_t)1 << 62, 0} /* behind the last corner of every list: farther than any budget, with any shift */
+
+/* Bytes ascend, costs descend; without corners it is never possible. */
 typedef struct ckpt_corner_fn {
     const ckpt_corner *corner;
     int count;

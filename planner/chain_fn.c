@@ -1,10 +1,11 @@
 /* Functions of memory: bytes exactly, slots by min-plus combination. */
+#include <float.h>
 #include <math.h>
 
 #include "base/vector.h"
 #include "planner/chain_table.h"
 
-enum { PIECE = 32 }; /* slots that are combined, or passed over, together */
+enum { PIECE = CKPT_CHAIN_PIECE }; /* slots that are combined, or passed over, together */
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -15,9 +16,12 @@ static int larger_int(int a, int b) {
 static int smaller_int(int a, int b) {
     return a < b ? a : b;
 }
+static double smaller_double(double a, double b) {
+    return a < b ? a : b;
+}
 
-int ckpt_chain_slots_up(const ckpt_chain_tables *tables, uint64_t bytes) {
-    return (int)((bytes + tables->unit_bytes - 1) / tables->unit_bytes);
+int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes) {
+    return (int)((bytes + (tables->down ? 0 : tables->unit_bytes - 1)) / tables->unit_bytes);
 }
 
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes) {
@@ -30,25 +34,29 @@ double ckpt_chain_fn_guess(const ckpt_chain_fn *fn, int64_t slot) {
     return fn->value[slot - fn->lo];
 }
 
+static double no_cost;
+static uint32_t no_split = CKPT_CHAIN_NO_SPLIT;
+static const ckpt_corner no_corner[2] = {{0, 0}, CKPT_CORNER_BEHIND};
+static const ckpt_chain_fn nothing = {
+    .value = &no_cost, .last = &no_cost, .best = &no_split, .corners = {.corner = no_corner, .count = 1}};
+
 static const ckpt_chain_fn never = {.least_bytes = CKPT_CHAIN_NEVER, .most_bytes = CKPT_CHAIN_NEVER, .floor_cost = CKPT_CHAIN_NEVER};
 
 const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                                         ckpt_chain_fn *scratch) {
-    if (ref->type == CKPT_FN_NONE || ref->type == CKPT_FN_BACKWARD) {
-        uint64_t bytes = 0, cost = 0;
-        if (ref->type == CKPT_FN_BACKWARD) {
-            const ckpt_chain_option *option = &tables->chain->stage[ref->s].option[ref->option];
-            bytes = option->backward_bytes[ref->has_output][ref->dies];
-            cost = option->recompute_cost[ref->has_output];
-        }
+    if (ref->type == CKPT_FN_NONE) return &nothing;
+    if (ref->type == CKPT_FN_BACKWARD) {
+        const ckpt_chain_option *option = &tables->chain->stage[ref->s].option[ref->option];
+        const uint64_t bytes = option->backward_bytes[ref->has_output][ref->dies];
+        const uint64_t cost = option->recompute_cost[ref->has_output];
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
         scratch->corners = ckpt_corner_constant(bytes, cost, scratch->only_corner);
         scratch->only = (double)cost;
-        scratch->value = &scratch->only;
+        scratch->value = scratch->last = &scratch->only;
         scratch->best = &scratch->only_best;
         scratch->only_best = CKPT_CHAIN_NO_SPLIT;
-        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_up(tables, bytes) : 0;
+        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_of(tables, bytes) : 0;
         return scratch;
     }
     int d = ref->dies && tables->gains[ref->s];
@@ -79,20 +87,23 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
     }
 }
 
-static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *split, ckpt_chain_term *out) {
-    out->right = ckpt_chain_find_fn(tables, &split->right, &out->scratch[0]);
-    out->left = ckpt_chain_find_fn(tables, &split->left, &out->scratch[1]);
+static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *split, ckpt_chain_fn **backward,
+                      ckpt_chain_term *out) {
+    out->right = ckpt_chain_find_fn(tables, &split->right, *backward);
+    *backward += out->right == *backward;
+    out->left = ckpt_chain_find_fn(tables, &split->left, *backward);
+    *backward += out->left == *backward;
     out->cost = (double)split->run_cost;
     /* What the slots take for more than it is, the way back makes use of; of what they take for less it runs out. With many
      * slots to a checkpoint it makes no difference that adds up. */
-    out->shift = tables->repeated ? ckpt_chain_slots_up(tables, split->shift_bytes)
+    out->shift = tables->repeated ? ckpt_chain_slots_of(tables, split->shift_bytes)
                                   : ckpt_chain_slots_near(tables, split->shift_bytes);
-    int least = ckpt_chain_slots_up(tables, split->least_bytes);
+    int least = ckpt_chain_slots_of(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }
 
-static inline void lower_by_sum(double *restrict out, uint16_t *restrict best, uint16_t split, double cost,
+static inline void lower_by_sum(double *restrict out, uint32_t *restrict best, uint32_t split, double cost,
                          const double *restrict a, const double *restrict b, int count) {
     for (int i = 0; i < count; i++) {
         const double sum = cost + a[i] + b[i];
@@ -101,7 +112,7 @@ static inline void lower_by_sum(double *restrict out, uint16_t *restrict best, u
     }
 }
 
-static inline void lower_by(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, const double *restrict a,
+static inline void lower_by(double *restrict out, uint32_t *restrict best, uint32_t split, double cost, const double *restrict a,
                      int count) {
     for (int i = 0; i < count; i++) {
         const double sum = cost + a[i];
@@ -110,7 +121,7 @@ static inline void lower_by(double *restrict out, uint16_t *restrict best, uint1
     }
 }
 
-static inline void lower_to(double *restrict out, uint16_t *restrict best, uint16_t split, double cost, int count) {
+static inline void lower_to(double *restrict out, uint32_t *restrict best, uint32_t split, double cost, int count) {
     for (int i = 0; i < count; i++) {
         best[i] = cost < out[i] ? split : best[i];
         out[i] = cost < out[i] ? cost : out[i];
@@ -121,34 +132,25 @@ static double term_at(const ckpt_chain_term *t, int slot) {
     return t->cost + ckpt_chain_fn_guess(t->right, slot - t->shift) + ckpt_chain_fn_guess(t->left, slot);
 }
 
-/* Slots [from, to) of fn, in all of which right and left either vary or are constant. A piece is passed over
- * when even the term's last value does not undercut fn's there: both fall. Far worse terms pass over ever more. */
-CKPT_VECTOR static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
+/* Slots [from, to) of fn, in all of which right and left either vary or are constant. */
+CKPT_VECTOR static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
     const bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi;
-    for (int p = from, count; p < to; p += count) {
-        count = smaller_int(PIECE, to - p);
-        double *out = fn->value + (p - fn->lo);
-        uint16_t *best = fn->best + (p - fn->lo);
-        const double last = term_at(t, p + count - 1);
-        if (last >= out[0]) {
-            while (p + 2 * count <= to && term_at(t, p + 2 * count - 1) >= out[0]) count *= 2;
-            continue;
-        }
-        const int right = smaller_int(p - t->shift, t->right->hi) - t->right->lo;
-        const int left = smaller_int(p, t->left->hi) - t->left->lo;
-        if (right_varies && left_varies)
-            lower_by_sum(out, best, split, t->cost, t->right->value + right, t->left->value + left, count);
-        else if (right_varies)
-            lower_by(out, best, split, t->cost + t->left->value[left], t->right->value + right, count);
-        else if (left_varies)
-            lower_by(out, best, split, t->cost + t->right->value[right], t->left->value + left, count);
-        else
-            lower_to(out, best, split, last, count);
-    }
+    double *out = fn->value + (from - fn->lo);
+    uint32_t *best = fn->best + (from - fn->lo);
+    const double *right = t->right->value + (smaller_int(from - t->shift, t->right->hi) - t->right->lo);
+    const double *left = t->left->value + (smaller_int(from, t->left->hi) - t->left->lo);
+    if (right_varies && left_varies)
+        lower_by_sum(out, best, split, t->cost, right, left, to - from);
+    else if (right_varies)
+        lower_by(out, best, split, t->cost + *left, right, to - from);
+    else if (left_varies)
+        lower_by(out, best, split, t->cost + *right, left, to - from);
+    else
+        lower_to(out, best, split, t->cost + *right + *left, to - from);
 }
 
 /* In slots [from, to): up to where right and left become constant, and from there. */
-static void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, int from, int to) {
+static void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
     const int right_turn = t->right->hi + t->shift, left_turn = t->left->hi;
     const int turn[3] = {smaller_int(right_turn, left_turn), larger_int(right_turn, left_turn), to};
     from = larger_int(from, t->lo);
@@ -157,6 +159,51 @@ static void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint16_t split, i
         if (end <= from) continue;
         lower_range(t, fn, split, from, end);
         from = end;
+    }
+}
+
+/* Whether any of so many sums is below first[i]: as a whole number, so that it vectorises. */
+static inline bool any_sum_below(double cost, const double *restrict a, const double *restrict b, const double *restrict first,
+                                 int count) {
+    int64_t any = 0;
+    for (int i = 0; i < count; i++) any |= cost + a[i] + b[i] < first[i] ? 1 : 0;
+    return any;
+}
+
+static inline bool any_below(double cost, const double *restrict a, const double *restrict first, int count) {
+    int64_t any = 0;
+    for (int i = 0; i < count; i++) any |= cost + a[i] < first[i] ? 1 : 0;
+    return any;
+}
+
+/* Slots [from, to) of fn, by pieces: where even the last of a piece's values undercuts the first one there. first[0]: that of
+ * fn's first piece. */
+CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn, double *first, uint32_t split, int from, int to) {
+    enum { TOGETHER = 16, FEW = 6 };
+    from = larger_int(from, t->lo);
+    if (from >= to) return;
+    const int base = fn->lo / PIECE, behind = t->shift / PIECE, end = (to - 1) / PIECE + 1;
+    const int right_end = t->right->hi / PIECE + behind, left_end = t->left->hi / PIECE;
+    const int right_first = t->right->lo / PIECE + behind, left_first = t->left->lo / PIECE;
+    for (int piece = from / PIECE, count; piece < end; piece += count) {
+        const bool right_varies = piece < right_end, left_varies = piece < left_end;
+        const double *right = t->right->last + ((right_varies ? piece : right_end) - right_first);
+        const double *left = t->left->last + ((left_varies ? piece : left_end) - left_first);
+        const double cost = t->cost + (right_varies ? 0 : *right) + (left_varies ? 0 : *left);
+        double *here = first + (piece - base);
+        count = smaller_int(TOGETHER, end - piece);
+        if (right_varies) count = smaller_int(count, right_end - piece);
+        if (left_varies) count = smaller_int(count, left_end - piece);
+        const bool both = right_varies && left_varies, any = right_varies || left_varies;
+        if (count >= FEW && any &&
+            !(both ? any_sum_below(cost, right, left, here, count) : any_below(cost, right_varies ? right : left, here, count)))
+            continue;
+        for (int j = 0; j < count; j++) {
+            if (!(cost + (right_varies ? right[j] : 0) + (left_varies ? left[j] : 0) < here[j])) continue;
+            const int at = piece + j;
+            lower(t, fn, split, larger_int(from, at * PIECE), smaller_int(to, (at + 1) * PIECE));
+            here[j] = smaller_double(fn->value[larger_int(at * PIECE, fn->lo) - fn->lo], DBL_MAX);
+        }
     }
 }
 
@@ -176,24 +223,35 @@ static bool make_room(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
     fn->hi = smaller_int(fn->hi, larger_int((int)(tables->cap_bytes / tables->unit_bytes) + 1, fn->lo));
     const int slots = fn->hi - fn->lo + 1;
     fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
-    fn->best = slots == 1 ? &fn->only_best : ckpt_pool_array(&tables->pool, slots, uint16_t);
+    fn->best = slots == 1 ? &fn->only_best : ckpt_pool_array(&tables->pool, slots, uint32_t);
     if (!fn->value || !fn->best) return false;
     for (int i = 0; i < slots; i++) {
         fn->value[i] = HUGE_VAL;
         fn->best[i] = CKPT_CHAIN_NO_SPLIT;
     }
+    for (int i = 0; i <= fn->hi / PIECE - fn->lo / PIECE; i++) tables->first[i] = DBL_MAX;
+    return true;
+}
+
+static bool set_last(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
+    const int from = fn->lo / PIECE, to = fn->hi / PIECE;
+    fn->last = from == to ? &fn->value[fn->hi - fn->lo] : ckpt_pool_array(&tables->pool, to - from + 1, double);
+    if (!fn->last) return false;
+    for (int i = from; i <= to && from < to; i++)
+        fn->last[i - from] = fn->value[smaller_int((i + 1) * PIECE - 1, fn->hi) - fn->lo];
     return true;
 }
 
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn) {
-    for (int i = 0; i < count; i++) make_term(tables, &split[i], &tables->term[i]);
+    ckpt_chain_fn *backward = tables->backward;
+    for (int i = 0; i < count; i++) make_term(tables, &split[i], &backward, &tables->term[i]);
     if (!make_room(tables, count, fn)) return false;
     for (int i = 0; i < count; i++) {
         const int j = split[i].run_to - ref->s;
         const bool keeps = j >= 0 && split[i].run_to < ref->t, windowed = window && keeps;
-        lower(&tables->term[i], fn, keeps ? (uint16_t)j : CKPT_CHAIN_NO_SPLIT, windowed ? window[j].from : fn->lo,
-              smaller_int(windowed ? window[j].to : INT32_MAX, fn->hi + 1));
+        lower_pieces(&tables->term[i], fn, tables->first, keeps ? (uint32_t)j : CKPT_CHAIN_NO_SPLIT,
+                     windowed ? window[j].from : fn->lo, smaller_int(windowed ? window[j].to : INT32_MAX, fn->hi + 1));
     }
     /* A window that ends leaves what more memory than needed is worth, too. */
     for (int i = 1; i <= fn->hi - fn->lo && window; i++)
@@ -201,7 +259,7 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
             fn->value[i] = fn->value[i - 1];
             fn->best[i] = fn->best[i - 1];
         }
-    return true;
+    return set_last(tables, fn);
 }
 
 /* What a run of stages can have at most beyond its input: each has its own unless equal ones share functions. */
@@ -245,6 +303,7 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
     fn->hi = from->hi;
     fn->only = from->only;
     fn->value = from->value == &from->only ? &fn->only : from->value;
+    fn->last = from->last == &from->only ? &fn->only : from->last;
 }
 
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
@@ -275,5 +334,5 @@ bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, con
         const double cost_a = cost_at(a, m), cost_b = cost_at(b, m);
         fn->value[m - fn->lo] = cost_a < cost_b ? cost_a : cost_b;
     }
-    return true;
+    return set_last(tables, fn);
 }

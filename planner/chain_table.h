@@ -18,9 +18,10 @@ enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWAR
 typedef struct ckpt_chain_fn {
     int lo, hi;
     double *value;                   /* [0, hi - lo] */
-    uint16_t *best;                  /* [0, hi - lo]: the checkpoint first kept, less the first stage; or NO_SPLIT */
+    double *last;                    /* of pieces of CKPT_CHAIN_PIECE slots from that of lo to that of hi: the value at the last slot */
+    uint32_t *best;                  /* [0, hi - lo]: the checkpoint first kept, less the first stage; or NO_SPLIT */
     double only;                     /* what value points to where there is a single one */
-    uint16_t only_best;
+    uint32_t only_best;
     ckpt_corner_fn corners;          /* of tables by corners */
     ckpt_corner only_corner[2];
     uint64_t least_bytes;            /* feasible from here on */
@@ -54,7 +55,7 @@ typedef struct ckpt_chain_pair {
     ckpt_chain_held *held; /* by option of stage t */
 } ckpt_chain_pair;
 
-enum { CKPT_CHAIN_NO_SPLIT = UINT16_MAX, CKPT_CHAIN_RUNS = 16 };
+enum { CKPT_CHAIN_NO_SPLIT = INT32_MAX, CKPT_CHAIN_RUNS = 16, CKPT_CHAIN_PIECE = 32 };
 
 /* Slots [from, to) for which a checkpoint is tried; none where `to` is 0. */
 typedef struct ckpt_chain_window {
@@ -74,6 +75,7 @@ struct ckpt_chain_tables {
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
+    bool down;  /* sizes are rounded down: for a bound */
     bool exact; /* every size is whole in slots */
     bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t cap_bytes;             /* no budget above it is asked for */
@@ -81,6 +83,8 @@ struct ckpt_chain_tables {
     uint64_t functions;             /* distinct ones */
     ckpt_chain_split *split;        /* room for the ways of one function */
     struct ckpt_chain_term *term;   /* the same, in slots */
+    ckpt_chain_fn *backward;        /* room for those that are backwards of one stage */
+    double *first;                  /* of the function that is filled, as last: the value at the first slot of a piece */
     bool whole;                     /* a short chain: answers come from chain_exact.h */
     uint64_t whole_least_bytes, whole_most_bytes;
     ckpt_chain_window *window;      /* [j - s]: room for those of one function */
@@ -100,7 +104,6 @@ typedef struct ckpt_chain_term {
     double cost;
     int shift, lo, hi;
     const ckpt_chain_fn *right, *left;
-    ckpt_chain_fn scratch[2];
 } ckpt_chain_term;
 
 static inline ckpt_chain_pair **ckpt_chain_pair_at(const ckpt_chain_tables *tables, int s, int t) {
@@ -117,8 +120,7 @@ typedef struct ckpt_chain_range {
 int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range range,
                            ckpt_chain_split *split);
 
-/* The function of a ref; `scratch` is filled and returned for BACKWARD, and for NONE (costs nothing, always
- * fits). */
+/* The function of a ref; `scratch` is filled and returned for BACKWARD. NONE costs nothing and always fits. */
 const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
                                         ckpt_chain_fn *scratch);
 
@@ -137,8 +139,9 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
 ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
                                      ckpt_chain_tables **tables, ckpt_error *err);
 
-/* Tables of all splits in slots, for budgets up to budget_bytes, where equal runs share functions and sizes are whole in so
- * few slots that splits times slots are at most `work`; NULL elsewhere. They have costs, but no programs. Errors: CKPT_NOMEM. */
+/* Tables of all splits in slots, for budgets up to budget_bytes, where equal runs share functions, in so few slots that splits
+ * times slots are at most `work`: exact where sizes are whole in them, rounded down where they can be told apart; NULL elsewhere.
+ * They have costs, or bounds on them, but no programs. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t work, ckpt_chain_tables **tables,
                                    ckpt_error *err);
 
@@ -153,8 +156,8 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn);
 
-/* Bytes in slots, rounded up or to the nearest. */
-int ckpt_chain_slots_up(const ckpt_chain_tables *tables, uint64_t bytes);
+/* Bytes in slots, rounded up, or down for a bound; or to the nearest. */
+int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes);
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes);
 
 /* The value at `slot`; below lo the value at lo stands in. */

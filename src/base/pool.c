@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct ckpt_pool_block {
     struct ckpt_pool_block *next;
@@ -13,7 +15,29 @@ struct ckpt_pool_block {
     alignas(max_align_t) unsigned char data[];
 };
 
-enum { BLOCK_BYTES = 64 * 1024 };
+/* Blocks grow with the pool; from HUGE_BYTES on the system is asked for large pages, which are several hundred times fewer. */
+enum { BLOCK_BYTES = 64 * 1024, MOST_BLOCK_BYTES = 16 * 1024 * 1024, HUGE_BYTES = 4 * 1024 * 1024 };
+
+static size_t block_bytes(const ckpt_pool *pool, size_t bytes) {
+    size_t room = pool->total_bytes / 2;
+    if (room < BLOCK_BYTES) room = BLOCK_BYTES;
+    if (room > MOST_BLOCK_BYTES) room = MOST_BLOCK_BYTES;
+    return room > bytes ? room : bytes;
+}
+
+/* Zeroed: large ones take no memory before they are used. */
+static struct ckpt_pool_block *make_block(size_t room) {
+    struct ckpt_pool_block *block = calloc(1, sizeof *block + room);
+    if (!block) return NULL;
+    block->size = room;
+#ifdef MADV_HUGEPAGE
+    if (room >= HUGE_BYTES) {
+        const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)block + page - 1) / page * page;
+        madvise((void *)from, (uintptr_t)block + room - from, MADV_HUGEPAGE); /* it may say no */
+    }
+#endif
+    return block;
+}
 
 void *ckpt_pool_alloc(ckpt_pool *pool, size_t count, size_t size) {
     const size_t align = alignof(max_align_t);
@@ -22,12 +46,10 @@ void *ckpt_pool_alloc(ckpt_pool *pool, size_t count, size_t size) {
     bytes = (bytes + align - 1) / align * align;
     struct ckpt_pool_block *block = pool->blocks;
     if (!block || block->size - block->used < bytes) {
-        size_t room = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-        struct ckpt_pool_block *fresh = calloc(1, sizeof *fresh + room); /* large ones cost nothing until they are used */
+        struct ckpt_pool_block *fresh = make_block(block_bytes(pool, bytes));
         if (!fresh) return NULL;
-        fresh->size = room;
         /* A block of its own for a large piece goes behind the current one, whose rest stays usable. */
-        if (block && bytes > BLOCK_BYTES) {
+        if (block && bytes >= fresh->size) {
             fresh->next = block->next;
             block->next = fresh;
         } else {
