@@ -208,21 +208,20 @@ static uint64_t held_unit(const ckpt_chain *chain) {
     return unit ? unit : 1;
 }
 
-/* How much of checkpoints is lost when they are rounded down to slots: most are small ones. */
-static double lost_part(const ckpt_chain *chain, uint64_t unit, uint64_t smallest) {
+/* How far checkpoints are from whole in slots, rounded up or down. Small ones count most: there are most of them. */
+static double lost_part(const ckpt_chain *chain, uint64_t unit, bool down, uint64_t smallest) {
     double lost = 0;
     for (int k = 1; k < chain->stage_count; k++) {
-        const double bytes = (double)chain->stage[k].out_bytes, part = (double)smallest / bytes;
-        lost += (double)(chain->stage[k].out_bytes % unit) / bytes * part * part;
+        const uint64_t bytes = chain->stage[k].out_bytes, rest = bytes % unit;
+        const double part = bytes > 0 ? (double)smallest / (double)bytes : 0;
+        if (rest > 0) lost += (double)(down ? rest : unit - rest) * part * part * part;
     }
     return lost;
 }
 
-/* The best unit of at most so many slots for rounding down: a part of some size; 0 where there are too few slots to tell sizes
- * from nothing. */
-static uint64_t unit_for_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t slots) {
-    enum { MOST_SIZES = 16, MOST_PARTS = 8 };
-    const uint64_t least = budget_bytes / slots + 1;
+/* The unit of at least so many bytes and at most so many for which least is lost: a part of some size; 0 where there is none. */
+static uint64_t best_unit(const ckpt_chain *chain, uint64_t least, uint64_t most, bool down) {
+    enum { MOST_SIZES = 16, MOST_PARTS = 64 };
     uint64_t size[MOST_SIZES], smallest = UINT64_MAX, best = 0;
     double best_lost = 0;
     int sizes = 0;
@@ -233,12 +232,12 @@ static uint64_t unit_for_bound(const ckpt_chain *chain, uint64_t budget_bytes, u
         if (i == sizes && bytes > 0 && sizes < MOST_SIZES) size[sizes++] = bytes;
         if (bytes > 0 && bytes < smallest) smallest = bytes;
     }
-    for (int i = 0; i < sizes && smallest >= least; i++)
-        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
-            const uint64_t unit = size[i] / parts;
-            const double lost = unit <= smallest ? lost_part(chain, unit, smallest) : HUGE_VAL;
-            if (unit > smallest || (best && lost >= best_lost)) continue;
-            best = unit;
+    if (down && smallest < most) most = smallest; /* sizes are told from nothing */
+    for (int i = 0; i < sizes; i++)
+        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && size[i] / parts <= most && tried < MOST_PARTS; parts--, tried++) {
+            const double lost = lost_part(chain, size[i] / parts, down, smallest);
+            if (best && lost >= best_lost) continue;
+            best = size[i] / parts;
             best_lost = lost;
         }
     return best;
@@ -254,9 +253,11 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
         unit = held_unit(tables->chain);
         tables->even = most / unit <= allowed;
         if (!tables->even) unit = usual_size(tables->chain);
-        if (unit == 0 || most / unit > allowed)
-            unit = most / slots + 1;
-        else
+        if (unit == 0 || most / unit > allowed) {
+            const uint64_t even = most / slots + 1;
+            unit = tables->repeated ? best_unit(tables->chain, even - even / 5, 2 * even, false) : 0;
+            if (unit == 0) unit = even;
+        } else
             while (unit % 2 == 0 && most / (unit / 2) <= slots) unit /= 2;
     }
     tables->unit_bytes = unit;
@@ -440,7 +441,7 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
         (*out)->unit_bytes = exact_unit(chain);
         (*out)->exact = budget_bytes / (*out)->unit_bytes < slots;
         (*out)->down = !(*out)->exact;
-        if ((*out)->down) (*out)->unit_bytes = slots > 0 ? unit_for_bound(chain, budget_bytes, slots) : 0;
+        if ((*out)->down) (*out)->unit_bytes = slots > 0 ? best_unit(chain, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
         (*out)->even = true;
         wanted = (*out)->repeated && (*out)->unit_bytes > 0;
     }

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
-#include "planner/chain_bound.h"
+#include "planner/chain_table.h"
 
 static ckpt_random_chain g_random;
 
@@ -150,6 +150,53 @@ static void test_blocks_are_proved(void **state) {
     ckpt_chain_tables_free(tables);
 }
 
+/* With so many slots; 0 where there are too few. */
+static double cost_in_slots(uint64_t budget, uint64_t slots, bool *exact) {
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    double cost = 0;
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, 1, &tables, &err), CKPT_OK);
+    assert_null(tables);
+    const uint64_t work = 60 * 60 * 3; /* splits of the distinct functions, about */
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, work * slots, &tables, &err), CKPT_OK);
+    if (tables) cost = ckpt_chain_fn_guess(&tables->g[0][1], (int64_t)(budget / tables->unit_bytes));
+    *exact = tables && tables->exact;
+    ckpt_chain_tables_free(tables);
+    return cost;
+}
+
+/* Blocks of sizes that are whole in no few slots: rounded down they cost no more than they do, and nearly as much. */
+static void test_rounded_down(void **state) {
+    (void)state;
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    int rounded = 0, near = 0, caught = 0;
+    g_random.state = 3;
+    for (int i = 0; i < 20; i++) {
+        uint64_t size[3], run[3];
+        for (int b = 0; b < 3; b++) size[b] = ckpt_random_between(&g_random, 20, 200), run[b] = ckpt_random_between(&g_random, 1, 99);
+        for (int k = 1; k <= 60; k++) bytes[k] = size[k % 3], cost[k] = run[k % 3];
+        ckpt_chain_make_plain(&g_random, 60, bytes, cost);
+        ckpt_chain_tables *tables;
+        ckpt_error err;
+        assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+        const uint64_t least = ckpt_chain_least_bytes(tables);
+        ckpt_chain_tables_free(tables);
+        for (uint64_t budget = least; budget < 4 * least; budget += least / 4) {
+            bool exact;
+            const double known = cost_in_slots(budget, 100000, &exact);
+            assert_true(exact && known > 0);
+            const double found = cost_in_slots(budget, 40, &exact);
+            if (exact || found <= 0) continue;
+            rounded++;
+            assert_true(found <= known);
+            near += found > 0.9 * known;
+            caught += found > cost_in_slots(budget + budget / 4, 100000, &exact); /* the control */
+        }
+    }
+    printf("rounded down %d times, within a tenth %d, above with a quarter more bytes %d\n", rounded, near, caught);
+    assert_true(rounded > 100 && 2 * near > rounded && caught > 0);
+}
+
 /* Costs beyond those that doubles tell apart: the bound is none that is above a program's cost. */
 static void test_large_costs(void **state) {
     (void)state;
@@ -170,7 +217,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_exhaustive_search),   cmocka_unit_test(test_as_exact_tables),
         cmocka_unit_test(test_a_byte_less_is_caught),  cmocka_unit_test(test_long_chains_are_proved),
-        cmocka_unit_test(test_blocks_are_proved),      cmocka_unit_test(test_large_costs),
+        cmocka_unit_test(test_blocks_are_proved),      cmocka_unit_test(test_rounded_down),
+        cmocka_unit_test(test_large_costs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
