@@ -5,7 +5,10 @@
 #include "planner/chain_tree.h"
 
 /* Corners, some nanoseconds each: for the best program as many as it takes, as a rule; for no more than a bound fewer. */
-enum { PROGRAM_WORK = 300000000, BOUND_WORK = 30000000 };
+enum { PROGRAM_WORK = 300000000, BOUND_WORK = 100000000, FAR_WORK = 30000000 };
+
+/* Far: less than this part of the cost is known. */
+enum { FAR_PART = 2 };
 
 /* Stages: of longer chains only bounds are sought among all schedules. */
 enum { MOST_STAGES = 100 };
@@ -28,7 +31,8 @@ static ckpt_status raise_by_prices(const ckpt_chain *chain, ckpt_chain_prices *p
     CKPT_TRY(ckpt_chain_prices_all(prices, &raised, err));
     *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
     if (*bound >= cost || cost - *bound <= least_gap || !ckpt_chain_tree_fits(chain)) return CKPT_OK;
-    CKPT_TRY(ckpt_chain_tree_solve(chain, prices, budget_bytes, cost, pool ? PROGRAM_WORK : BOUND_WORK, pool, program, &raised, err));
+    const uint64_t work = pool ? PROGRAM_WORK : *bound < cost / FAR_PART ? FAR_WORK : BOUND_WORK;
+    CKPT_TRY(ckpt_chain_tree_solve(chain, prices, budget_bytes, cost, work, pool, program, &raised, err));
     *bound = larger(*bound, ckpt_round_up(raised, ckpt_chain_cost_unit(chain)));
     return CKPT_OK;
 }
