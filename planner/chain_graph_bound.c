@@ -314,13 +314,6 @@ static uint64_t largest(bound *b, uint64_t step_bytes) {
     return most > most_with_inputs ? most : most_with_inputs;
 }
 
-/* Divides whatever a schedule can recompute. */
-static uint64_t cost_unit(const ckpt_graph *g, const ckpt_costs *costs) {
-    uint64_t unit = 0;
-    for (int n = 0; n < g->forward_count; n++) unit = ckpt_common_divisor(unit, costs->node[n]);
-    return unit > 0 ? unit : 1;
-}
-
 static ckpt_status prepare(bound *b, ckpt_pool *scratch, ckpt_error *err) {
     const ckpt_graph *g = b->graph;
     b->last = ckpt_pool_array(scratch, g->tensor_count, int);
@@ -362,7 +355,7 @@ ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, u
     if (status == CKPT_OK) status = ckpt_chain_bound_by_count(&chain, step_bytes, &counted, err);
     if (status == CKPT_OK) {
         const uint64_t most = largest(&b, step_bytes);
-        *recompute_cost = ckpt_round_up(most > counted ? most : counted, cost_unit(graph, costs));
+        *recompute_cost = ckpt_round_up(most > counted ? most : counted, ckpt_costs_divisor(graph, costs));
     }
     ckpt_graph_cut_close(b.cut);
     ckpt_pool_free(&scratch);
@@ -396,7 +389,7 @@ ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs 
         status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, trees ? step / LEAST_GAP : recompute_cost,
                                        &of_chain, err);
         if (status == CKPT_OK && of_chain > first + *lower_bound)
-            *lower_bound = ckpt_round_up(of_chain - first, cost_unit(graph, costs));
+            *lower_bound = ckpt_round_up(of_chain - first, ckpt_costs_divisor(graph, costs));
     }
     ckpt_pool_free(&scratch);
     return status;

@@ -5,6 +5,7 @@
 #include "planner/chain.h"
 #include "planner/chain_curve.h"
 #include "planner/chain_graph_bound.h"
+#include "planner/graph_pair.h"
 #include "planner/chain_graph_exact.h"
 #include "planner/chain_refine.h"
 #include "planner/stages.h"
@@ -247,6 +248,10 @@ ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, ui
     if (!chain->exact && bound->lower_bound_cost < recompute_cost)
         CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
                                            true, &bound->lower_bound_cost, err));
+    if (chain->curve.branching && bound->lower_bound_cost < recompute_cost &&
+        share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP)
+        CKPT_TRY(ckpt_graph_pair_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
+                                       &bound->lower_bound_cost, err));
     bound->proved = bound->lower_bound_cost == recompute_cost;
     if (!chain->exact && !bound->staged_bound_cost &&
         share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP) {

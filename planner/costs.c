@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "graph/op.h"
 
 static ckpt_status out_of_memory(ckpt_error *err) {
@@ -25,6 +26,12 @@ ckpt_status ckpt_costs_copy(const ckpt_costs *from, ckpt_pool *pool, ckpt_costs 
     if (!node || !costs->source) return out_of_memory(err);
     if (from->count) memcpy(node, from->node, sizeof *node * (size_t)from->count);
     return CKPT_OK;
+}
+
+uint64_t ckpt_costs_divisor(const ckpt_graph *graph, const ckpt_costs *costs) {
+    uint64_t divisor = 0;
+    for (int n = 0; n < graph->forward_count; n++) divisor = ckpt_common_divisor(divisor, costs->node[n]);
+    return divisor > 0 ? divisor : 1;
 }
 
 const char *ckpt_cost_unit_name(ckpt_cost_unit unit) {

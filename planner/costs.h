@@ -32,6 +32,9 @@ ckpt_status ckpt_costs_flops(const ckpt_graph *graph, ckpt_pool *pool, ckpt_cost
 /* A copy whose array and text are the pool's. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_costs_copy(const ckpt_costs *from, ckpt_pool *pool, ckpt_costs *costs, ckpt_error *err);
 
+/* Divides whatever a schedule of the graph can recompute. */
+uint64_t ckpt_costs_divisor(const ckpt_graph *graph, const ckpt_costs *costs);
+
 /* "1.23 GFLOP", "1.23 ms". Returns `text`. */
 enum { CKPT_COST_TEXT = 32 };
 char *ckpt_cost_text(ckpt_cost_unit unit, uint64_t cost, char text[CKPT_COST_TEXT]);

@@ -15,27 +15,32 @@ typedef struct made {
     int before;             /* the production of the tensor before this one, or -1 */
 } made;
 
-typedef struct moves {
-    ckpt_graph_curve *curve;
-    const ckpt_graph *graph;
-    uint64_t most_work;
-    uint64_t *bytes; /* by tensor, aligned; 0: outlives the step */
-    const uint64_t *cost; /* by node */
-    bool *once;      /* by node: must not run again */
-    bool *step;      /* by tensor */
-    int *writer;     /* by tensor that outlives the step: the first node that writes it, or INT_MAX */
-    int count, capacity, *node; /* the schedule */
-    int *trial;                 /* room for another */
-    /* of the schedule as it was looked at last: */
+/* What a schedule is like. */
+typedef struct view {
     int made_count;
     made *made;
     int *newest;    /* by tensor: its last production, or -1 */
     int *in;        /* productions read, step by step */
     int *in_first;  /* by step: where in in[] */
     uint64_t *live; /* by step */
-    bool *ran;      /* by node */
     uint64_t peak, recomputed;
     int peak_step;
+} view;
+
+typedef struct moves {
+    ckpt_graph_curve *curve;
+    const ckpt_graph *graph;
+    uint64_t most_work;
+    uint64_t *bytes; /* by tensor, aligned; 0: outlives the step */
+    const uint64_t *cost; /* by node */
+    uint64_t *over;       /* by node: the inputs that output 0 may be written over when they die (liveness.h) */
+    bool *once;      /* by node: must not run again */
+    bool *step;      /* by tensor */
+    int *writer;     /* by tensor that outlives the step: the first node that writes it, or INT_MAX */
+    int count, capacity, *node; /* the schedule */
+    int *trial;                 /* room for another */
+    view now, before; /* as it was looked at last, and the time before that */
+    bool *ran;        /* by node */
     /* of one search for what to make again: */
     int *closure, closure_count, *seen, search;
     struct drop *drop;
@@ -49,83 +54,99 @@ typedef struct drop {
     double value;
 } drop;
 
-static bool written_over(const moves *m, int s) {
-    const ckpt_node *node = &m->graph->node[m->node[s]];
+/* The rule of liveness.c, but for whether the input dies. */
+static uint64_t inputs_to_write_over(const ckpt_graph *g, const bool *step, const ckpt_node *node) {
     const uint64_t mask = ckpt_op_info(node->op)->inplace;
-    if (!mask || node->out_count < 1 || node->out[0] < 0 || !m->step[node->out[0]]) return false;
-    const int *in = &m->in[m->in_first[s]];
-    const uint64_t bytes = ckpt_tensor_bytes(&m->graph->tensor[node->out[0]]);
-    for (int i = 0; i < node->in_count; i++) {
-        if (!(mask >> i & 1) || in[i] < 0 || m->made[in[i]].end != s + 1 ||
-            ckpt_tensor_bytes(&m->graph->tensor[node->in[i]]) != bytes)
+    uint64_t over = 0;
+    if (!mask || node->out_count < 1 || node->out[0] < 0 || !step[node->out[0]]) return 0;
+    for (int i = 0; i < node->in_count && i < 64; i++) {
+        const int t = node->in[i];
+        if (!(mask >> i & 1) || t < 0 || !step[t] ||
+            ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))
             continue;
         bool otherwise = false;
-        for (int j = 0; j < node->in_count; j++) otherwise |= in[j] == in[i] && !(mask >> j & 1);
-        if (!otherwise) return true;
+        for (int j = 0; j < node->in_count; j++) otherwise |= node->in[j] == t && !(mask >> j & 1);
+        if (!otherwise) over |= (uint64_t)1 << i;
     }
+    return over;
+}
+
+static bool written_over(const moves *m, int s) {
+    const int *in = &m->now.in[m->now.in_first[s]];
+    uint64_t over = m->over[m->node[s]];
+    for (int i = 0; over; i++, over >>= 1)
+        if (over & 1 && m->now.made[in[i]].end == s + 1) return true;
     return false;
 }
 
 static bool find_productions(moves *m) {
     const ckpt_graph *g = m->graph;
-    m->made_count = 0;
-    m->recomputed = 0;
-    memset(m->newest, 0xff, sizeof *m->newest * (size_t)g->tensor_count);
+    m->now.made_count = 0;
+    m->now.recomputed = 0;
+    memset(m->now.newest, 0xff, sizeof *m->now.newest * (size_t)g->tensor_count);
     memset(m->ran, 0, sizeof *m->ran * (size_t)g->node_count);
     int at = 0;
     for (int s = 0; s < m->count; s++) {
         const ckpt_node *node = &g->node[m->node[s]];
-        if (m->ran[m->node[s]]) m->recomputed += m->cost[m->node[s]];
+        if (m->ran[m->node[s]]) m->now.recomputed += m->cost[m->node[s]];
         m->ran[m->node[s]] = true;
-        m->in_first[s] = at;
+        m->now.in_first[s] = at;
         for (int i = 0; i < node->in_count; i++) {
             const int t = node->in[i];
-            m->in[at] = -1;
+            m->now.in[at] = -1;
             if (t >= 0 && m->step[t]) {
-                if (m->newest[t] < 0) return false;
-                m->in[at] = m->newest[t];
-                m->made[m->newest[t]].end = s + 1;
+                if (m->now.newest[t] < 0) return false;
+                m->now.in[at] = m->now.newest[t];
+                m->now.made[m->now.newest[t]].end = s + 1;
             }
             at++;
         }
         for (int i = 0; i < node->out_count; i++) {
             const int t = node->out[i];
             if (t < 0 || !m->step[t]) continue;
-            m->made[m->made_count] = (made){t, s, s + 1, m->newest[t]};
-            m->newest[t] = m->made_count++;
+            m->now.made[m->now.made_count] = (made){t, s, s + 1, m->now.newest[t]};
+            m->now.newest[t] = m->now.made_count++;
         }
     }
     for (int i = 0; i < g->output_count; i++)
-        if (g->output[i] >= 0 && m->step[g->output[i]] && m->newest[g->output[i]] >= 0)
-            m->made[m->newest[g->output[i]]].end = m->count;
+        if (g->output[i] >= 0 && m->step[g->output[i]] && m->now.newest[g->output[i]] >= 0)
+            m->now.made[m->now.newest[g->output[i]]].end = m->count;
     return true;
+}
+
+/* Back to what was seen the time before. */
+static void look_back(moves *m) {
+    const view swap = m->now;
+    m->now = m->before;
+    m->before = swap;
 }
 
 /* Lifetimes of the schedule; false when it reads what was not made. */
 static bool look(moves *m) {
+    look_back(m);
     m->curve->work += (uint64_t)m->count;
     if (!find_productions(m)) return false;
-    memset(m->live, 0, sizeof *m->live * (size_t)(m->count + 1));
-    for (int k = 0; k < m->made_count; k++) {
-        const made *x = &m->made[k];
+    memset(m->now.live, 0, sizeof *m->now.live * (size_t)(m->count + 1));
+    for (int k = 0; k < m->now.made_count; k++) {
+        const made *x = &m->now.made[k];
         const uint64_t bytes = m->bytes[x->tensor];
         const bool over = m->graph->node[m->node[x->first]].out[0] == x->tensor && written_over(m, x->first);
-        m->live[x->first + over] += bytes;
-        m->live[x->end] -= bytes; /* may pass below 0, modulo 2^64, until summed */
+        m->now.live[x->first + over] += bytes;
+        m->now.live[x->end] -= bytes; /* may pass below 0, modulo 2^64, until summed */
     }
     uint64_t now = 0;
-    m->peak = 0;
+    m->now.peak = 0;
     for (int s = 0; s < m->count; s++) {
-        m->live[s] = now += m->live[s];
-        if (now > m->peak) m->peak = now, m->peak_step = s;
+        m->now.live[s] = now += m->now.live[s];
+        if (now > m->now.peak) m->now.peak = now, m->now.peak_step = s;
     }
     return true;
 }
 
 /* The newest production of `tensor` before step s. */
 static int newest_before(const moves *m, int tensor, int s) {
-    int k = m->newest[tensor];
-    while (k >= 0 && m->made[k].first >= s) k = m->made[k].before;
+    int k = m->now.newest[tensor];
+    while (k >= 0 && m->now.made[k].first >= s) k = m->now.made[k].before;
     return k;
 }
 
@@ -152,7 +173,7 @@ static uint64_t find_closure(moves *m, int tensor, int read, int next) {
             }
             const int k = newest_before(m, t, read), producer = g->tensor[t].producer;
             if (k < 0) return UINT64_MAX;
-            if (m->made[k].end > m->peak_step + 1 || m->seen[producer] == m->search) continue;
+            if (m->now.made[k].end > m->now.peak_step + 1 || m->seen[producer] == m->search) continue;
             if (m->closure_count == MOST_CLOSURE) return UINT64_MAX;
             m->seen[producer] = m->search;
             m->closure[m->closure_count++] = producer;
@@ -189,13 +210,13 @@ static int next_fixed(const moves *m, int s) {
 static int list_drops(moves *m) {
     int count = 0;
     int *next = m->trial; /* by production: its next use behind the peak */
-    for (int k = 0; k < m->made_count; k++) next[k] = -1;
-    for (int s = m->count - 1; s >= m->peak_step; s--)
-        for (int i = m->in_first[s]; i < m->in_first[s] + m->graph->node[m->node[s]].in_count; i++)
-            if (m->in[i] >= 0) next[m->in[i]] = s;
-    for (int k = 0; k < m->made_count; k++) {
-        const made *x = &m->made[k];
-        if (x->first >= m->peak_step || next[k] <= m->peak_step || m->bytes[x->tensor] == 0) continue;
+    for (int k = 0; k < m->now.made_count; k++) next[k] = -1;
+    for (int s = m->count - 1; s >= m->now.peak_step; s--)
+        for (int i = m->now.in_first[s]; i < m->now.in_first[s] + m->graph->node[m->node[s]].in_count; i++)
+            if (m->now.in[i] >= 0) next[m->now.in[i]] = s;
+    for (int k = 0; k < m->now.made_count; k++) {
+        const made *x = &m->now.made[k];
+        if (x->first >= m->now.peak_step || next[k] <= m->now.peak_step || m->bytes[x->tensor] == 0) continue;
         const uint64_t cost = find_closure(m, x->tensor, next[k], next_fixed(m, next[k]));
         if (cost == UINT64_MAX) continue;
         m->drop[count++] = (drop){k, next[k], shake(m, (double)m->bytes[x->tensor] / ((double)cost + 1))};
@@ -206,7 +227,7 @@ static int list_drops(moves *m) {
 
 /* Makes the dropped tensor again before its next use; false where there is no room for a longer schedule. */
 static bool insert(moves *m, const drop *d) {
-    if (find_closure(m, m->made[d->made].tensor, d->read, next_fixed(m, d->read)) == UINT64_MAX) return false;
+    if (find_closure(m, m->now.made[d->made].tensor, d->read, next_fixed(m, d->read)) == UINT64_MAX) return false;
     const int more = m->closure_count;
     if (m->count + more > m->capacity) return false;
     qsort(m->closure, (size_t)more, sizeof *m->closure, compare_ids);
@@ -218,24 +239,24 @@ static bool insert(moves *m, const drop *d) {
 
 /* One drop that lowers the peak where it is and raises none; false when there is none among the best. */
 static bool drop_one(moves *m) {
-    const uint64_t peak = m->peak;
-    const int at = m->peak_step, drops = list_drops(m);
+    const uint64_t peak = m->now.peak;
+    const int at = m->now.peak_step, drops = list_drops(m);
     for (int i = 0; i < drops && i < MOST_TRIES; i++) {
         const drop d = m->drop[i];
         const int before = m->count;
         if (!insert(m, &d)) continue;
         const int more = m->count - before;
-        if (look(m) && m->peak <= peak && m->live[at] < peak) return true;
+        if (look(m) && m->now.peak <= peak && m->now.live[at] < peak) return true;
         memmove(&m->node[d.read], &m->node[d.read + more], sizeof *m->node * (size_t)(m->count - more - d.read));
         m->count = before;
-        look(m);
+        look_back(m);
     }
     return false;
 }
 
 static ckpt_status keep(moves *m, ckpt_error *err) {
-    const ckpt_graph_point *p = ckpt_graph_curve_find(m->curve, m->peak);
-    if (p && p->cost <= m->recomputed) return CKPT_OK;
+    const ckpt_graph_point *p = ckpt_graph_curve_find(m->curve, m->now.peak);
+    if (p && p->cost <= m->now.recomputed) return CKPT_OK;
     const ckpt_schedule schedule = {.count = m->count, .capacity = m->count, .node = m->node};
     return ckpt_graph_curve_add(m->curve, &schedule, err);
 }
@@ -265,16 +286,16 @@ static bool may_hold(const moves *m, int s, uint64_t limit) {
     const ckpt_node *node = &m->graph->node[m->node[s]];
     uint64_t dying = 0;
     for (int i = 0; i < node->in_count; i++) {
-        const int k = m->in[m->in_first[s] + i];
-        if (k >= 0 && m->made[k].end == s + 1) dying += m->bytes[node->in[i]];
+        const int k = m->now.in[m->now.in_first[s] + i];
+        if (k >= 0 && m->now.made[k].end == s + 1) dying += m->bytes[node->in[i]];
     }
     for (int i = 0; i < node->out_count; i++) {
         const int t = node->out[i];
         if (t < 0 || !m->step[t]) continue;
         const int k = newest_before(m, t, s);
         if (k < 0) return false;
-        for (int at = m->made[k].end; at < s; at++)
-            if (m->live[at] + m->bytes[t] > limit + dying) return false;
+        for (int at = m->now.made[k].end; at < s; at++)
+            if (m->now.live[at] + m->bytes[t] > limit + dying) return false;
     }
     return true;
 }
@@ -287,14 +308,14 @@ static void leave_out(moves *m, uint64_t limit) {
         if (!may_hold(m, s, limit)) continue;
         memmove(&m->node[s], &m->node[s + 1], sizeof *m->node * (size_t)(m->count - s - 1));
         m->count--;
-        if (look(m) && m->peak <= limit) {
+        if (look(m) && m->now.peak <= limit) {
             for (int j = i + 1; j < count; j++) m->drop[j].made -= m->drop[j].made > s;
             continue;
         }
         memmove(&m->node[s + 1], &m->node[s], sizeof *m->node * (size_t)(m->count - s));
         m->node[s] = n;
         m->count++;
-        look(m);
+        look_back(m);
     }
 }
 
@@ -304,11 +325,11 @@ static ckpt_status move(moves *m, const ckpt_graph_point *from, uint64_t limit, 
     m->count = from->schedule.count;
     memcpy(m->node, from->schedule.node, sizeof *m->node * (size_t)m->count);
     if (!look(m)) return CKPT_OK;
-    for (int i = 0; i < MOST_DROPS && m->peak > limit && m->curve->work < m->most_work; i++) {
+    for (int i = 0; i < MOST_DROPS && m->now.peak > limit && m->curve->work < m->most_work; i++) {
         if (!drop_one(m)) break;
         CKPT_TRY(keep(m, err));
     }
-    if (m->peak > limit) return CKPT_OK;
+    if (m->now.peak > limit) return CKPT_OK;
     leave_out(m, limit);
     return keep(m, err);
 }
@@ -340,10 +361,20 @@ static void prepare(moves *m) {
         m->writer[t] = g->node_count;
     }
     for (int n = g->node_count - 1; n >= 0; n--) {
+        m->over[n] = inputs_to_write_over(g, m->step, &g->node[n]);
         m->once[n] = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
         for (int i = 0; i < g->node[n].out_count; i++)
             if (g->node[n].out[i] >= 0 && !m->step[g->node[n].out[i]]) m->writer[g->node[n].out[i]] = n;
     }
+}
+
+static bool make_view(view *v, const ckpt_graph *g, int capacity, int most_in, size_t most_made, ckpt_pool *pool) {
+    *v = (view){.made = ckpt_pool_array(pool, most_made, made),
+                .newest = ckpt_pool_array(pool, g->tensor_count, int),
+                .in = ckpt_pool_array(pool, (size_t)capacity * (size_t)most_in, int),
+                .in_first = ckpt_pool_array(pool, capacity + 1, int),
+                .live = ckpt_pool_array(pool, capacity + 2, uint64_t)};
+    return v->made && v->newest && v->in && v->in_first && v->live;
 }
 
 ckpt_status ckpt_graph_curve_move(ckpt_graph_curve *c, uint64_t most_work, ckpt_error *err) {
@@ -363,23 +394,20 @@ ckpt_status ckpt_graph_curve_move(ckpt_graph_curve *c, uint64_t most_work, ckpt_
                .capacity = capacity,
                .bytes = ckpt_pool_array(&scratch, g->tensor_count, uint64_t),
                .cost = c->costs->node,
+               .over = ckpt_pool_array(&scratch, g->node_count, uint64_t),
                .once = ckpt_pool_array(&scratch, g->node_count, bool),
                .step = ckpt_pool_array(&scratch, g->tensor_count, bool),
                .writer = ckpt_pool_array(&scratch, g->tensor_count, int),
                .node = ckpt_pool_array(&scratch, capacity + 1, int),
                .trial = ckpt_pool_array(&scratch, most_made, int),
-               .made = ckpt_pool_array(&scratch, most_made, made),
-               .newest = ckpt_pool_array(&scratch, g->tensor_count, int),
-               .in = ckpt_pool_array(&scratch, (size_t)capacity * (size_t)most_in, int),
-               .in_first = ckpt_pool_array(&scratch, capacity + 1, int),
-               .live = ckpt_pool_array(&scratch, capacity + 2, uint64_t),
                .ran = ckpt_pool_array(&scratch, g->node_count, bool),
                .closure = ckpt_pool_array(&scratch, MOST_CLOSURE, int),
                .seen = ckpt_pool_array(&scratch, g->node_count, int),
                .drop = ckpt_pool_array(&scratch, most_made, drop)};
     ckpt_status status;
-    if (!m.bytes || !m.once || !m.step || !m.writer || !m.node || !m.trial || !m.made || !m.newest || !m.in ||
-        !m.in_first || !m.live || !m.ran || !m.closure || !m.seen || !m.drop) {
+    if (!m.bytes || !m.over || !m.once || !m.step || !m.writer || !m.node || !m.trial || !m.ran || !m.closure || !m.seen ||
+        !m.drop || !make_view(&m.now, g, capacity, most_in, most_made, &scratch) ||
+        !make_view(&m.before, g, capacity, most_in, most_made, &scratch)) {
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while improving schedules");
     } else {
         prepare(&m);
