@@ -153,6 +153,7 @@ static void time_chains(bool verbose) {
         uint64_t bytes[4], cost[4];
     } block[] = {{"in blocks of 1 and 4 units", 2, {65536, 4 * 65536}, {1000003, 1000003}},
                  {"in blocks of 1, 1 and 4 units", 3, {65536, 65536, 4 * 65536}, {1000003, 1000003, 1000003}},
+                 {"in bottlenecks of 4, 1, 1 and 4 units", 4, {4 * 65536, 65536, 65536, 4 * 65536}, {16384000, 16384000, 36864000, 16384000}},
                  {"in arbitrary blocks of 4", 4, {70144, 41728, 90880, 9216}, {217003, 961733, 514229, 35317}}};
     uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
     char name[64];
@@ -165,7 +166,7 @@ static void time_chains(bool verbose) {
         snprintf(name, sizeof name, "%d equal stages", equal[i]);
         time_chain(name, verbose);
     }
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof block / sizeof *block; i++) {
         for (int k = 1; k <= 1000; k++) {
             bytes[k] = block[i].bytes[k % block[i].count];
             cost[k] = block[i].cost[k % block[i].count];

@@ -3,7 +3,7 @@
  * whatever else a schedule does; and internals that are not held cost their recomputation or that of the
  * whole stage. Which are best held is a knapsack with several sizes an item, of which the fractional
  * relaxation is solved (Sinha and Zoltners, Operations Research 27(3), 1979). The largest bound over all k
- * counts. */
+ * counts; for some of these k nothing is held in parts, where that is soon found. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -100,6 +100,63 @@ static uint64_t cost_after(const ckpt_chain *chain, int k, uint64_t room, const 
     return cost;
 }
 
+/* Backwards whose knapsack is solved in whole items, and the work for all of them, in sums of two numbers. */
+enum { MOST_WHOLE = 8, WHOLE_WORK = 8000000 };
+
+static int by_size(const void *a, const void *b) {
+    const gain *x = a, *y = b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? -1 : 1;
+    return x->cost < y->cost ? -1 : x->cost > y->cost;
+}
+
+/* saved[m]: the most that m slots save, with `copies` more items. */
+static void add_items(uint64_t *saved, uint64_t slots, uint64_t size, uint64_t cost, uint64_t copies, uint64_t *work) {
+    for (uint64_t part = 1; copies > 0; copies -= part, part *= 2) { /* 1, 2, 4, ... of them at once */
+        if (part > copies) part = copies;
+        if (part * size > slots) continue;
+        for (uint64_t m = slots; m >= part * size && m <= slots; m--)
+            saved[m] = larger(saved[m], saved[m - part * size] + part * cost);
+        *work += slots;
+    }
+}
+
+/* cost_after in whole items. by_size: sorted so. 0 where that takes too long or there is no memory. */
+static uint64_t whole_cost_after(const ckpt_chain *chain, int k, uint64_t room, const gain *sorted, int count, uint64_t *work) {
+    uint64_t unit = 0, all = 0, cost = 0;
+    for (int i = 1; i <= k - 2; i++) cost += chain->stage[i].forward_cost;
+    for (int j = 0; j < count; j++) unit = ckpt_common_divisor(unit, sorted[j].bytes), all += sorted[j].bytes;
+    const uint64_t slots = unit > 0 ? smaller(room, all) / unit : 0;
+    if (slots == 0 || slots > WHOLE_WORK / 16 || *work > WHOLE_WORK) return 0;
+    uint64_t *saved = calloc(slots + 1, sizeof *saved);
+    for (int j = 0, end; j < count && saved; j = end) {
+        uint64_t copies = 0;
+        for (end = j; end < count && by_size(&sorted[j], &sorted[end]) == 0; end++) copies += sorted[end].stage <= k - 2;
+        add_items(saved, slots, sorted[j].bytes / unit, sorted[j].cost, copies, work);
+        if (*work > WHOLE_WORK) break;
+    }
+    const uint64_t least = saved && *work <= WHOLE_WORK ? cost - saved[slots] : 0;
+    free(saved);
+    return least;
+}
+
+/* Where no stage has internals to keep; of the backwards for which it says most in parts. */
+static void raise_by_whole_items(const ckpt_chain *chain, uint64_t budget_bytes, gain *list, int count, const uint64_t *after,
+                                 uint64_t *again) {
+    uint64_t work = 0, below = UINT64_MAX;
+    for (int k = 1; k <= chain->stage_count; k++)
+        if (chain->stage[k].option_count > 1) return;
+    qsort(list, (size_t)count, sizeof *list, by_size);
+    for (int tried = 0; tried < MOST_WHOLE; tried++) {
+        int best = 0;
+        for (int k = 2; k <= chain->stage_count; k++)
+            if (after[k] < below && (!best || after[k] > after[best])) best = k;
+        if (!best || after[best] == 0) return;
+        below = after[best];
+        const uint64_t whole = whole_cost_after(chain, best, ckpt_chain_room(chain, best, budget_bytes), list, count, &work);
+        *again = larger(*again, whole);
+    }
+}
+
 /* The knapsack of every backward; the largest. */
 static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again, ckpt_error *err) {
     int options = 0, most = 0, count = 0;
@@ -109,15 +166,21 @@ static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_by
         if (chain->stage[k].option_count > most) most = chain->stage[k].option_count;
     }
     gain *list = malloc(((size_t)options + (size_t)most + 1) * sizeof *list);
-    if (!list)
+    uint64_t *after = calloc((size_t)chain->stage_count + 1, sizeof *after);
+    if (!list || !after) {
+        free(list);
+        free(after);
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", chain->stage_count);
+    }
     for (int i = 1; i < chain->stage_count; i++)
         count += list_gains(&chain->stage[i], i, list + options, list + count);
     qsort(list, (size_t)count, sizeof *list, by_rate);
     for (int k = 2; k <= chain->stage_count; k++) {
-        const uint64_t after = cost_after(chain, k, ckpt_chain_room(chain, k, budget_bytes), list, count);
-        if (after > *again) *again = after;
+        after[k] = cost_after(chain, k, ckpt_chain_room(chain, k, budget_bytes), list, count);
+        *again = larger(*again, after[k]);
     }
+    raise_by_whole_items(chain, budget_bytes, list, count, after, again);
+    free(after);
     free(list);
     return CKPT_OK;
 }
