@@ -234,7 +234,8 @@ static uint64_t best_unit(const ckpt_chain *chain, uint64_t least, uint64_t most
     }
     if (down && smallest < most) most = smallest; /* sizes are told from nothing */
     for (int i = 0; i < sizes; i++)
-        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && size[i] / parts <= most && tried < MOST_PARTS; parts--, tried++) {
+        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
+            if (size[i] / parts > most) break;
             const double lost = lost_part(chain, size[i] / parts, down, smallest);
             if (best && lost >= best_lost) continue;
             best = size[i] / parts;

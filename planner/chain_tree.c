@@ -11,6 +11,9 @@ enum { MOST_STAGES = 128, MOST_EARLY_STAGES = 40, WAYS = 8 * MOST_STAGES + 8 };
 /* Beside its corners. */
 enum { WORK_A_WAY = 4 };
 
+/* There are millions of ways, and structs that go to another function by way of memory make it wait. */
+#define INLINE inline __attribute__((always_inline))
+
 /* Bytes of a way that is only good for a bound: more than any budget. */
 #define NO_PROGRAM (UINT64_MAX / 4)
 
@@ -191,7 +194,7 @@ static uint64_t least_run_bytes(const tree *t, row of, int i, int q, bool dies) 
 }
 
 /* Goes on with `to`, with `shift` bytes less. `turns`: the early part is done on the way to it, whatever that takes. */
-static inline __attribute__((always_inline)) void go_on(const tree *t, way *w, part *next, state to, int64_t shift, bool turns) {
+static INLINE void go_on(const tree *t, way *w, part *next, state to, int64_t shift, bool turns) {
     const place *at = &t->place[at_state(t, to.i, to.q, to.k)];
     const int over = at->to;
     if (turns) {
@@ -217,7 +220,7 @@ static inline bool may_turn(const tree *t, const state *to) {
 }
 
 /* A run of stage i + 1, and then `right` and, unless x_i is given up, `left`. */
-static inline __attribute__((always_inline)) void add_runs(tree *t, const state *s, const state *right, const state *left, int *count) {
+static INLINE void add_runs(tree *t, const state *s, const state *right, const state *left, int *count) {
     const bool dies = !left && s->i > 0;
     const int64_t shift = (int64_t)out_bytes(t, s->i + 1) - (int64_t)(dies ? out_bytes(t, s->i) : 0);
     for (int turns = 0; turns < (t->turns ? 4 : 1); turns++) {

@@ -427,14 +427,16 @@ static int by_least(const void *a, const void *b) {
     return x->first != y->first ? x->first - y->first : x->second - y->second;
 }
 
-static void look_at_pair(pair *p, const int *node, candidate *c, int steps, uint64_t step_bytes, double target, price_list *list) {
+static void look_at_pair(pair *p, const int *node, candidate *c, int steps, uint64_t step_bytes, double target,
+                         price_list *list) {
     double enough = HUGE_VAL;
     set_moments(p, node[c->first], node[c->second], step_bytes);
     improve(p, list, &c->all, steps, target, &enough);
 }
 
 /* Moves one of the two nodes, near and far, as long as that says more. */
-static void move_pair(pair *p, const int *node, int nodes, candidate *c, uint64_t step_bytes, double target, price_list *list) {
+static void move_pair(pair *p, const int *node, int nodes, candidate *c, uint64_t step_bytes, double target,
+                      price_list *list) {
     for (int far = MOST_FAR; far >= 1; far /= 2)
         for (int way = 0; way < 4; way++) {
             const int by = way & 1 ? far : -far;
@@ -449,7 +451,8 @@ static void move_pair(pair *p, const int *node, int nodes, candidate *c, uint64_
 }
 
 /* The largest of some pairs'. node: those that read forward tensors. */
-static double best_of_pairs(pair *p, const int *node, int nodes, uint64_t step_bytes, double target, price_list *list, part *parts) {
+static double best_of_pairs(pair *p, const int *node, int nodes, uint64_t step_bytes, double target, price_list *list,
+                            part *parts) {
     candidate of[GROUPS * (GROUPS - 1) / 2];
     int place[GROUPS], count = 0;
     const int groups = list_groups(p, node, nodes, place);
@@ -497,7 +500,7 @@ ckpt_status ckpt_graph_pair_bound(const ckpt_graph *graph, const ckpt_costs *cos
             const double value = best_of_pairs(&p, node, list_readers(&p, node), step_bytes, (double)recompute_cost, prices, parts);
             const double sure = value - 1e-9 * (1 + value + (double)recompute_cost); /* in spite of rounding */
             if (sure > (double)*bound)
-                *bound = sure < (double)recompute_cost ? ckpt_round_up((uint64_t)ceil(sure), ckpt_costs_divisor(graph, costs)) : recompute_cost;
+                *bound = ckpt_round_up((uint64_t)ceil(smaller(sure, (double)recompute_cost)), ckpt_costs_divisor(graph, costs));
             if (*bound > recompute_cost) *bound = recompute_cost;
         }
     }
