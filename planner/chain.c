@@ -255,11 +255,12 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
         tables->even = most / unit <= allowed;
         if (!tables->even) unit = usual_size(tables->chain);
         if (unit == 0 || most / unit > allowed) {
-            const uint64_t even = most / slots + 1;
-            unit = tables->repeated ? best_unit(tables->chain, even - even / 5, 2 * even, false) : 0;
-            if (unit == 0) unit = even;
-        } else
+            const uint64_t plain = most / slots + 1;
+            unit = tables->repeated ? best_unit(tables->chain, plain - plain / 5, 2 * plain, false) : 0;
+            if (unit == 0) unit = plain;
+        } else {
             while (unit % 2 == 0 && most / (unit / 2) <= slots) unit /= 2;
+        }
     }
     tables->unit_bytes = unit;
 }
@@ -440,10 +441,9 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
     if (status == CKPT_OK) {
         const uint64_t slots = work / ((*out)->work + 1);
         (*out)->unit_bytes = exact_unit(chain);
-        (*out)->exact = budget_bytes / (*out)->unit_bytes < slots;
+        (*out)->exact = (*out)->even = budget_bytes / (*out)->unit_bytes < slots;
         (*out)->down = !(*out)->exact;
         if ((*out)->down) (*out)->unit_bytes = slots > 0 ? best_unit(chain, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
-        (*out)->even = true;
         wanted = (*out)->repeated && (*out)->unit_bytes > 0;
     }
     return close_for_budget(status, wanted, out, err);

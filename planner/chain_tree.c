@@ -17,14 +17,6 @@ enum { WORK_A_WAY = 4 };
 /* Bytes of a way that is only good for a bound: more than any budget. */
 #define NO_PROGRAM (UINT64_MAX / 4)
 
-/* Limits of costs: this part above the bound by prices, then steps that grow by this part each time, until so many times the
- * bound; for programs, where the bound itself has none, from there on, by this part of the way to it. */
-enum { FIRST_PART = 20, GROWTH_PART = 2, FARTHEST = 4, SECOND_PART = 20 };
-
-/* The share of short parts in haste (chain_bound.h), and how many times as much it takes without, as a rule. */
-#define HASTE 0.2
-enum { FULL_WORK = 6 };
-
 /* What there is of stage q when phase q begins: nothing (the first phase), the gradient, the output too, or what is left
  * behind the early part of its backward; EITHER: the output or not, whichever is cheaper. In the order in which they are
  * filled. */
@@ -521,20 +513,8 @@ static uint64_t follow(trace *tr, state s, uint64_t bytes) {
     }
 }
 
-/* What is asked of the functions, and what is left to find it out. */
-typedef struct search {
-    const ckpt_chain *chain;
-    ckpt_chain_prices *prices;
-    uint64_t budget_bytes, work;
-    bool for_bound;
-    ckpt_pool *pool; /* of programs, or NULL */
-} search;
-
-/* What the cheapest schedule costs, or `limit` where none costs less; CKPT_CHAIN_NEVER where work is used up. In haste
- * (share < 1, see chain_bound.h) that of some schedule. `program`: that of the functions, if any costs less. For a bound it may
- * need more than the budget. */
-static ckpt_status solve_within(search *s, uint64_t limit, double share, ckpt_chain_program *program, uint64_t *least,
-                                ckpt_error *err) {
+ckpt_status ckpt_chain_tree_within(ckpt_chain_tree_search *s, uint64_t limit, double share, ckpt_chain_program *program,
+                                   uint64_t *least, ckpt_error *err) {
     const state all = {FIRST, false, 0, s->chain->stage_count, 1};
     tree t = {.chain = s->chain, .prices = s->prices, .count = all.q, .budget = s->budget_bytes, .for_bound = s->for_bound};
     if (s->prices) CKPT_TRY(ckpt_chain_prices_limit(s->prices, limit, share, err));
@@ -557,55 +537,4 @@ static ckpt_status solve_within(search *s, uint64_t limit, double share, ckpt_ch
     ok &= !t.room.out_of_memory;
     ckpt_pool_free(&t.pool);
     return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", t.count);
-}
-
-/* Within limits that rise from above `from`, until something costs less than the limit or it is `cost`. `least`: as
- * solve_within has it of the last limit for which work was enough, `from` where it was for none. `last`: the work for it. */
-static ckpt_status solve_rising(search *s, uint64_t from, uint64_t step, uint64_t cost, double share, ckpt_chain_program *program,
-                                uint64_t *least, uint64_t *last, ckpt_error *err) {
-    *least = from;
-    *last = 0;
-    while (*least < cost) {
-        const uint64_t work = s->work;
-        uint64_t limit = cost, found;
-        if (step < cost - from && step < (FARTHEST - 1) * from) limit = from + step;
-        CKPT_TRY(solve_within(s, limit, share, program, &found, err));
-        if (found == CKPT_CHAIN_NEVER) break;
-        *least = found;
-        *last = work - s->work;
-        if (found < limit) break;
-        step += step / GROWTH_PART + 1;
-    }
-    return CKPT_OK;
-}
-
-/* In haste first, which finds a schedule that is as good as any or nearly so; then it is enough to look for better ones. Where
- * that would be too much work, limits rise. */
-static ckpt_status solve(search *s, uint64_t from, uint64_t step, uint64_t cost, ckpt_chain_program *program, uint64_t *least,
-                         ckpt_error *err) {
-    uint64_t hasty = cost, last = 0;
-    if (s->prices) {
-        CKPT_TRY(solve_rising(s, from, step, cost, HASTE, program, &hasty, &last, err));
-        if (last == 0) hasty = cost;
-    }
-    const bool enough = last <= s->work / FULL_WORK;
-    return solve_rising(s, from, enough ? cost - from : step, hasty, 1, program, least, &last, err);
-}
-
-ckpt_status ckpt_chain_tree_solve(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
-                                  uint64_t work, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound,
-                                  ckpt_error *err) {
-    uint64_t all = 0, least;
-    ckpt_chain_program found = {0};
-    search s = {chain, prices, smaller(budget_bytes, CKPT_CORNER_MOST), work, true, pool};
-    if (prices) CKPT_TRY(ckpt_chain_prices_all(prices, &all, err));
-    all = smaller(all, cost);
-    CKPT_TRY(solve(&s, all, prices ? all / FIRST_PART + 1 : cost, cost, &found, bound, err));
-    if (found.needed_bytes > s.budget_bytes) {
-        found = (ckpt_chain_program){0};
-        s.for_bound = false;
-        CKPT_TRY(solve(&s, *bound, prices ? (*bound - all) / SECOND_PART + 1 : cost, cost, &found, &least, err));
-    }
-    if (pool) *program = found;
-    return CKPT_OK;
 }

@@ -21,6 +21,21 @@
 /* Chains without internals, short enough: of 128 stages, or 40 with early parts. */
 bool ckpt_chain_tree_fits(const ckpt_chain *chain);
 
+/* What is asked of the functions, and what is left to find it out. */
+typedef struct ckpt_chain_tree_search {
+    const ckpt_chain *chain;
+    ckpt_chain_prices *prices; /* of the same chain and budget, or NULL */
+    uint64_t budget_bytes, work;
+    bool for_bound;
+    ckpt_pool *pool; /* of programs, or NULL */
+} ckpt_chain_tree_search;
+
+/* What the cheapest schedule costs, or `limit` where none costs less; CKPT_CHAIN_NEVER where work is used up. In haste
+ * (share < 1, see chain_bound.h) that of some schedule. `program`: that of the functions, if any costs less. For a bound it may
+ * need more than the budget. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_tree_within(ckpt_chain_tree_search *search, uint64_t limit, double share, ckpt_chain_program *program,
+                                   uint64_t *least, ckpt_error *err);
+
 /* The cheapest program of this kind that costs less than `cost`, or one without steps; its memory comes from `pool`, which
  * is NULL where only the bound is wanted. `bound`:
  * what no schedule costs less than, at most `cost`. Both as far as `work`, in corners that are looked at, goes. `prices`: of

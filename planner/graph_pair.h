@@ -4,7 +4,7 @@
  *
  * While one backward node runs only so many forward tensors can be held beside what it reads, and what a later backward node
  * reads is held or made again afterwards, with all that this takes (chain_graph_bound.h). The same is true while a second one
- * runs, and what is held then was held before or made in between. So each tensor is in one of nine states, and with a price for
+ * runs, and what is held then was held before or made in between. So each tensor is in one of eight states, and with a price for
  * a byte held at either moment the cheapest states follow from dynamic programming along the forward nodes, over those tensors
  * that later ones still read. Less the price of the bytes there are that bounds every schedule (Lagrange's relaxation); choices
  * are split by whether they hold a tensor (branch and bound).
