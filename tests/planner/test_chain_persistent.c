@@ -150,6 +150,28 @@ static void test_blocks_are_proved(void **state) {
     ckpt_chain_tables_free(tables);
 }
 
+/* Where most is kept: what cannot be held in whole tensors is all that is made again. */
+static void test_large_budgets_are_proved(void **state) {
+    (void)state;
+    static const uint64_t units[4] = {4, 1, 1, 4}, runs[4] = {4, 4, 9, 4};
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    for (int k = 1; k <= 1000; k++) bytes[k] = 65536 * units[k % 4], cost[k] = 4096000 * runs[k % 4];
+    ckpt_chain_make_plain(&g_random, 1000, bytes, cost);
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    for (uint64_t part = 3; part <= 19; part += 2) {
+        const uint64_t budget = least + (most - least) / 20 * part, known = ckpt_chain_tables_cost(tables, budget);
+        uint64_t bound;
+        assert_int_equal(ckpt_chain_bound_at_once(&g_random.chain, budget, &bound, &err), CKPT_OK);
+        assert_int_equal(bound, known);
+        assert_int_equal(ckpt_chain_bound_at_once(&g_random.chain, budget - 4 * 65536, &bound, &err), CKPT_OK);
+        assert_true(bound > known); /* the control */
+    }
+    ckpt_chain_tables_free(tables);
+}
+
 /* With so many slots; 0 where there are too few. */
 static double cost_in_slots(uint64_t budget, uint64_t slots, bool *exact) {
     ckpt_chain_tables *tables;
@@ -218,7 +240,7 @@ int main(void) {
         cmocka_unit_test(test_as_exhaustive_search),   cmocka_unit_test(test_as_exact_tables),
         cmocka_unit_test(test_a_byte_less_is_caught),  cmocka_unit_test(test_long_chains_are_proved),
         cmocka_unit_test(test_blocks_are_proved),      cmocka_unit_test(test_rounded_down),
-        cmocka_unit_test(test_large_costs),
+        cmocka_unit_test(test_large_costs),            cmocka_unit_test(test_large_budgets_are_proved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
