@@ -10,8 +10,8 @@
 #include "planner/chain_window.h"
 
 /* Where few stages are equal: budgets of tables of all splits, in smallest ones. From the budgets of one table to those of
- * the next with smaller slots, of likely splits and of all. */
-enum { SMALL = 3, FINER_LIKELY = 4, FINER = 16 };
+ * the next with smaller slots, of likely splits, where blocks repeat, and else. */
+enum { SMALL = 3, FINER_LIKELY = 4, FINER_BLOCKS = 4, FINER = 16 };
 
 /* Splits times slots; slots of all functions together; and functions for which small budgets have no tables of all splits. */
 enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
@@ -99,15 +99,19 @@ static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int o
     ckpt_chain_ref ref = {.type = type, .s = s, .t = t, .dies = d, .option = option};
     ckpt_chain_range range;
     if (tables->by_corners) {
-        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(&ref), tables->split);
+        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
         return ckpt_chain_fn_corners(tables, &ref, tables->split, count, fn);
+    }
+    if (tables->row) {
+        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
+        return ckpt_chain_fn_of_interest(tables, &ref, tables->split, count, fn);
     }
     if (tables->unit_bytes && ckpt_chain_window_set(tables, &ref, &range)) {
         const int count = ckpt_chain_list_splits(tables, &ref, range, tables->split);
-        if (!ckpt_chain_fn_slots(tables, &ref, tables->window, tables->split, count, fn)) return false;
+        if (!ckpt_chain_fn_slots(tables, &ref, range.window, tables->split, count, fn)) return false;
         if (fn->value[0] < HUGE_VAL) return true; /* else the windows miss what fits the least memory */
     }
-    const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(&ref), tables->split);
+    const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
     if (tables->unit_bytes) return ckpt_chain_fn_slots(tables, &ref, NULL, tables->split, count, fn);
     ckpt_chain_fn_bytes(tables, tables->split, count, fn);
     return true;
@@ -147,19 +151,26 @@ static bool first_wanted(const ckpt_chain_tables *tables, int s) {
     return false;
 }
 
-static bool fill_all(ckpt_chain_tables *tables) {
-    int count = tables->count;
-    if (tables->unit_bytes) {
+/* All functions but G. What has been made is left as it is. */
+static bool fill_runs(ckpt_chain_tables *tables) {
+    const int count = tables->count;
+    if (tables->unit_bytes && !tables->first) {
         tables->first = ckpt_pool_array(&tables->pool, tables->cap_bytes / tables->unit_bytes / CKPT_CHAIN_PIECE + 3, double);
         if (!tables->first) return false;
     }
     for (int t = 1; t <= count; t++)
-        for (int s = t; s >= 1; s--) {
+        for (int s = t; s >= 1 && t - s < tables->longest; s--) {
             ckpt_chain_pair *pair = *ckpt_chain_pair_at(tables, s, t);
             if (!pair || !pair_wanted(tables, s, t)) continue;
             bool done = pair->held && (!tables->unit_bytes || pair->held->h[0].value);
             if (!done && !fill_pair(tables, s, t, pair)) return false;
         }
+    return true;
+}
+
+static bool fill_all(ckpt_chain_tables *tables) {
+    const int count = tables->count;
+    if (!fill_runs(tables)) return false;
     for (int s = count; s >= 1; s--)
         for (int d = 0; d <= tables->gains[s] && first_wanted(tables, s); d++)
             if (!fill(tables, CKPT_FN_G, s, count, d, 0, &tables->g[d][s])) return false;
@@ -333,6 +344,38 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     return CKPT_OK;
 }
 
+/* How long a run that is made again from its first stage may have to be: as if stages were equal, of which all but one in so many
+ * hold something (Griewank and Walther: of C(held + times, times) stages the first C(held + times - 1, times - 1)). */
+static int guess_longest(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    double bytes = 0;
+    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
+    const double held = (double)budget_bytes * tables->count / (bytes + 1);
+    double stages = 1;
+    int times = 0;
+    while (stages < tables->count && times < tables->count) stages *= (held + times + 1) / (times + 1), times++;
+    const double longest = 2.2 * times / (held + times) * tables->count + 16;
+    return longest < tables->count ? (int)longest : tables->count;
+}
+
+static int finer(const ckpt_chain_tables *tables) {
+    return tables->repeated ? FINER_BLOCKS : FINER;
+}
+
+/* Where blocks repeat large budgets have no use for long runs, and smaller ones have tables of their own. */
+static void limit_runs(ckpt_chain_tables *tables) {
+    const uint64_t below = tables->cap_bytes / FINER_BLOCKS;
+    if (below > tables->least_bytes) {
+        tables->from_bytes = below;
+        tables->longest = guess_longest(tables, below);
+    }
+    for (int s = tables->count; s >= 1; s--)
+        for (int d = 0; d <= tables->gains[s]; d++) {
+            const ckpt_chain_ref ref = {.type = CKPT_FN_G, .s = s, .t = tables->count, .dies = d};
+            const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
+            ckpt_chain_fn_bytes(tables, tables->split, count, &tables->g[d][s]);
+        }
+}
+
 static void copy_bytes(ckpt_chain_fn *to, const ckpt_chain_fn *from) {
     *to = (ckpt_chain_fn){
         .least_bytes = from->least_bytes, .most_bytes = from->most_bytes, .floor_cost = from->floor_cost};
@@ -369,7 +412,7 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     ckpt_chain_tables *tables = calloc(1, sizeof *tables);
     if (!tables) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of a chain");
     tables->chain = chain;
-    tables->count = chain->stage_count;
+    tables->count = tables->longest = chain->stage_count;
     tables->never_give_up = limits->never_give_up;
     tables->all_splits = limits->all_splits;
     tables->likely = likely;
@@ -378,7 +421,10 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
         bool ok = coarse ? copy_all_bytes(tables, coarse) : fill_all(tables);
         if (ok) {
             uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
-            tables->cap_bytes = likely ? cap_bytes : tables->g[0][1].most_bytes;
+            tables->least_bytes = coarse ? coarse->least_bytes : tables->g[0][1].least_bytes;
+            tables->most_bytes = coarse ? coarse->most_bytes : tables->g[0][1].most_bytes;
+            tables->floor_cost = coarse ? coarse->floor_cost : tables->g[0][1].floor_cost;
+            tables->cap_bytes = likely ? cap_bytes : tables->most_bytes;
             choose_unit(tables, slots, limits->slots > 0);
             if (cap_bytes && !likely) {
                 tables->cap_bytes = cap_bytes;
@@ -386,6 +432,7 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
             } else if (!tables->even && !likely && limits->slots == 0 && !tables->repeated) {
                 limit_to_small(tables);
             }
+            if (!tables->even && tables->repeated && limits->slots == 0 && !limits->all_splits) limit_runs(tables);
             ok = !tables->unit_bytes || fill_all(tables);
         }
         if (!ok)
@@ -405,21 +452,19 @@ static ckpt_status open_for_budget(const ckpt_chain *chain, uint64_t budget_byte
     ckpt_chain_tables *tables = *out = calloc(1, sizeof *tables);
     if (!tables) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of a chain");
     tables->chain = chain;
-    tables->count = chain->stage_count;
+    tables->count = tables->longest = chain->stage_count;
     tables->likely = likely;
     tables->all_splits = true;
     tables->cap_bytes = budget_bytes < CKPT_CORNER_MOST ? budget_bytes : CKPT_CORNER_MOST;
     return tables_start(tables, err);
 }
 
-/* Fills them, unless `wanted` says that they are not. */
-static ckpt_status close_for_budget(ckpt_status status, bool wanted, ckpt_chain_tables **out, ckpt_error *err) {
-    ckpt_chain_tables *tables = *out;
-    const bool done = status == CKPT_OK && wanted && fill_all(tables);
-    if (done) return CKPT_OK;
-    if (status == CKPT_OK && wanted && !tables->corner_room.out_of_work)
-        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", tables->count);
-    ckpt_chain_tables_free(tables);
+/* `done`: they are filled. */
+static ckpt_status close_for_budget(ckpt_status status, bool done, bool wanted, ckpt_chain_tables **out, ckpt_error *err) {
+    if (status == CKPT_OK && done) return CKPT_OK;
+    if (status == CKPT_OK && wanted)
+        status = ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", (*out)->count);
+    ckpt_chain_tables_free(*out);
     *out = NULL;
     return status;
 }
@@ -427,26 +472,85 @@ static ckpt_status close_for_budget(ckpt_status status, bool wanted, ckpt_chain_
 ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
                                      ckpt_chain_tables **out, ckpt_error *err) {
     const ckpt_status status = open_for_budget(chain, budget_bytes, likely, out, err);
-    if (*out) {
-        (*out)->by_corners = true;
-        (*out)->corner_room = (ckpt_corner_room){.pool = &(*out)->pool, .work = work};
+    ckpt_chain_tables *tables = *out;
+    bool done = false;
+    if (status == CKPT_OK) {
+        tables->by_corners = true;
+        tables->corner_room = (ckpt_corner_room){.pool = &tables->pool, .work = work};
+        done = fill_all(tables);
     }
-    return close_for_budget(status, true, out, err);
+    return close_for_budget(status, done, status == CKPT_OK && !tables->corner_room.out_of_work, out, err);
 }
 
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t work, ckpt_chain_tables **out,
-                                   ckpt_error *err) {
-    const ckpt_status status = open_for_budget(chain, budget_bytes, NULL, out, err);
-    bool wanted = false;
-    if (status == CKPT_OK) {
-        const uint64_t slots = work / ((*out)->work + 1);
-        (*out)->unit_bytes = exact_unit(chain);
-        (*out)->exact = (*out)->even = budget_bytes / (*out)->unit_bytes < slots;
-        (*out)->down = !(*out)->exact;
-        if ((*out)->down) (*out)->unit_bytes = slots > 0 ? best_unit(chain, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
-        wanted = (*out)->repeated && (*out)->unit_bytes > 0;
+/* Splits, about, of functions of runs up to so many stages and of G. */
+static double splits_up_to(const ckpt_chain_tables *tables, int longest) {
+    const double count = tables->count, part = longest / count, options = (double)tables->functions / count / count;
+    return 2 * part * part * (double)tables->work + count * longest * options;
+}
+
+/* The next length to try: that of runs that are kept whole in all the memory there is, or half as much again. */
+static int longer_than(const ckpt_chain_tables *tables) {
+    double bytes = 0;
+    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
+    const double held = 1.1 * (double)tables->cap_bytes * tables->count / (bytes + 1), more = 1.5 * tables->longest;
+    const double longer = held > more ? held : more;
+    return longer < tables->count ? (int)longer : tables->count;
+}
+
+/* Makes what tables for one budget have beside functions. A stage that is run again more than once is so beside what a knapsack
+ * counts, which counts each once. False: no memory. */
+static bool start_for_budget(ckpt_chain_tables *tables, uint64_t cost, uint64_t again) {
+    const int count = tables->count;
+    const uint64_t slots = tables->cap_bytes / tables->unit_bytes + 3;
+    tables->taken = ckpt_pool_array(&tables->pool, slots, uint32_t);
+    tables->row = ckpt_pool_array(&tables->pool, slots, double);
+    tables->most_cost = ckpt_pool_array(&tables->pool, count + 1, double);
+    for (int d = 0; d < 2; d++) tables->way[d] = ckpt_pool_array(&tables->pool, count + 1, uint16_t *);
+    if (!tables->taken || !tables->row || !tables->most_cost || !tables->way[0] || !tables->way[1]) return false;
+    for (int k = 1; k <= count; k++) {
+        const ckpt_chain_stage *stage = &tables->chain->stage[k];
+        uint64_t most = 0;
+        for (int i = 0; i < 2 * ckpt_chain_options(stage); i++) {
+            const uint64_t recompute = stage->option[i / 2].recompute_cost[i % 2];
+            if (recompute != CKPT_CHAIN_NEVER) most = larger(most, recompute);
+        }
+        tables->most_cost[k] = tables->most_cost[k - 1] + (double)(stage->forward_cost + most);
     }
-    return close_for_budget(status, wanted, out, err);
+    tables->limit_cost = cost == CKPT_CHAIN_NEVER ? HUGE_VAL : (double)cost * (1 + 1e-9);
+    tables->spare_cost = tables->limit_cost - (double)(tables->cost[count] + again);
+    return true;
+}
+
+/* False: no memory. */
+static bool fill_for_budget(ckpt_chain_tables *tables, uint64_t cost, double work) {
+    const double slots = (double)(tables->cap_bytes / tables->unit_bytes);
+    for (;;) {
+        if (!fill_runs(tables) || !ckpt_chain_first_pass(tables)) return false;
+        const int longer = longer_than(tables);
+        if (tables->least_cost >= (double)cost || ckpt_chain_first_is_whole(tables)) return true;
+        if (splits_up_to(tables, longer) * slots > work) return true;
+        tables->longest = longer;
+    }
+}
+
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work,
+                                   ckpt_chain_tables **out, ckpt_error *err) {
+    uint64_t again = 0;
+    ckpt_status status = open_for_budget(chain, budget_bytes, NULL, out, err);
+    ckpt_chain_tables *tables = *out;
+    bool wanted = false, done = false;
+    if (status == CKPT_OK && tables->repeated) {
+        tables->longest = guess_longest(tables, budget_bytes);
+        const uint64_t slots = (uint64_t)((double)work / splits_up_to(tables, tables->longest));
+        tables->unit_bytes = exact_unit(chain);
+        tables->exact = tables->even = budget_bytes / tables->unit_bytes < slots;
+        tables->down = !tables->exact;
+        if (tables->down) tables->unit_bytes = slots > 0 ? best_unit(chain, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
+        wanted = tables->unit_bytes > 0;
+        if (wanted) status = ckpt_chain_bound_by_knapsack(chain, budget_bytes, false, &again, err);
+        done = wanted && status == CKPT_OK && start_for_budget(tables, cost, again) && fill_for_budget(tables, cost, (double)work);
+    }
+    return close_for_budget(status, done, wanted, out, err);
 }
 
 /* A short chain's range: the least that any schedule needs, and what the cheapest ones do. */
@@ -454,9 +558,9 @@ static ckpt_status find_whole(ckpt_chain_tables *tables, ckpt_error *err) {
     ckpt_pool scratch = {0};
     ckpt_chain_program program;
     tables->whole = true;
-    ckpt_status status = ckpt_chain_exact_least(tables->chain, &tables->whole_least_bytes, err);
+    ckpt_status status = ckpt_chain_exact_least(tables->chain, &tables->least_bytes, err);
     if (status == CKPT_OK) status = ckpt_chain_exact_solve(tables->chain, UINT64_MAX, &scratch, &program, err);
-    if (status == CKPT_OK) tables->whole_most_bytes = program.needed_bytes;
+    if (status == CKPT_OK) tables->most_bytes = program.needed_bytes;
     ckpt_pool_free(&scratch);
     return status;
 }
@@ -488,7 +592,7 @@ ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_li
     else if (!(*out)->even && limits->slots == 0) {
         ckpt_chain_tables *last = *out;
         const uint64_t least = ckpt_chain_least_bytes(*out);
-        for (uint64_t cap = last->cap_bytes / FINER; status == CKPT_OK && cap > least; cap /= FINER) {
+        for (uint64_t cap = last->cap_bytes / finer(last); status == CKPT_OK && cap > least; cap /= finer(last)) {
             status = build(chain, limits, cap, NULL, *out, &last->fine, err);
             last = last->fine;
         }
@@ -508,13 +612,13 @@ void ckpt_chain_tables_free(ckpt_chain_tables *tables) {
 }
 
 uint64_t ckpt_chain_least_bytes(const ckpt_chain_tables *tables) {
-    return tables->whole ? tables->whole_least_bytes : tables->g[0][1].least_bytes;
+    return tables->least_bytes;
 }
 uint64_t ckpt_chain_most_bytes(const ckpt_chain_tables *tables) {
-    return tables->whole ? tables->whole_most_bytes : tables->g[0][1].most_bytes;
+    return tables->most_bytes;
 }
 uint64_t ckpt_chain_floor_cost(const ckpt_chain_tables *tables) {
-    return tables->g[0][1].floor_cost;
+    return tables->floor_cost;
 }
 bool ckpt_chain_is_exact(const ckpt_chain_tables *tables) {
     return tables->exact || tables->whole;

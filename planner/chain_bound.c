@@ -157,8 +157,8 @@ static void raise_by_whole_items(const ckpt_chain *chain, uint64_t budget_bytes,
     }
 }
 
-/* The knapsack of every backward; the largest. */
-static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *again, ckpt_error *err) {
+ckpt_status ckpt_chain_bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, bool whole, uint64_t *again,
+                                         ckpt_error *err) {
     int options = 0, most = 0, count = 0;
     *again = 0;
     for (int k = 1; k <= chain->stage_count; k++) {
@@ -179,7 +179,7 @@ static ckpt_status bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_by
         after[k] = cost_after(chain, k, ckpt_chain_room(chain, k, budget_bytes), list, count);
         *again = larger(*again, after[k]);
     }
-    raise_by_whole_items(chain, budget_bytes, list, count, after, again);
+    if (whole) raise_by_whole_items(chain, budget_bytes, list, count, after, again);
     free(after);
     free(list);
     return CKPT_OK;
@@ -200,7 +200,7 @@ uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain) {
 ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err) {
     uint64_t first = 0, knapsack, counted;
     for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
-    CKPT_TRY(bound_by_knapsack(chain, budget_bytes, &knapsack, err));
+    CKPT_TRY(ckpt_chain_bound_by_knapsack(chain, budget_bytes, true, &knapsack, err));
     CKPT_TRY(ckpt_chain_bound_by_count(chain, budget_bytes, &counted, err));
     *bound = ckpt_round_up(first + larger(knapsack, counted), ckpt_chain_cost_unit(chain));
     return CKPT_OK;

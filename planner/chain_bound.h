@@ -20,6 +20,11 @@ uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage);
 /* What can be held while the backward of stage k runs beside all that it needs itself. */
 uint64_t ckpt_chain_room(const ckpt_chain *chain, int k, uint64_t budget_bytes);
 
+/* What is run again at least, by a knapsack for each backward: the largest. `whole`: in whole items, where that is soon found.
+ * Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_bound_by_knapsack(const ckpt_chain *chain, uint64_t budget_bytes, bool whole, uint64_t *again,
+                                         ckpt_error *err);
+
 /* What is run again at least, by counting: windows of stages as if each cost and took as much as the least of them,
  * for which Griewank and Walther's closed form is the optimum of all schedules (Grimm, Pottier and Rostaing-Schmidt
  * 1996). The best choice of disjoint windows; equal stages are one. Errors: CKPT_NOMEM. */

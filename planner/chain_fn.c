@@ -1,6 +1,7 @@
 /* Functions of memory: bytes exactly, slots by min-plus combination. */
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/vector.h"
 #include "planner/chain_table.h"
@@ -128,8 +129,20 @@ static inline void lower_to(double *restrict out, uint32_t *restrict best, uint3
     }
 }
 
-static double term_at(const ckpt_chain_term *t, int slot) {
-    return t->cost + ckpt_chain_fn_guess(t->right, slot - t->shift) + ckpt_chain_fn_guess(t->left, slot);
+void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term) {
+    ckpt_chain_fn *backward = tables->backward;
+    for (int i = 0; i < count; i++) make_term(tables, &split[i], &backward, &term[i]);
+}
+
+ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *right, const ckpt_chain_fn *left, int more) {
+    ckpt_chain_term term = {.shift = -more, .right = right, .left = left};
+    term.lo = larger_int(right->lo - more, left->lo);
+    term.hi = larger_int(right->hi - more, left->hi);
+    return term;
+}
+
+double ckpt_chain_term_at(const ckpt_chain_term *t, int slot) {
+    return t->cost + ckpt_chain_fn_guess(t->right, (int64_t)slot - t->shift) + ckpt_chain_fn_guess(t->left, slot);
 }
 
 /* Slots [from, to) of fn, in all of which right and left either vary or are constant. */
@@ -182,7 +195,7 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
     enum { TOGETHER = 16, FEW = 6 };
     from = larger_int(from, t->lo);
     if (from >= to) return;
-    const int base = fn->lo / PIECE, behind = t->shift / PIECE, end = (to - 1) / PIECE + 1;
+    const int base = fn->lo / PIECE, behind = t->shift >= 0 ? t->shift / PIECE : -((PIECE - 1 - t->shift) / PIECE), end = (to - 1) / PIECE + 1;
     const int right_end = t->right->hi / PIECE + behind, left_end = t->left->hi / PIECE;
     const int right_first = t->right->lo / PIECE + behind, left_first = t->left->lo / PIECE;
     for (int piece = from / PIECE, count; piece < end; piece += count) {
@@ -207,46 +220,60 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
     }
 }
 
-/* Sets lo, hi and room for what lies between, by tables->term[0, count). */
-static bool make_room(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
+/* By tables->term[0, count), at least lo and at most hi. */
+static void set_range(const ckpt_chain_tables *tables, int count, int lo, int hi, ckpt_chain_fn *fn) {
     double cheapest = HUGE_VAL;
     fn->lo = fn->hi = INT32_MAX;
     for (int i = 0; i < count; i++) {
         const ckpt_chain_term *t = &tables->term[i];
-        const double cost = term_at(t, INT32_MAX);
+        const double cost = ckpt_chain_term_at(t, INT32_MAX);
         fn->lo = smaller_int(fn->lo, t->lo);
         if (cost < cheapest || (cost <= cheapest && t->hi < fn->hi)) {
             cheapest = cost;
             fn->hi = t->hi;
         }
     }
-    fn->hi = smaller_int(fn->hi, larger_int((int)(tables->cap_bytes / tables->unit_bytes) + 1, fn->lo));
-    const int slots = fn->hi - fn->lo + 1;
-    fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
-    fn->best = slots == 1 ? &fn->only_best : ckpt_pool_array(&tables->pool, slots, uint32_t);
-    if (!fn->value || !fn->best) return false;
-    for (int i = 0; i < slots; i++) {
+    fn->lo = larger_int(fn->lo, lo);
+    fn->hi = larger_int(smaller_int(fn->hi, hi), fn->lo);
+}
+
+static void start(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
+    for (int i = 0; i <= fn->hi - fn->lo; i++) {
         fn->value[i] = HUGE_VAL;
         fn->best[i] = CKPT_CHAIN_NO_SPLIT;
     }
     for (int i = 0; i <= fn->hi / PIECE - fn->lo / PIECE; i++) tables->first[i] = DBL_MAX;
-    return true;
 }
 
-static bool set_last(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
+static bool make_room(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
+    const int slots = fn->hi - fn->lo + 1;
+    fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
+    fn->best = slots == 1 ? &fn->only_best : ckpt_pool_array(&tables->pool, slots, uint32_t);
+    return fn->value && fn->best;
+}
+
+void ckpt_chain_set_last(ckpt_chain_fn *fn) {
+    const int from = fn->lo / PIECE, to = fn->hi / PIECE;
+    for (int i = from; i <= to; i++) fn->last[i - from] = fn->value[smaller_int((i + 1) * PIECE - 1, fn->hi) - fn->lo];
+}
+
+static bool add_last(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
     const int from = fn->lo / PIECE, to = fn->hi / PIECE;
     fn->last = from == to ? &fn->value[fn->hi - fn->lo] : ckpt_pool_array(&tables->pool, to - from + 1, double);
-    if (!fn->last) return false;
-    for (int i = from; i <= to && from < to; i++)
-        fn->last[i - from] = fn->value[smaller_int((i + 1) * PIECE - 1, fn->hi) - fn->lo];
-    return true;
+    if (fn->last && from < to) ckpt_chain_set_last(fn);
+    return fn->last != NULL;
+}
+
+static int most_slots(const ckpt_chain_tables *tables) {
+    return (int)(tables->cap_bytes / tables->unit_bytes) + 1;
 }
 
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn) {
-    ckpt_chain_fn *backward = tables->backward;
-    for (int i = 0; i < count; i++) make_term(tables, &split[i], &backward, &tables->term[i]);
-    if (!make_room(tables, count, fn)) return false;
+    ckpt_chain_make_terms(tables, split, count, tables->term);
+    set_range(tables, count, 0, most_slots(tables), fn);
+    if (!make_room(tables, fn)) return false;
+    start(tables, fn);
     for (int i = 0; i < count; i++) {
         const int j = split[i].run_to - ref->s;
         const bool keeps = j >= 0 && split[i].run_to < ref->t, windowed = window && keeps;
@@ -259,7 +286,50 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
             fn->value[i] = fn->value[i - 1];
             fn->best[i] = fn->best[i - 1];
         }
-    return set_last(tables, fn);
+    return add_last(tables, fn);
+}
+
+static void set_never(ckpt_chain_fn *fn) {
+    fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
+    fn->only = HUGE_VAL;
+    fn->value = fn->last = &fn->only;
+    fn->best = NULL;
+}
+
+static void lower_row(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
+    start(tables, fn);
+    for (int i = 0; i < count; i++) lower_pieces(&tables->term[i], fn, tables->first, (uint32_t)i, fn->lo, fn->hi + 1);
+}
+
+void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, int lo, int hi, ckpt_chain_fn *fn) {
+    set_range(tables, count, lo, hi, fn);
+    if (fn->lo > hi) {
+        fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
+        return;
+    }
+    lower_row(tables, count, fn);
+    ckpt_chain_set_last(fn);
+}
+
+bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
+                               ckpt_chain_fn *fn) {
+    const double most = tables->most_cost[ref->t] - tables->most_cost[ref->s - 1] + tables->spare_cost;
+    ckpt_chain_fn row = {.value = tables->row, .best = tables->taken};
+    ckpt_chain_make_terms(tables, split, count, tables->term);
+    set_range(tables, count, 0, most_slots(tables), &row);
+    set_never(fn);
+    if (row.lo > most_slots(tables)) return true;
+    lower_row(tables, count, &row);
+    int dear = 0;
+    while (dear <= row.hi - row.lo && row.value[dear] > most) dear++;
+    const int slots = row.hi - row.lo + 1 - dear;
+    if (slots == 0) return true;
+    fn->lo = row.lo + dear;
+    fn->hi = row.hi;
+    fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
+    if (!fn->value) return false;
+    memcpy(fn->value, row.value + dear, (size_t)slots * sizeof *fn->value);
+    return add_last(tables, fn);
 }
 
 /* What a run of stages can have at most beyond its input: each has its own unless equal ones share functions. */
@@ -314,6 +384,10 @@ bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, con
         ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners});
         return ckpt_corner_keep(&tables->corner_room, &fn->corners);
     }
+    if (tables->row && (a->lo >= CKPT_CHAIN_NO_SLOT || b->lo >= CKPT_CHAIN_NO_SLOT)) {
+        use_slots(a->lo >= CKPT_CHAIN_NO_SLOT ? b : a, fn);
+        return true;
+    }
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
     if (a->floor_cost == b->floor_cost && a->most_bytes < b->most_bytes) cheap = a;
     fn->least_bytes = a->least_bytes < b->least_bytes ? a->least_bytes : b->least_bytes;
@@ -334,5 +408,5 @@ bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, con
         const double cost_a = cost_at(a, m), cost_b = cost_at(b, m);
         fn->value[m - fn->lo] = cost_a < cost_b ? cost_a : cost_b;
     }
-    return set_last(tables, fn);
+    return add_last(tables, fn);
 }

@@ -8,7 +8,9 @@
 
 /* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
  * do it too. */
-enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, SHARED_SLOTS = 400000000, FEW_SLOTS = 4000000 };
+enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
+#define SHARED_SLOTS UINT64_C(15000000000)
+#define FEW_SLOTS UINT64_C(100000000)
 
 /* Costs in slots are sums of doubles: whole numbers below it are exact, larger ones nearly. */
 #define MOST_EXACT 0x1p53
@@ -50,27 +52,38 @@ static ckpt_status solve_priced(ckpt_chain_prices *prices, const ckpt_chain *cha
     return status;
 }
 
-/* Where equal runs share functions and sizes fall on few slots. The best program itself is not looked for. */
-static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work, uint64_t *bound,
-                                ckpt_error *err) {
+/* Where equal runs share functions. `known`: the bound is what the best one costs, which is found if it is less than `cost`. */
+static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work, ckpt_pool *pool,
+                                ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
     ckpt_chain_tables *tables;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, work, &tables, err));
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, cost, work, &tables, err));
     if (!tables) return CKPT_OK;
-    const ckpt_chain_fn *all = &tables->g[0][1];
-    const int slot = (int)(budget_bytes / tables->unit_bytes);
-    double least = slot < all->lo ? HUGE_VAL : ckpt_chain_fn_guess(all, slot);
+    double least = tables->least_cost;
     if (least >= MOST_EXACT) least *= 1 - 1e-9;
     *bound = least < (double)cost ? smaller(ckpt_round_up((uint64_t)least, ckpt_chain_cost_unit(chain)), cost) : cost;
+    *known = *bound == cost;
+    bool ok = true;
+    if (!*known && tables->exact && ckpt_chain_first_is_whole(tables)) {
+        ok = ckpt_chain_trace_program(tables, budget_bytes, pool, program);
+        *known = ok && program->cost == *bound;
+        if (!*known) *program = (ckpt_chain_program){0};
+    }
     ckpt_chain_tables_free(tables);
-    return CKPT_OK;
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", chain->stage_count);
 }
 
 ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
                                     ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
     *program = (ckpt_chain_program){0};
     *bound = 0;
-    CKPT_TRY(solve_shared(chain, budget_bytes, cost, prices ? FEW_SLOTS : SHARED_SLOTS, bound, err));
-    if (*bound == cost) return CKPT_OK;
-    if (prices) return solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err);
-    return solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err);
+    bool known = false;
+    CKPT_TRY(solve_shared(chain, budget_bytes, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+    if (known) return CKPT_OK;
+    const uint64_t rounded = *bound;
+    if (prices)
+        CKPT_TRY(solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err));
+    else
+        CKPT_TRY(solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err));
+    if (*bound < rounded) *bound = rounded;
+    return CKPT_OK;
 }

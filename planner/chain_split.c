@@ -110,6 +110,7 @@ static void run_through(splits *list, int option, uint64_t cost, uint64_t least)
     const ckpt_chain_ref *of = list->of;
     const ckpt_chain_stage *last = &tables->chain->stage[of->t];
     if (of->type == CKPT_FN_K || (of->type == CKPT_FN_G && tables->loss_is_light) || of->option) return;
+    if (of->t - of->s >= tables->longest) return;
     if (of->type == CKPT_FN_G)
         least = larger(least, last->out_bytes + last->option[option].kept_bytes + last->gradient_bytes);
     for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++) {
@@ -169,7 +170,8 @@ int ckpt_chain_list_splits(const ckpt_chain_tables *tables, const ckpt_chain_ref
     uint64_t before = most_before(&list, range.first, resident);
     for (int j = range.first; j <= range.last; j++) {
         const bool dies = j > ref->s; /* x_{j-1} */
-        const bool wanted = !tables->likely || ckpt_chain_likely_has(tables->likely, ref->s, ref->t, j);
+        const bool wanted = (!tables->likely || ckpt_chain_likely_has(tables->likely, ref->s, ref->t, j)) &&
+                            (!range.window || range.window[j - ref->s].to > 0);
         for (int o = stage[j].option_count - 1; o >= 0 && wanted; o--)
             keep_checkpoint(&list, j, o, cost_of(tables, ref->s, j),
                             larger(before, resident + stage[j].option[o].forward_bytes[dies]));

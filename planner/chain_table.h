@@ -55,7 +55,7 @@ typedef struct ckpt_chain_pair {
     ckpt_chain_held *held; /* by option of stage t */
 } ckpt_chain_pair;
 
-enum { CKPT_CHAIN_NO_SPLIT = INT32_MAX, CKPT_CHAIN_RUNS = 16, CKPT_CHAIN_PIECE = 32 };
+enum { CKPT_CHAIN_NO_SPLIT = INT32_MAX, CKPT_CHAIN_NO_SLOT = 1 << 29, CKPT_CHAIN_RUNS = 16, CKPT_CHAIN_PIECE = 32 };
 
 /* Slots [from, to) for which a checkpoint is tried; none where `to` is 0. */
 typedef struct ckpt_chain_window {
@@ -66,6 +66,7 @@ struct ckpt_chain_tables {
     ckpt_pool pool;
     const ckpt_chain *chain;
     int count; /* stages */
+    int longest; /* runs of more stages have no functions but G */
     bool never_give_up, all_splits;
     bool repeated;      /* functions are shared by many runs of stages */
     bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
@@ -74,11 +75,17 @@ struct ckpt_chain_tables {
     bool *gains;        /* [s]: the backward of s takes less when x_{s-1} may die: two variants are needed */
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
+    uint16_t **way[2];      /* of tables for one budget, whose G have no values: [s][slot - lo], see chain_first.c */
+    double *row;            /* the same for values */
+    uint32_t *taken;        /* room for the ways of one function, which are not kept */
+    double least_cost;      /* of these: with cap_bytes */
+    double limit_cost, spare_cost; /* what costs as much is of no interest, nor runs again that cost so much more than once */
+    double *most_cost;      /* [k]: of stages 1..k run once, with all that backwards may run again */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
     bool down;  /* sizes are rounded down: for a bound */
     bool exact; /* every size is whole in slots */
     bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
-    uint64_t cap_bytes;             /* no budget above it is asked for */
+    uint64_t from_bytes, cap_bytes; /* no budget below, or above, is asked for */
     uint64_t work, unshared_work;   /* splits of all distinct functions, about; of all functions */
     uint64_t functions;             /* distinct ones */
     ckpt_chain_split *split;        /* room for the ways of one function */
@@ -86,7 +93,7 @@ struct ckpt_chain_tables {
     ckpt_chain_fn *backward;        /* room for those that are backwards of one stage */
     double *first;                  /* of the function that is filled, as last: the value at the first slot of a piece */
     bool whole;                     /* a short chain: answers come from chain_exact.h */
-    uint64_t whole_least_bytes, whole_most_bytes;
+    uint64_t least_bytes, most_bytes, floor_cost; /* of all programs */
     ckpt_chain_window *window;      /* [j - s]: room for those of one function */
     struct ckpt_chain_tables *fine; /* the same chain in other slots; or NULL */
     ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
@@ -110,9 +117,10 @@ static inline ckpt_chain_pair **ckpt_chain_pair_at(const ckpt_chain_tables *tabl
     return &tables->pair[(size_t)s * (size_t)(tables->count + 1) + (size_t)t];
 }
 
-/* Checkpoints x_first..x_last, or none. */
+/* Checkpoints x_first..x_last, or none; of stages s..t those whose window[j - s] has slots, or all where that is NULL. */
 typedef struct ckpt_chain_range {
     int first, last;
+    const ckpt_chain_window *window;
 } ckpt_chain_range;
 
 /* Fills `split`, which has room for those of any function, with the ways to keep one of `range` and those to keep none;
@@ -130,6 +138,24 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn);
 
+/* The same of tables for one budget, with all splits, in slots that may be part of what is of interest. */
+bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
+                               ckpt_chain_fn *fn);
+
+/* Splits in slots; and a function with `more` slots than there are, beside another. */
+void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term);
+ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *right, const ckpt_chain_fn *left, int more);
+
+/* What a term says; below where it begins the cost there stands in. */
+double ckpt_chain_term_at(const ckpt_chain_term *term, int slot);
+
+/* fn->last from its values. */
+void ckpt_chain_set_last(ckpt_chain_fn *fn);
+
+/* fn from tables->term[0, count), in slots [lo, hi]; best: the number of the term. fn has room for all slots, and gets NO_SLOT
+ * where it has no value in any. */
+void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, int lo, int hi, ckpt_chain_fn *fn);
+
 /* The corners of a function from its splits. False: see corner_room. */
 bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                            ckpt_chain_fn *fn);
@@ -139,11 +165,20 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
 ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
                                      ckpt_chain_tables **tables, ckpt_error *err);
 
-/* Tables of all splits in slots, for budgets up to budget_bytes, where equal runs share functions, in so few slots that splits
- * times slots are at most `work`: exact where sizes are whole in them, rounded down where they can be told apart; NULL elsewhere.
- * They have costs, or bounds on them, but no programs. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t work, ckpt_chain_tables **tables,
-                                   ckpt_error *err);
+/* Tables of all splits in slots, for one budget, where equal runs share functions: exact where sizes are whole in so few slots that
+ * splits times slots are at most `work`, rounded down where they can be told apart; NULL elsewhere. No program costs less than
+ * least_cost. `cost`: of a known one; what is dearer is not looked for. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work,
+                                   ckpt_chain_tables **tables, ckpt_error *err);
+
+/* All G of these, once the other functions are made. False: no memory. */
+bool ckpt_chain_first_pass(ckpt_chain_tables *tables);
+
+/* Which way G goes with so many slots; NULL where that is none that a program can take. */
+const ckpt_chain_split *ckpt_chain_first_way(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, int64_t slot);
+
+/* Whether there is a program of least_cost, if the tables are exact. */
+bool ckpt_chain_first_is_whole(const ckpt_chain_tables *tables);
 
 /* The program that the tables have for a budget. False: no memory. */
 bool ckpt_chain_trace_program(const ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool,

@@ -67,7 +67,7 @@ static const ckpt_chain_split *choose_from(const ckpt_chain_tables *tables, cons
 
 /* The split that costs least with `budget` bytes, exactly; the first of equals. Some fit. */
 static ckpt_chain_split choose_by_corners(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
-    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(ref), tables->split);
+    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(tables, ref), tables->split);
     uint64_t best_cost = CKPT_CHAIN_NEVER;
     int best = 0;
     for (int i = 0; i < count; i++) {
@@ -84,12 +84,28 @@ static ckpt_chain_split choose_by_corners(const ckpt_chain_tables *tables, const
     return tables->split[best];
 }
 
+/* The same by slots in which nothing is lost; NULL where no program can take the way that G goes. */
+static const ckpt_chain_split *choose_by_slots(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
+    const int slot = (int)(budget / tables->unit_bytes);
+    if (ref->type == CKPT_FN_G) return ckpt_chain_first_way(tables, ref, slot);
+    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(tables, ref), tables->split);
+    int best = -1;
+    double best_cost = HUGE_VAL;
+    ckpt_chain_make_terms(tables, tables->split, count, tables->term);
+    for (int i = 0; i < count; i++) {
+        const double cost = slot < tables->term[i].lo ? HUGE_VAL : ckpt_chain_term_at(&tables->term[i], slot);
+        if (cost < best_cost) best = i, best_cost = cost;
+    }
+    return best < 0 ? NULL : &tables->split[best];
+}
+
 /* Of those around the best one by the slots, or of all where they do not fit: budget >= fn.least_bytes, which one gave. */
 static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
     if (tables->by_corners) return choose_by_corners(tables, ref, budget);
+    if (tables->way[0]) return *choose_by_slots(tables, ref, budget);
     const int64_t slot = tables->unit_bytes ? (int64_t)(budget / tables->unit_bytes) : 0;
     const ckpt_chain_split *split = choose_from(tables, ref, ckpt_chain_window_near(tables, ref, slot), budget);
-    if (!split) split = choose_from(tables, ref, ckpt_chain_window_all(ref), budget);
+    if (!split) split = choose_from(tables, ref, ckpt_chain_window_all(tables, ref), budget);
     return *split;
 }
 
@@ -114,7 +130,7 @@ static ckpt_chain_split choose_cheapest(const ckpt_chain_tables *tables, const c
                                         const ckpt_chain_fn *fn) {
     const ckpt_chain_range near = ckpt_chain_window_near(tables, ref, INT32_MAX);
     const ckpt_chain_split *split = cheapest_from(tables, ref, near, fn);
-    if (!split) split = cheapest_from(tables, ref, ckpt_chain_window_all(ref), fn);
+    if (!split) split = cheapest_from(tables, ref, ckpt_chain_window_all(tables, ref), fn);
     return *split;
 }
 
@@ -129,7 +145,8 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
         return option->backward_bytes[ref->has_output][ref->dies];
     }
     const ckpt_chain_fn *fn = ckpt_chain_find_fn(tr->tables, ref, NULL);
-    const bool cheapest = !tr->tables->by_corners && budget >= fn->most_bytes;
+    const bool one_budget = tr->tables->by_corners || tr->tables->way[0];
+    const bool cheapest = !one_budget && budget >= fn->most_bytes;
     if (cheapest && !tr->pool) {
         tr->program->cost += fn->floor_cost;
         return fn->most_bytes;
@@ -175,6 +192,7 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 static int try_count(const ckpt_chain_tables *tables) {
     int64_t each = 0;
     if (tables->likely) return 512;
+    if (tables->from_bytes) return 64; /* they are for few */
     for (int k = 1; k <= tables->count; k++)
         each += (tables->count < 64 ? tables->count : 64) * tables->chain->stage[k].option_count;
     const int64_t most = 2000000 / (each + 1);
@@ -188,9 +206,10 @@ static int by_need(const void *a, const void *b) {
     return x->budget_bytes < y->budget_bytes ? -1 : x->budget_bytes > y->budget_bytes;
 }
 
-/* Programs for budgets from cap_bytes down, each below the need of the one before. */
+/* Programs for budgets from cap_bytes down to those that other tables are for, each below the need of the one before. */
 static int add_points(ckpt_chain_tables *tables, int tries, struct ckpt_chain_point *point) {
-    uint64_t least = ckpt_chain_least_bytes(tables), budget = larger(tables->cap_bytes, least);
+    const uint64_t least = larger(tables->g[0][1].least_bytes, tables->from_bytes);
+    uint64_t budget = larger(tables->cap_bytes, least);
     const double ratio = pow((double)larger(least, 1) / (double)larger(budget, 1), 1.0 / tries);
     int count = 0;
     for (;;) {
@@ -274,7 +293,7 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
 
 /* Down from the most, one cheapest program after the other. */
 static uint64_t next_whole_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
-    uint64_t next = UINT64_MAX, at = tables->whole_most_bytes;
+    uint64_t next = UINT64_MAX, at = tables->most_bytes;
     while (at > budget_bytes) {
         ckpt_pool scratch = {0};
         ckpt_chain_program program;

@@ -50,17 +50,17 @@ static void add(const ckpt_chain_tables *tables, int count, int a, int b, int be
     }
 }
 
-ckpt_chain_range ckpt_chain_window_all(const ckpt_chain_ref *ref) {
-    return (ckpt_chain_range){ref->s, ref->t - 1};
+ckpt_chain_range ckpt_chain_window_all(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref) {
+    return (ckpt_chain_range){ref->s, smaller(ref->t, ref->s + tables->longest) - 1, NULL};
 }
 
 ckpt_chain_range ckpt_chain_window_near(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, int64_t slot) {
-    const ckpt_chain_range all = ckpt_chain_window_all(ref);
+    const ckpt_chain_range all = ckpt_chain_window_all(tables, ref);
     const ckpt_chain_fn *fn = ckpt_chain_find_fn(tables, ref, NULL);
     if (tables->likely || tables->all_splits || ref->t - ref->s < MANY || !fn->best) return all;
     const int best = best_at(fn, slot < fn->hi ? (int)slot : fn->hi);
     if (best == CKPT_CHAIN_NO_SPLIT) return all;
-    return (ckpt_chain_range){larger(ref->s + best - SLACK, all.first), smaller(ref->s + best + SLACK, all.last)};
+    return (ckpt_chain_range){larger(ref->s + best - SLACK, all.first), smaller(ref->s + best + SLACK, all.last), NULL};
 }
 
 bool ckpt_chain_window_set(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range *range) {
@@ -84,8 +84,9 @@ bool ckpt_chain_window_set(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
         add(tables, count, none ? c : a, none || b == CKPT_CHAIN_NO_SPLIT ? CKPT_CHAIN_NO_SPLIT : b + 1, begin,
             slot <= end ? slot : INT32_MAX);
     }
-    *range = ckpt_chain_window_all(ref);
+    *range = ckpt_chain_window_all(tables, ref);
     while (range->first <= range->last && tables->window[range->first - ref->s].to == 0) range->first++;
     while (range->first <= range->last && tables->window[range->last - ref->s].to == 0) range->last--;
+    range->window = tables->window;
     return true;
 }

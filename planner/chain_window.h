@@ -19,7 +19,7 @@ bool ckpt_chain_window_set(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
 /* Of a function that has been filled: the splits around the best one for so much memory. */
 ckpt_chain_range ckpt_chain_window_near(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, int64_t slot);
 
-/* All splits. */
-ckpt_chain_range ckpt_chain_window_all(const ckpt_chain_ref *ref);
+/* All splits at whose left is a run with a function. */
+ckpt_chain_range ckpt_chain_window_all(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref);
 
 #endif

@@ -177,11 +177,11 @@ static double cost_in_slots(uint64_t budget, uint64_t slots, bool *exact) {
     ckpt_chain_tables *tables;
     ckpt_error err;
     double cost = 0;
-    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, 1, &tables, &err), CKPT_OK);
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, CKPT_CHAIN_NEVER, 1, &tables, &err), CKPT_OK);
     assert_null(tables);
     const uint64_t work = 60 * 60 * 3; /* splits of the distinct functions, about */
-    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, work * slots, &tables, &err), CKPT_OK);
-    if (tables) cost = ckpt_chain_fn_guess(&tables->g[0][1], (int64_t)(budget / tables->unit_bytes));
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, CKPT_CHAIN_NEVER, work * slots, &tables, &err), CKPT_OK);
+    if (tables) cost = tables->least_cost;
     *exact = tables && tables->exact;
     ckpt_chain_tables_free(tables);
     return cost;

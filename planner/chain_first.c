@@ -1,0 +1,273 @@
+/* The first pass of tables for one budget. G(s) is made from G of what may follow the first checkpoint, so that the last few
+ * rows are all that is held of the values; of every row there is which way each slot takes. A row is as wide as schedules of
+ * interest need: with m bytes left at s what is held of the stages before is the rest, and what of these it does not hold is
+ * run again; so is what m bytes do not hold of the stages from s on, when the last backward runs. Both are knapsacks, here in
+ * parts at a few prices of a byte (lines: Dantzig, Operations Research 5(2), 1957).
+ *
+ * Runs have functions up to tables->longest stages. A longer one s..j that is run again costs no less than its first stages, as
+ * many as have a function, and one run of each other but the last, which some backward reads:
+ *     R(s, j, m) >= R(s, u, m + gradient of x_u) + cost of u+1..j-1
+ * since what a schedule does in s..u alone is a schedule for them; there the gradient of x_u is made in time, here it is there
+ * from the beginning. What follows x_j costs no less than lines say that lie below G(j + 1). That is one more way for a row,
+ * AHEAD. The cost that comes out is never more than the least there is; where the way to it needs no such run it is the least.
+ */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/vector.h"
+#include "planner/chain_window.h"
+
+enum { AHEAD = UINT16_MAX, LINES = 6 };
+
+typedef struct rows {
+    ckpt_chain_tables *tables;
+    int slots;               /* of the budget */
+    double price[LINES];     /* of a slot */
+    double *missing[LINES];  /* [s]: what is lacking of stages 1..s costs no less than this, less the price of what there is */
+    double *line[LINES];     /* [s]: G(s) costs no less than this, less the price of the slots it has */
+    int *least;              /* [s]: slots left at s when all before it is held */
+    ckpt_chain_fn rest;      /* of the row that is made: what AHEAD costs beyond its first stages */
+    int ring;                /* rows that are read again: */
+    double **value, **last;  /* [(s % ring) * 2 + d] */
+} rows;
+
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
+
+static int larger(int a, int b) {
+    return a > b ? a : b;
+}
+
+static double larger_double(double a, double b) {
+    return a > b ? a : b;
+}
+
+static int by_price(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (x[0] < y[0]) - (x[0] > y[0]);
+}
+
+/* The first is 0, then those of stages about which a knapsack of the whole chain would be in doubt, and what is dearer than any. */
+static bool set_prices(rows *r, ckpt_pool *pool) {
+    const ckpt_chain_tables *tables = r->tables;
+    double (*rate)[2] = ckpt_pool_alloc(pool, (size_t)tables->count, sizeof *rate);
+    if (!rate) return false;
+    int count = 0, at = 0;
+    for (int k = 1; k < tables->count; k++) {
+        const double held = ckpt_chain_slots_of(tables, tables->chain->stage[k].out_bytes);
+        if (held > 0) rate[count][0] = (double)tables->chain->stage[k].forward_cost / held, rate[count++][1] = held;
+    }
+    qsort(rate, (size_t)count, sizeof *rate, by_price);
+    double left = r->slots;
+    while (at < count && rate[at][1] <= left) left -= rate[at++][1];
+    int before = smaller(at, count - 1), after = before; /* of other prices than the one it ends at */
+    if (count == 0) return true;
+    const double break_price = rate[before][0];
+    while (before > 0 && rate[before][0] <= break_price) before--;
+    while (after + 1 < count && rate[after][0] >= break_price) after++;
+    const double price[LINES] = {0, rate[after][0], break_price, rate[before][0], rate[0][0], 4 * rate[0][0]};
+    for (int l = 0; l < LINES; l++) r->price[l] = price[l];
+    return true;
+}
+
+static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
+    const int count = tables->count;
+    *r = (rows){.tables = tables, .ring = smaller(tables->longest, count) + 1, .slots = (int)(tables->cap_bytes / tables->unit_bytes)};
+    r->least = ckpt_pool_array(pool, count + 1, int);
+    r->rest.value = ckpt_pool_array(pool, r->slots + 2, double);
+    r->rest.last = ckpt_pool_array(pool, r->slots / CKPT_CHAIN_PIECE + 2, double);
+    r->value = ckpt_pool_array(pool, 2 * r->ring, double *);
+    r->last = ckpt_pool_array(pool, 2 * r->ring, double *);
+    if (!r->least || !r->rest.value || !r->rest.last || !r->value || !r->last || !set_prices(r, pool)) return false;
+    for (int l = 0; l < LINES; l++) {
+        r->line[l] = ckpt_pool_array(pool, count + 1, double);
+        r->missing[l] = ckpt_pool_array(pool, count + 1, double);
+        if (!r->line[l] || !r->missing[l]) return false;
+        for (int k = 1; k <= count; k++) {
+            const ckpt_chain_stage *stage = &tables->chain->stage[k];
+            const double held = ckpt_chain_slots_of(tables, stage->out_bytes);
+            r->missing[l][k] = r->missing[l][k - 1] + fmin((double)stage->forward_cost, r->price[l] * held);
+        }
+    }
+    r->least[1] = r->slots;
+    for (int s = 1; s < count; s++) {
+        const ckpt_chain_stage *stage = &tables->chain->stage[s];
+        uint64_t most = 0;
+        for (int o = 0; o < stage->option_count; o++)
+            if (stage->option[o].kept_bytes > most) most = stage->option[o].kept_bytes;
+        r->least[s + 1] = larger(r->least[s] - ckpt_chain_slots_of(tables, stage->out_bytes + most), 0);
+    }
+    return true;
+}
+
+/* What no program costs less than that has so many slots left at s. */
+static double bound_at(const rows *r, int s, int slots) {
+    const int last = larger(r->tables->count - 2, s - 1);
+    double before = 0, after = 0;
+    for (int l = 1; l < LINES; l++) {
+        before = larger_double(before, r->missing[l][s - 1] - r->price[l] * (r->slots - slots));
+        after = larger_double(after, r->missing[l][last] - r->missing[l][s - 1] - r->price[l] * slots);
+    }
+    return (double)r->tables->cost[r->tables->count] + before + after;
+}
+
+/* The first of slots [from, to] at which a bound that falls is of interest, or to + 1; or the last at which one that rises is. */
+static int first_of_interest(const rows *r, int s, int from, int to) {
+    while (from <= to) {
+        const int middle = from + (to - from) / 2;
+        if (bound_at(r, s, middle) < r->tables->limit_cost) to = middle - 1;
+        else from = middle + 1;
+    }
+    return from;
+}
+
+static int last_of_interest(const rows *r, int s, int from, int to) {
+    while (from <= to) {
+        const int middle = from + (to - from) / 2;
+        if (bound_at(r, s, middle) < r->tables->limit_cost) from = middle + 1;
+        else to = middle - 1;
+    }
+    return to;
+}
+
+/* Slots of the row of s that may be part of a program of interest: bound_at is convex. False: there are none. */
+static bool find_range(const rows *r, int s, int *lo, int *hi) {
+    int from = r->least[s], to = r->slots;
+    while (from < to) {
+        const int middle = from + (to - from) / 2;
+        if (bound_at(r, s, middle) <= bound_at(r, s, middle + 1)) to = middle;
+        else from = middle + 1;
+    }
+    *lo = first_of_interest(r, s, r->least[s], from);
+    *hi = last_of_interest(r, s, from, r->slots);
+    return *lo <= *hi;
+}
+
+static bool place_row(rows *r, ckpt_pool *pool, int s, int d, ckpt_chain_fn *fn) {
+    const int at = s % r->ring * 2 + d;
+    if (!r->value[at]) r->value[at] = ckpt_pool_array(pool, r->slots + 2, double);
+    if (!r->last[at]) r->last[at] = ckpt_pool_array(pool, r->slots / CKPT_CHAIN_PIECE + 2, double);
+    fn->value = r->value[at];
+    fn->last = r->last[at];
+    fn->best = r->tables->taken;
+    return fn->value && fn->last;
+}
+
+CKPT_VECTOR static void lower_to_lines(double *value, const double line[LINES], const double price[LINES], int from, int count) {
+    for (int i = 0; i < count; i++) {
+        double above = line[0];
+        for (int l = 1; l < LINES; l++) {
+            const double here = line[l] - price[l] * (from + i);
+            above = here > above ? here : above;
+        }
+        value[i] = above < value[i] ? above : value[i];
+    }
+}
+
+CKPT_VECTOR static double least_with_price(const double *value, double price, int from, int count) {
+    double least = HUGE_VAL;
+    for (int i = 0; i < count; i++) {
+        const double here = value[i] + price * (from + i);
+        least = here < least ? here : least;
+    }
+    return least;
+}
+
+/* The lines of ways that run to any of x_from..x_to-1 first. */
+static void set_lines(const rows *r, int s, int u, int from, int to, double line[LINES]) {
+    const ckpt_chain_tables *tables = r->tables;
+    const uint64_t *cost = tables->cost;
+    for (int l = 0; l < LINES; l++) {
+        line[l] = HUGE_VAL;
+        for (int j = from; j < to; j++) {
+            const double held = ckpt_chain_slots_of(tables, tables->chain->stage[j].out_bytes);
+            const double rest = j < tables->count ? r->line[l][j + 1] + r->price[l] * held : 0;
+            line[l] = fmin(line[l], (double)(cost[j] - cost[s - 1] + cost[j - 1] - cost[u]) + rest);
+        }
+    }
+}
+
+/* The way through a run of more than `longest` stages. False: there is none. */
+static bool list_ahead(rows *r, int s, int d, int lo, int hi, ckpt_chain_term *term) {
+    const ckpt_chain_tables *tables = r->tables;
+    const int count = tables->count, u = s + tables->longest - 1;
+    if (u >= count) return false;
+    r->rest.lo = lo;
+    r->rest.hi = hi;
+    for (int m = 0; m <= hi - lo; m++) r->rest.value[m] = HUGE_VAL;
+    for (int from = u + 1, to; from <= count; from = to) { /* those that lie close together have lines together */
+        double line[LINES];
+        to = smaller(from + (from - s) / 4 + 1, count + 1);
+        set_lines(r, s, u, from, to, line);
+        lower_to_lines(r->rest.value, line, r->price, lo, hi - lo + 1);
+    }
+    ckpt_chain_set_last(&r->rest);
+    const ckpt_chain_fn *right = &(*ckpt_chain_pair_at(tables, s, u))->held[0].r[d];
+    const int more = ckpt_chain_slots_of(tables, tables->chain->stage[u].gradient_bytes) + tables->down;
+    *term = ckpt_chain_make_ahead(right, &r->rest, more);
+    return true;
+}
+
+/* False: no memory. */
+static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
+    ckpt_chain_tables *tables = r->tables;
+    const ckpt_chain_ref ref = {.type = CKPT_FN_G, .s = s, .t = tables->count, .dies = d};
+    ckpt_chain_fn *fn = &tables->g[d][s];
+    int lo, hi;
+    fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
+    if (!place_row(r, pool, s, d, fn)) return false;
+    if (!find_range(r, s, &lo, &hi)) return true;
+    const int known = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
+    ckpt_chain_make_terms(tables, tables->split, known, tables->term);
+    const int count = known + list_ahead(r, s, d, lo, hi, &tables->term[known]);
+    ckpt_chain_fn_row(tables, count, lo, hi, fn);
+    if (fn->lo > hi) return true;
+    const int slots = fn->hi - fn->lo + 1;
+    for (int l = 0; l < LINES; l++)
+        r->line[l][s] = fmin(r->line[l][s], least_with_price(fn->value, r->price[l], fn->lo, slots));
+    uint16_t *way = tables->way[d][s] = ckpt_pool_array(&tables->pool, slots, uint16_t);
+    for (int i = 0; i < slots && way; i++) way[i] = fn->best[i] < (uint32_t)known ? (uint16_t)fn->best[i] : AHEAD;
+    return way != NULL;
+}
+
+bool ckpt_chain_first_pass(ckpt_chain_tables *tables) {
+    ckpt_pool scratch = {0};
+    rows r;
+    bool ok = open_rows(tables, &scratch, &r);
+    for (int s = tables->count; s >= 1 && ok; s--) {
+        for (int l = 0; l < LINES; l++) r.line[l][s] = HUGE_VAL;
+        for (int d = 0; d <= tables->gains[s] && ok; d++) ok = make_row(&r, &scratch, s, d);
+    }
+    const ckpt_chain_fn *all = &tables->g[0][1];
+    if (ok) tables->least_cost = r.slots < all->lo ? HUGE_VAL : ckpt_chain_fn_guess(all, r.slots);
+    for (int d = 0; d < 2; d++) /* the rows go; the ways stay */
+        for (int s = 1; s <= tables->count; s++) {
+            tables->g[d][s].value = tables->g[d][s].last = NULL;
+            tables->g[d][s].best = NULL;
+        }
+    ckpt_pool_free(&scratch);
+    return ok;
+}
+
+const ckpt_chain_split *ckpt_chain_first_way(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, int64_t slot) {
+    const int d = ref->dies && tables->gains[ref->s];
+    const ckpt_chain_fn *fn = &tables->g[d][ref->s];
+    if (slot < fn->lo) return NULL;
+    const uint16_t way = tables->way[d][ref->s][(slot < fn->hi ? slot : fn->hi) - fn->lo];
+    if (way == AHEAD) return NULL;
+    ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(tables, ref), tables->split);
+    return &tables->split[way];
+}
+
+bool ckpt_chain_first_is_whole(const ckpt_chain_tables *tables) {
+    ckpt_chain_ref ref = {.type = CKPT_FN_G, .s = 1, .t = tables->count};
+    int64_t slot = (int64_t)(tables->cap_bytes / tables->unit_bytes);
+    while (ref.type == CKPT_FN_G) {
+        const ckpt_chain_split *split = ckpt_chain_first_way(tables, &ref, slot);
+        if (!split) return false;
+        slot -= ckpt_chain_slots_of(tables, split->shift_bytes);
+        ref = split->right;
+    }
+    return true;
+}
