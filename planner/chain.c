@@ -14,10 +14,14 @@
 enum { SMALL = 3, FINER_LIKELY = 4, FINER_BLOCKS = 4, FINER = 16 };
 
 /* Splits times slots; slots of all functions together; and functions for which small budgets have no tables of all splits. */
-enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
+enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, LIMITED_WORK = 8000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
 }
 
 static bool pair_wanted(const ckpt_chain_tables *tables, int s, int t) {
@@ -219,37 +223,68 @@ static uint64_t held_unit(const ckpt_chain *chain) {
     return unit ? unit : 1;
 }
 
-/* How far checkpoints are from whole in slots, rounded up or down. Small ones count most: there are most of them. */
-static double lost_part(const ckpt_chain *chain, uint64_t unit, bool down, uint64_t smallest) {
-    double lost = 0;
+/* Checkpoints of a size, and how much it matters that they are whole in slots. */
+typedef struct sizes_of {
+    uint64_t bytes, cost;
+    double count, weight;
+} sizes_of;
+
+static int by_rate(const void *a, const void *b) {
+    const sizes_of *x = a, *y = b;
+    const double left = (double)x->cost * (double)y->bytes, right = (double)y->cost * (double)x->bytes;
+    return left > right ? -1 : left < right;
+}
+
+/* Small ones matter most: there are most of them. Of a budget those that save most a byte do, as many as fit. Returns how many
+ * sizes there are. */
+static int list_sizes(const ckpt_chain *chain, uint64_t budget_bytes, sizes_of *size, int most) {
+    int count = 0;
+    uint64_t smallest = UINT64_MAX;
     for (int k = 1; k < chain->stage_count; k++) {
-        const uint64_t bytes = chain->stage[k].out_bytes, rest = bytes % unit;
-        const double part = bytes > 0 ? (double)smallest / (double)bytes : 0;
-        if (rest > 0) lost += (double)(down ? rest : unit - rest) * part * part * part;
+        const ckpt_chain_stage *stage = &chain->stage[k];
+        int i = 0;
+        while (i < count && (size[i].bytes != stage->out_bytes || size[i].cost != stage->forward_cost)) i++;
+        if (stage->out_bytes == 0 || i == most) continue;
+        if (i == count) size[count++] = (sizes_of){.bytes = stage->out_bytes, .cost = stage->forward_cost};
+        size[i].count++;
+        smallest = smaller(smallest, stage->out_bytes);
+    }
+    qsort(size, (size_t)count, sizeof *size, by_rate);
+    double left = (double)budget_bytes;
+    for (int i = 0; i < count; i++) {
+        const double part = (double)smallest / (double)size[i].bytes, held = fmin(left / (double)size[i].bytes, size[i].count);
+        size[i].weight = budget_bytes ? held : size[i].count * part * part * part;
+        left -= held * (double)size[i].bytes;
+    }
+    return count;
+}
+
+/* How far they are from whole, rounded up or down. */
+static double lost_part(const sizes_of *size, int count, uint64_t unit, bool down) {
+    double lost = 0;
+    for (int i = 0; i < count; i++) {
+        const uint64_t rest = size[i].bytes % unit;
+        if (rest > 0) lost += (double)(down ? rest : unit - rest) * size[i].weight;
     }
     return lost;
 }
 
-/* The unit of at least so many bytes and at most so many for which least is lost: a part of some size; 0 where there is none. */
-static uint64_t best_unit(const ckpt_chain *chain, uint64_t least, uint64_t most, bool down) {
-    enum { MOST_SIZES = 16, MOST_PARTS = 64 };
-    uint64_t size[MOST_SIZES], smallest = UINT64_MAX, best = 0;
+/* The unit of at least so many bytes and at most so many for which least is lost: a part of some size; 0 where there is none. For
+ * a budget, or for any where that is 0. */
+static uint64_t best_unit(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t most, bool down) {
+    enum { MOST_SIZES = 32, MOST_PARTS = 64 };
+    sizes_of size[MOST_SIZES];
+    const int sizes = list_sizes(chain, budget_bytes, size, MOST_SIZES);
+    uint64_t best = 0;
     double best_lost = 0;
-    int sizes = 0;
-    for (int k = 1; k < chain->stage_count; k++) {
-        const uint64_t bytes = chain->stage[k].out_bytes;
-        int i = 0;
-        while (i < sizes && size[i] != bytes) i++;
-        if (i == sizes && bytes > 0 && sizes < MOST_SIZES) size[sizes++] = bytes;
-        if (bytes > 0 && bytes < smallest) smallest = bytes;
-    }
-    if (down && smallest < most) most = smallest; /* sizes are told from nothing */
+    for (int i = 0; i < sizes && down; i++) most = smaller(most, size[i].bytes); /* sizes are told from nothing */
     for (int i = 0; i < sizes; i++)
-        for (uint64_t parts = size[i] / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
-            if (size[i] / parts > most) break;
-            const double lost = lost_part(chain, size[i] / parts, down, smallest);
+        for (uint64_t parts = size[i].bytes / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
+            const uint64_t unit = size[i].bytes / parts;
+            if (unit > most) break;
+            const double lost = lost_part(size, sizes, unit, down);
             if (best && lost >= best_lost) continue;
-            best = size[i] / parts;
+            best = unit;
             best_lost = lost;
         }
     return best;
@@ -266,8 +301,8 @@ static void choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
         tables->even = most / unit <= allowed;
         if (!tables->even) unit = usual_size(tables->chain);
         if (unit == 0 || most / unit > allowed) {
-            const uint64_t plain = most / slots + 1;
-            unit = tables->repeated ? best_unit(tables->chain, plain - plain / 5, 2 * plain, false) : 0;
+            const uint64_t plain = most / slots + 1, budget = tables->from_bytes ? smaller(most, 2 * tables->from_bytes) : 0;
+            unit = tables->repeated ? best_unit(tables->chain, budget, plain - plain / 5, 2 * plain, false) : 0;
             if (unit == 0) unit = plain;
         } else {
             while (unit % 2 == 0 && most / (unit / 2) <= slots) unit /= 2;
@@ -344,16 +379,37 @@ static ckpt_status tables_start(ckpt_chain_tables *tables, ckpt_error *err) {
     return CKPT_OK;
 }
 
+/* How long runs are, of all stages' size, that fit the budget with all they make. */
+static double held_stages(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    double bytes = 1;
+    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
+    return (double)budget_bytes * tables->count / bytes;
+}
+
+static double cost_a_byte(const ckpt_chain_stage *stage) {
+    return stage->out_bytes ? (double)stage->forward_cost / (double)stage->out_bytes : 0;
+}
+
+/* Whether the stages that save most a byte are too many: then nothing is lost with a run that holds none of them. */
+static bool is_short_of_best(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    const ckpt_chain_stage *stage = tables->chain->stage;
+    double best = 0;
+    uint64_t bytes = 0;
+    for (int k = 1; k < tables->count; k++) best = fmax(best, cost_a_byte(&stage[k]));
+    for (int k = 1; k < tables->count; k++)
+        if (cost_a_byte(&stage[k]) >= best) bytes += stage[k].out_bytes;
+    return bytes > budget_bytes;
+}
+
 /* How long a run that is made again from its first stage may have to be: as if stages were equal, of which all but one in so many
  * hold something (Griewank and Walther: of C(held + times, times) stages the first C(held + times - 1, times - 1)). */
 static int guess_longest(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
-    double bytes = 0;
-    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
-    const double held = (double)budget_bytes * tables->count / (bytes + 1);
+    const double held = held_stages(tables, budget_bytes);
     double stages = 1;
     int times = 0;
     while (stages < tables->count && times < tables->count) stages *= (held + times + 1) / (times + 1), times++;
-    const double longest = 2.2 * times / (held + times) * tables->count + 16;
+    double longest = 2.2 * times / (held + times) * tables->count + 16;
+    if (!tables->short_runs && is_short_of_best(tables, budget_bytes)) longest = fmax(longest, 1.1 * held);
     return longest < tables->count ? (int)longest : tables->count;
 }
 
@@ -367,7 +423,12 @@ static void limit_runs(ckpt_chain_tables *tables) {
     if (below > tables->least_bytes) {
         tables->from_bytes = below;
         tables->longest = guess_longest(tables, below);
+        const uint64_t functions = tables->functions * (uint64_t)tables->longest / (uint64_t)tables->count + 2 * (uint64_t)tables->count;
+        choose_unit(tables, larger(smaller(LIMITED_WORK / functions, 8192), 512), true);
+    } else {
+        choose_unit(tables, 384, true);
     }
+    tables->exact = tables->even = false; /* not for every budget */
     for (int s = tables->count; s >= 1; s--)
         for (int d = 0; d <= tables->gains[s]; d++) {
             const ckpt_chain_ref ref = {.type = CKPT_FN_G, .s = s, .t = tables->count, .dies = d};
@@ -403,6 +464,18 @@ static bool copy_all_bytes(ckpt_chain_tables *tables, const ckpt_chain_tables *f
     return true;
 }
 
+static void choose_slots(ckpt_chain_tables *tables, const ckpt_chain_limits *limits, uint64_t cap_bytes) {
+    const uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
+    const bool other = cap_bytes && !tables->likely; /* tables beside these are for larger budgets */
+    tables->cap_bytes = cap_bytes ? cap_bytes : tables->most_bytes;
+    choose_unit(tables, slots, limits->slots > 0 || other);
+    if (limits->slots > 0 || limits->all_splits || tables->likely) return;
+    if (tables->repeated && (other || !tables->even))
+        limit_runs(tables);
+    else if (!tables->even && !other)
+        limit_to_small(tables);
+}
+
 /* For budgets up to cap_bytes, if that is not 0. `likely`: NULL, or the only splits. `coarse`: NULL, or tables of all
  * splits of the chain. */
 static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limits, uint64_t cap_bytes,
@@ -420,19 +493,11 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     if (status == CKPT_OK) {
         bool ok = coarse ? copy_all_bytes(tables, coarse) : fill_all(tables);
         if (ok) {
-            uint64_t slots = limits->slots > 0 ? (uint64_t)limits->slots : default_slots(tables);
-            tables->least_bytes = coarse ? coarse->least_bytes : tables->g[0][1].least_bytes;
-            tables->most_bytes = coarse ? coarse->most_bytes : tables->g[0][1].most_bytes;
-            tables->floor_cost = coarse ? coarse->floor_cost : tables->g[0][1].floor_cost;
-            tables->cap_bytes = likely ? cap_bytes : tables->most_bytes;
-            choose_unit(tables, slots, limits->slots > 0);
-            if (cap_bytes && !likely) {
-                tables->cap_bytes = cap_bytes;
-                choose_unit(tables, slots, true);
-            } else if (!tables->even && !likely && limits->slots == 0 && !tables->repeated) {
-                limit_to_small(tables);
-            }
-            if (!tables->even && tables->repeated && limits->slots == 0 && !limits->all_splits) limit_runs(tables);
+            const ckpt_chain_fn *all = &tables->g[0][1];
+            tables->least_bytes = coarse ? coarse->least_bytes : all->least_bytes;
+            tables->most_bytes = coarse ? coarse->most_bytes : all->most_bytes;
+            tables->floor_cost = coarse ? coarse->floor_cost : all->floor_cost;
+            choose_slots(tables, limits, cap_bytes);
             ok = !tables->unit_bytes || fill_all(tables);
         }
         if (!ok)
@@ -488,12 +553,9 @@ static double splits_up_to(const ckpt_chain_tables *tables, int longest) {
     return 2 * part * part * (double)tables->work + count * longest * options;
 }
 
-/* The next length to try: that of runs that are kept whole in all the memory there is, or half as much again. */
+/* The next length to try: that of runs that are held whole, or half as much again. */
 static int longer_than(const ckpt_chain_tables *tables) {
-    double bytes = 0;
-    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
-    const double held = 1.1 * (double)tables->cap_bytes * tables->count / (bytes + 1), more = 1.5 * tables->longest;
-    const double longer = held > more ? held : more;
+    const double longer = fmax(1.1 * held_stages(tables, tables->cap_bytes), 1.5 * tables->longest);
     return longer < tables->count ? (int)longer : tables->count;
 }
 
@@ -527,25 +589,26 @@ static bool fill_for_budget(ckpt_chain_tables *tables, uint64_t cost, double wor
     for (;;) {
         if (!fill_runs(tables) || !ckpt_chain_first_pass(tables)) return false;
         const int longer = longer_than(tables);
-        if (tables->least_cost >= (double)cost || ckpt_chain_first_is_whole(tables)) return true;
+        if (tables->short_runs || tables->least_cost >= (double)cost || ckpt_chain_first_is_whole(tables)) return true;
         if (splits_up_to(tables, longer) * slots > work) return true;
         tables->longest = longer;
     }
 }
 
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work,
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, bool short_runs, uint64_t work,
                                    ckpt_chain_tables **out, ckpt_error *err) {
     uint64_t again = 0;
     ckpt_status status = open_for_budget(chain, budget_bytes, NULL, out, err);
     ckpt_chain_tables *tables = *out;
     bool wanted = false, done = false;
     if (status == CKPT_OK && tables->repeated) {
+        tables->short_runs = short_runs;
         tables->longest = guess_longest(tables, budget_bytes);
         const uint64_t slots = (uint64_t)((double)work / splits_up_to(tables, tables->longest));
         tables->unit_bytes = exact_unit(chain);
         tables->exact = tables->even = budget_bytes / tables->unit_bytes < slots;
         tables->down = !tables->exact;
-        if (tables->down) tables->unit_bytes = slots > 0 ? best_unit(chain, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
+        if (tables->down) tables->unit_bytes = slots > 0 ? best_unit(chain, 0, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
         wanted = tables->unit_bytes > 0;
         if (wanted) status = ckpt_chain_bound_by_knapsack(chain, budget_bytes, false, &again, err);
         done = wanted && status == CKPT_OK && start_for_budget(tables, cost, again) && fill_for_budget(tables, cost, (double)work);

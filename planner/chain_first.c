@@ -4,9 +4,9 @@
  * run again; so is what m bytes do not hold of the stages from s on, when the last backward runs. Both are knapsacks, here in
  * parts at a few prices of a byte (lines: Dantzig, Operations Research 5(2), 1957).
  *
- * Runs have functions up to tables->longest stages. A longer one s..j that is run again costs no less than its first stages, as
- * many as have a function, and one run of each other but the last, which some backward reads:
- *     R(s, j, m) >= R(s, u, m + gradient of x_u) + cost of u+1..j-1
+ * Runs have functions up to tables->longest stages. A longer one s..j that is run again costs no less than its parts, as many
+ * as have a function, and one run of each other stage but the last, which some backward reads:
+ *     R(s, j, m) >= R(s, u, m + gradient of x_u) + R(u + 1, v, m + gradient of x_v) + ... + cost of the rest up to j-1
  * since what a schedule does in s..u alone is a schedule for them; there the gradient of x_u is made in time, here it is there
  * from the beginning. What follows x_j costs no less than lines say that lie below G(j + 1). That is one more way for a row,
  * AHEAD. The cost that comes out is never more than the least there is; where the way to it needs no such run it is the least.
@@ -17,16 +17,19 @@
 #include "base/vector.h"
 #include "planner/chain_window.h"
 
-enum { AHEAD = UINT16_MAX, LINES = 6 };
+/* AHEAD is looked at for every so many slots, and for runs together whose lengths differ by no more than one in so many. */
+enum { AHEAD = UINT16_MAX, LINES = 8, GRAIN = 8, ALIKE = 64 };
 
 typedef struct rows {
     ckpt_chain_tables *tables;
     int slots;               /* of the budget */
     double price[LINES];     /* of a slot */
     double *missing[LINES];  /* [s]: what is lacking of stages 1..s costs no less than this, less the price of what there is */
-    double *line[LINES];     /* [s]: G(s) costs no less than this, less the price of the slots it has */
+    double (*line)[LINES];   /* [s]: G(s) costs no less than this, less the price of the slots it has */
     int *least;              /* [s]: slots left at s when all before it is held */
-    ckpt_chain_fn rest;      /* of the row that is made: what AHEAD costs beyond its first stages */
+    ckpt_chain_fn ahead;     /* of the row that is made */
+    double *rough;           /* the same, at the last of every GRAIN slots */
+    double *runs, *part;     /* of what it runs again: all whole parts, and those with the last one */
     int ring;                /* rows that are read again: */
     double **value, **last;  /* [(s % ring) * 2 + d] */
 } rows;
@@ -66,7 +69,7 @@ static bool set_prices(rows *r, ckpt_pool *pool) {
     const double break_price = rate[before][0];
     while (before > 0 && rate[before][0] <= break_price) before--;
     while (after + 1 < count && rate[after][0] >= break_price) after++;
-    const double price[LINES] = {0, rate[after][0], break_price, rate[before][0], rate[0][0], 4 * rate[0][0]};
+    const double price[LINES] = {0, rate[after][0], break_price, rate[before][0], rate[0][0], 4 * rate[0][0], 16 * rate[0][0], 64 * rate[0][0]};
     for (int l = 0; l < LINES; l++) r->price[l] = price[l];
     return true;
 }
@@ -75,15 +78,18 @@ static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
     const int count = tables->count;
     *r = (rows){.tables = tables, .ring = smaller(tables->longest, count) + 1, .slots = (int)(tables->cap_bytes / tables->unit_bytes)};
     r->least = ckpt_pool_array(pool, count + 1, int);
-    r->rest.value = ckpt_pool_array(pool, r->slots + 2, double);
-    r->rest.last = ckpt_pool_array(pool, r->slots / CKPT_CHAIN_PIECE + 2, double);
+    r->line = ckpt_pool_alloc(pool, (size_t)count + 1, sizeof *r->line);
+    r->ahead.value = ckpt_pool_array(pool, r->slots + 2, double);
+    r->ahead.last = ckpt_pool_array(pool, r->slots / CKPT_CHAIN_PIECE + 2, double);
+    r->rough = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
+    r->runs = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
+    r->part = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
     r->value = ckpt_pool_array(pool, 2 * r->ring, double *);
     r->last = ckpt_pool_array(pool, 2 * r->ring, double *);
-    if (!r->least || !r->rest.value || !r->rest.last || !r->value || !r->last || !set_prices(r, pool)) return false;
+    if (!r->least || !r->line || !r->ahead.value || !r->ahead.last || !r->rough || !r->runs || !r->part || !r->value || !r->last || !set_prices(r, pool)) return false;
     for (int l = 0; l < LINES; l++) {
-        r->line[l] = ckpt_pool_array(pool, count + 1, double);
         r->missing[l] = ckpt_pool_array(pool, count + 1, double);
-        if (!r->line[l] || !r->missing[l]) return false;
+        if (!r->missing[l]) return false;
         for (int k = 1; k <= count; k++) {
             const ckpt_chain_stage *stage = &tables->chain->stage[k];
             const double held = ckpt_chain_slots_of(tables, stage->out_bytes);
@@ -154,58 +160,85 @@ static bool place_row(rows *r, ckpt_pool *pool, int s, int d, ckpt_chain_fn *fn)
     return fn->value && fn->last;
 }
 
-CKPT_VECTOR static void lower_to_lines(double *value, const double line[LINES], const double price[LINES], int from, int count) {
+/* By the lines above which `runs` are, at every GRAINth slot. */
+CKPT_VECTOR static void lower_to_lines(double *restrict value, const double *restrict runs, const double line[LINES],
+                                       const double price[LINES], int from, int count) {
     for (int i = 0; i < count; i++) {
+        const double slot = from + GRAIN * i;
         double above = line[0];
         for (int l = 1; l < LINES; l++) {
-            const double here = line[l] - price[l] * (from + i);
+            const double here = line[l] - price[l] * slot;
             above = here > above ? here : above;
         }
+        above += runs[i];
         value[i] = above < value[i] ? above : value[i];
     }
 }
 
-CKPT_VECTOR static double least_with_price(const double *value, double price, int from, int count) {
-    double least = HUGE_VAL;
-    for (int i = 0; i < count; i++) {
-        const double here = value[i] + price * (from + i);
-        least = here < least ? here : least;
-    }
-    return least;
+/* The lines that lie below so many values, if they are below those that there are. */
+CKPT_VECTOR static void lower_lines(const double *value, const double price[LINES], int from, int count, double line[LINES]) {
+    double least[LINES];
+    for (int l = 0; l < LINES; l++) least[l] = line[l];
+    for (int i = 0; i < count; i++)
+        for (int l = 0; l < LINES; l++) {
+            const double here = value[i] + price[l] * (from + i);
+            least[l] = here < least[l] ? here : least[l];
+        }
+    for (int l = 0; l < LINES; l++) line[l] = least[l];
 }
 
-/* The lines of ways that run to any of x_from..x_to-1 first. */
-static void set_lines(const rows *r, int s, int u, int from, int to, double line[LINES]) {
+/* The lines of ways that run to any of x_from..x_to-1 first, what they run again up to x_from-1 not counted. */
+static void set_lines(const rows *r, int s, int from, int to, double line[LINES]) {
     const ckpt_chain_tables *tables = r->tables;
     const uint64_t *cost = tables->cost;
     for (int l = 0; l < LINES; l++) {
         line[l] = HUGE_VAL;
         for (int j = from; j < to; j++) {
             const double held = ckpt_chain_slots_of(tables, tables->chain->stage[j].out_bytes);
-            const double rest = j < tables->count ? r->line[l][j + 1] + r->price[l] * held : 0;
-            line[l] = fmin(line[l], (double)(cost[j] - cost[s - 1] + cost[j - 1] - cost[u]) + rest);
+            const double rest = j < tables->count ? r->line[j + 1][l] + r->price[l] * held : 0;
+            line[l] = fmin(line[l], (double)(cost[j] - cost[s - 1] + cost[j - 1] - cost[from - 1]) + rest);
         }
     }
 }
 
+/* sum[i] = with[i] + R(s, u) with as many slots as `from` and GRAIN times i, and those of the gradient of x_u. */
+static void add_run(const rows *r, int s, int u, int d, int from, int count, const double *with, double *sum) {
+    const ckpt_chain_tables *tables = r->tables;
+    const ckpt_chain_fn *run = &(*ckpt_chain_pair_at(tables, s, u))->held[0].r[d && tables->gains[s]];
+    const int first = from + ckpt_chain_slots_of(tables, tables->chain->stage[u].gradient_bytes) + tables->down;
+    int i = 0;
+    for (; i < count && first + GRAIN * i < run->lo; i++) sum[i] = HUGE_VAL;
+    for (; i < count && first + GRAIN * i < run->hi; i++) sum[i] = with[i] + run->value[first + GRAIN * i - run->lo];
+    for (; i < count; i++) sum[i] = with[i] + run->value[run->hi - run->lo];
+}
+
+/* Whether nothing of interest costs as much with `slots`, the most that there are. */
+static bool is_too_dear(const rows *r, int s, const double line[LINES], double runs, int slots) {
+    double above = line[0];
+    for (int l = 1; l < LINES; l++) above = larger_double(above, line[l] - r->price[l] * slots);
+    return (double)r->tables->cost[s - 1] + runs + above > r->tables->limit_cost;
+}
+
 /* The way through a run of more than `longest` stages. False: there is none. */
 static bool list_ahead(rows *r, int s, int d, int lo, int hi, ckpt_chain_term *term) {
-    const ckpt_chain_tables *tables = r->tables;
-    const int count = tables->count, u = s + tables->longest - 1;
-    if (u >= count) return false;
-    r->rest.lo = lo;
-    r->rest.hi = hi;
-    for (int m = 0; m <= hi - lo; m++) r->rest.value[m] = HUGE_VAL;
-    for (int from = u + 1, to; from <= count; from = to) { /* those that lie close together have lines together */
-        double line[LINES];
-        to = smaller(from + (from - s) / 4 + 1, count + 1);
-        set_lines(r, s, u, from, to, line);
-        lower_to_lines(r->rest.value, line, r->price, lo, hi - lo + 1);
+    const int count = r->tables->count, longest = r->tables->longest, first = lo + GRAIN - 1, grains = (hi - lo) / GRAIN + 1;
+    if (s + longest > count || r->tables->short_runs) return false;
+    for (int i = 0; i < grains; i++) r->rough[i] = HUGE_VAL, r->runs[i] = 0;
+    int whole = s; /* what `runs` has ends before it */
+    for (int from = s + longest, to; from <= count; from = to) {
+        double line[LINES], *runs = r->runs;
+        to = smaller(from + (from - s) / ALIKE + 1, count + 1);
+        for (; whole + longest <= from; whole += longest) add_run(r, whole, whole + longest - 1, d, first, grains, runs, runs);
+        if (whole < from) add_run(r, whole, from - 1, d, first, grains, runs, r->part), runs = r->part;
+        set_lines(r, s, from, to, line);
+        if (!is_too_dear(r, s, line, runs[grains - 1], first + GRAIN * (grains - 1)))
+            lower_to_lines(r->rough, runs, line, r->price, first, grains);
     }
-    ckpt_chain_set_last(&r->rest);
-    const ckpt_chain_fn *right = &(*ckpt_chain_pair_at(tables, s, u))->held[0].r[d];
-    const int more = ckpt_chain_slots_of(tables, tables->chain->stage[u].gradient_bytes) + tables->down;
-    *term = ckpt_chain_make_ahead(right, &r->rest, more);
+    r->ahead.lo = lo;
+    r->ahead.hi = hi;
+    for (int i = 0; i <= hi - lo; i++) r->ahead.value[i] = r->rough[i / GRAIN];
+    ckpt_chain_set_last(&r->ahead);
+    *term = ckpt_chain_make_ahead(&r->ahead);
     return true;
 }
 
@@ -224,8 +257,7 @@ static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
     ckpt_chain_fn_row(tables, count, lo, hi, fn);
     if (fn->lo > hi) return true;
     const int slots = fn->hi - fn->lo + 1;
-    for (int l = 0; l < LINES; l++)
-        r->line[l][s] = fmin(r->line[l][s], least_with_price(fn->value, r->price[l], fn->lo, slots));
+    lower_lines(fn->value, r->price, fn->lo, slots, r->line[s]);
     uint16_t *way = tables->way[d][s] = ckpt_pool_array(&tables->pool, slots, uint16_t);
     for (int i = 0; i < slots && way; i++) way[i] = fn->best[i] < (uint32_t)known ? (uint16_t)fn->best[i] : AHEAD;
     return way != NULL;
@@ -236,7 +268,7 @@ bool ckpt_chain_first_pass(ckpt_chain_tables *tables) {
     rows r;
     bool ok = open_rows(tables, &scratch, &r);
     for (int s = tables->count; s >= 1 && ok; s--) {
-        for (int l = 0; l < LINES; l++) r.line[l][s] = HUGE_VAL;
+        for (int l = 0; l < LINES; l++) r.line[s][l] = HUGE_VAL;
         for (int d = 0; d <= tables->gains[s] && ok; d++) ok = make_row(&r, &scratch, s, d);
     }
     const ckpt_chain_fn *all = &tables->g[0][1];

@@ -134,11 +134,8 @@ void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_spl
     for (int i = 0; i < count; i++) make_term(tables, &split[i], &backward, &term[i]);
 }
 
-ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *right, const ckpt_chain_fn *left, int more) {
-    ckpt_chain_term term = {.shift = -more, .right = right, .left = left};
-    term.lo = larger_int(right->lo - more, left->lo);
-    term.hi = larger_int(right->hi - more, left->hi);
-    return term;
+ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *fn) {
+    return (ckpt_chain_term){.lo = fn->lo, .hi = fn->hi, .right = fn, .left = &nothing};
 }
 
 double ckpt_chain_term_at(const ckpt_chain_term *t, int slot) {
@@ -195,7 +192,7 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
     enum { TOGETHER = 16, FEW = 6 };
     from = larger_int(from, t->lo);
     if (from >= to) return;
-    const int base = fn->lo / PIECE, behind = t->shift >= 0 ? t->shift / PIECE : -((PIECE - 1 - t->shift) / PIECE), end = (to - 1) / PIECE + 1;
+    const int base = fn->lo / PIECE, behind = t->shift / PIECE, end = (to - 1) / PIECE + 1;
     const int right_end = t->right->hi / PIECE + behind, left_end = t->left->hi / PIECE;
     const int right_first = t->right->lo / PIECE + behind, left_first = t->left->lo / PIECE;
     for (int piece = from / PIECE, count; piece < end; piece += count) {

@@ -12,6 +12,9 @@ enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
 #define SHARED_SLOTS UINT64_C(15000000000)
 #define FEW_SLOTS UINT64_C(100000000)
 
+/* Shares of the cost: for the bound to be tried, and then not what lies just above it. */
+enum { NEAR = 20, FAR = 100 };
+
 /* Costs in slots are sums of doubles: whole numbers below it are exact, larger ones nearly. */
 #define MOST_EXACT 0x1p53
 
@@ -52,32 +55,67 @@ static ckpt_status solve_priced(ckpt_chain_prices *prices, const ckpt_chain *cha
     return status;
 }
 
-/* Where equal runs share functions. `known`: the bound is what the best one costs, which is found if it is less than `cost`. */
+static ckpt_status trace(const ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool, ckpt_chain_program *program,
+                         ckpt_error *err) {
+    if (ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
+}
+
+/* Where equal runs share functions: a program that costs no more than `least`, which none costs less than. Few are nearly as good,
+ * so that this is soon done. */
+static ckpt_status solve_at_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t work, ckpt_pool *pool,
+                                  ckpt_chain_program *program, ckpt_error *err) {
+    ckpt_chain_tables *tables;
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, least + 1, true, work, &tables, err));
+    ckpt_status status = CKPT_OK;
+    if (tables && tables->exact && tables->least_cost <= (double)least) status = trace(tables, budget_bytes, pool, program, err);
+    if (program->cost != least) *program = (ckpt_chain_program){0};
+    ckpt_chain_tables_free(tables);
+    return status;
+}
+
+/* The best one. `known`: the bound is what it costs, and it is found if that is less than `cost`. */
 static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work, ckpt_pool *pool,
                                 ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
     ckpt_chain_tables *tables;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, cost, work, &tables, err));
+    *known = false;
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, cost, false, work, &tables, err));
     if (!tables) return CKPT_OK;
     double least = tables->least_cost;
     if (least >= MOST_EXACT) least *= 1 - 1e-9;
     *bound = least < (double)cost ? smaller(ckpt_round_up((uint64_t)least, ckpt_chain_cost_unit(chain)), cost) : cost;
     *known = *bound == cost;
-    bool ok = true;
+    ckpt_status status = CKPT_OK;
     if (!*known && tables->exact && ckpt_chain_first_is_whole(tables)) {
-        ok = ckpt_chain_trace_program(tables, budget_bytes, pool, program);
-        *known = ok && program->cost == *bound;
+        status = trace(tables, budget_bytes, pool, program, err);
+        *known = program->cost == *bound;
         if (!*known) *program = (ckpt_chain_program){0};
     }
     ckpt_chain_tables_free(tables);
-    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", chain->stage_count);
+    return status;
 }
 
-ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
-                                    ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
+/* First as if something cheaper than `cost` were known, where bound and cost are near enough for that to say much. */
+static ckpt_status solve_in_haste(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t cost, uint64_t work,
+                                  ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
+    const uint64_t open = cost > least ? cost - least : 0;
+    if (least > 0 && open < cost / NEAR) {
+        CKPT_TRY(solve_at_bound(chain, budget_bytes, least, work, pool, program, err));
+        *known = program->count > 0;
+        *bound = least;
+        if (*known) return CKPT_OK;
+        if (open > cost / FAR) CKPT_TRY(solve_shared(chain, budget_bytes, least + open / 4, work, pool, program, bound, known, err));
+        if (program->count) return CKPT_OK;
+    }
+    return solve_shared(chain, budget_bytes, cost, work, pool, program, bound, known, err);
+}
+
+ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t least,
+                                    uint64_t cost, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
     *program = (ckpt_chain_program){0};
     *bound = 0;
     bool known = false;
-    CKPT_TRY(solve_shared(chain, budget_bytes, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+    CKPT_TRY(solve_in_haste(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
     if (known) return CKPT_OK;
     const uint64_t rounded = *bound;
     if (prices)

@@ -71,7 +71,7 @@ static ckpt_status prove_by_prices(const ckpt_chain *chain, ckpt_chain_prices *p
                                    bool for_all, ckpt_pool *pool, ckpt_chain_program *program, ckpt_chain_bound *bound,
                                    ckpt_error *err) {
     uint64_t persistent;
-    CKPT_TRY(ckpt_chain_solve_priced(chain, prices, budget_bytes, cost, pool, program, &persistent, err));
+    CKPT_TRY(ckpt_chain_solve_priced(chain, prices, budget_bytes, bound->all, cost, pool, program, &persistent, err));
     bound->persistent = larger(bound->all, persistent);
     const bool for_program = ckpt_chain_tree_fits(chain) && chain->stage_count <= MOST_STAGES;
     if (!prices || !(for_all || for_program)) return CKPT_OK;

@@ -67,6 +67,7 @@ struct ckpt_chain_tables {
     const ckpt_chain *chain;
     int count; /* stages */
     int longest; /* runs of more stages have no functions but G */
+    bool short_runs; /* they are in no program of interest */
     bool never_give_up, all_splits;
     bool repeated;      /* functions are shared by many runs of stages */
     bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
@@ -142,9 +143,9 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
 bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                                ckpt_chain_fn *fn);
 
-/* Splits in slots; and a function with `more` slots than there are, beside another. */
+/* Splits in slots; and a function as it is. */
 void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term);
-ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *right, const ckpt_chain_fn *left, int more);
+ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *fn);
 
 /* What a term says; below where it begins the cost there stands in. */
 double ckpt_chain_term_at(const ckpt_chain_term *term, int slot);
@@ -167,8 +168,9 @@ ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_by
 
 /* Tables of all splits in slots, for one budget, where equal runs share functions: exact where sizes are whole in so few slots that
  * splits times slots are at most `work`, rounded down where they can be told apart; NULL elsewhere. No program costs less than
- * least_cost. `cost`: of a known one; what is dearer is not looked for. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work,
+ * least_cost, which with `short_runs` is the least of programs that run none of many stages again. `cost`: of a known one; what is
+ * dearer is not looked for. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, bool short_runs, uint64_t work,
                                    ckpt_chain_tables **tables, ckpt_error *err);
 
 /* All G of these, once the other functions are made. False: no memory. */

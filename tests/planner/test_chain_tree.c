@@ -142,7 +142,7 @@ static void check_long(ckpt_chain_kind kind, int count, int budgets, double most
         before = cost;
         ckpt_chain_prices *prices;
         assert_int_equal(ckpt_chain_prices_open(chain, budget, &prices, &err), CKPT_OK);
-        assert_int_equal(ckpt_chain_solve_priced(chain, prices, budget, program.cost, &pool, &better, &persistent, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_solve_priced(chain, prices, budget, 0, program.cost, &pool, &better, &persistent, &err), CKPT_OK);
         ckpt_chain_prices_close(prices);
         if ((double)(persistent - cost) > gain * (double)cost) gain = (double)(persistent - cost) / (double)cost;
         ckpt_pool_free(&pool);
