@@ -17,8 +17,9 @@
 #include "base/vector.h"
 #include "planner/chain_window.h"
 
-/* AHEAD is looked at for every so many slots, and for runs together whose lengths differ by no more than one in so many. */
-enum { AHEAD = UINT16_MAX, LINES = 8, GRAIN = 8, ALIKE = 64 };
+/* Of how many slots a bound needs to know: all of as many, and of AHEAD every so many of these. Runs whose lengths differ by no
+ * more than one in so many are looked at together. */
+enum { AHEAD = UINT16_MAX, LINES = 8, FINE_SLOTS = 8192, ROUGHER = 8, ALIKE = 64 };
 
 typedef struct rows {
     ckpt_chain_tables *tables;
@@ -28,7 +29,8 @@ typedef struct rows {
     double (*line)[LINES];   /* [s]: G(s) costs no less than this, less the price of the slots it has */
     int *least;              /* [s]: slots left at s when all before it is held */
     ckpt_chain_fn ahead;     /* of the row that is made */
-    double *rough;           /* the same, at the last of every GRAIN slots */
+    int fine, grain;         /* slots that lines, and AHEAD, do not tell from each other */
+    double *rough;           /* AHEAD at the last of every `grain` slots */
     double *runs, *part;     /* of what it runs again: all whole parts, and those with the last one */
     int ring;                /* rows that are read again: */
     double **value, **last;  /* [(s % ring) * 2 + d] */
@@ -77,13 +79,15 @@ static bool set_prices(rows *r, ckpt_pool *pool) {
 static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
     const int count = tables->count;
     *r = (rows){.tables = tables, .ring = smaller(tables->longest, count) + 1, .slots = (int)(tables->cap_bytes / tables->unit_bytes)};
+    r->fine = r->slots / FINE_SLOTS + 1;
+    r->grain = ROUGHER * r->fine;
     r->least = ckpt_pool_array(pool, count + 1, int);
     r->line = ckpt_pool_alloc(pool, (size_t)count + 1, sizeof *r->line);
     r->ahead.value = ckpt_pool_array(pool, r->slots + 2, double);
     r->ahead.last = ckpt_pool_array(pool, r->slots / CKPT_CHAIN_PIECE + 2, double);
-    r->rough = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
-    r->runs = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
-    r->part = ckpt_pool_array(pool, r->slots / GRAIN + 2, double);
+    r->rough = ckpt_pool_array(pool, r->slots / r->grain + 2, double);
+    r->runs = ckpt_pool_array(pool, r->slots / r->grain + 2, double);
+    r->part = ckpt_pool_array(pool, r->slots / r->grain + 2, double);
     r->value = ckpt_pool_array(pool, 2 * r->ring, double *);
     r->last = ckpt_pool_array(pool, 2 * r->ring, double *);
     if (!r->least || !r->line || !r->ahead.value || !r->ahead.last || !r->rough || !r->runs || !r->part || !r->value || !r->last || !set_prices(r, pool)) return false;
@@ -160,11 +164,11 @@ static bool place_row(rows *r, ckpt_pool *pool, int s, int d, ckpt_chain_fn *fn)
     return fn->value && fn->last;
 }
 
-/* By the lines above which `runs` are, at every GRAINth slot. */
+/* By the lines above which `runs` are, at every `grain`th slot. */
 CKPT_VECTOR static void lower_to_lines(double *restrict value, const double *restrict runs, const double line[LINES],
-                                       const double price[LINES], int from, int count) {
+                                       const double price[LINES], int from, int grain, int count) {
     for (int i = 0; i < count; i++) {
-        const double slot = from + GRAIN * i;
+        const double slot = from + grain * i;
         double above = line[0];
         for (int l = 1; l < LINES; l++) {
             const double here = line[l] - price[l] * slot;
@@ -175,15 +179,17 @@ CKPT_VECTOR static void lower_to_lines(double *restrict value, const double *res
     }
 }
 
-/* The lines that lie below so many values, if they are below those that there are. */
-CKPT_VECTOR static void lower_lines(const double *value, const double price[LINES], int from, int count, double line[LINES]) {
+/* The lines that lie below values that fall, at the last of every so many slots, if they are below those that there are. */
+CKPT_VECTOR static void lower_lines(const double *value, const double price[LINES], int from, int fine, int count, double line[LINES]) {
     double least[LINES];
     for (int l = 0; l < LINES; l++) least[l] = line[l];
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i += fine) {
+        const double here = value[i + fine - 1 < count ? i + fine - 1 : count - 1];
         for (int l = 0; l < LINES; l++) {
-            const double here = value[i] + price[l] * (from + i);
-            least[l] = here < least[l] ? here : least[l];
+            const double paid = here + price[l] * (from + i);
+            least[l] = paid < least[l] ? paid : least[l];
         }
+    }
     for (int l = 0; l < LINES; l++) line[l] = least[l];
 }
 
@@ -201,15 +207,25 @@ static void set_lines(const rows *r, int s, int from, int to, double line[LINES]
     }
 }
 
-/* sum[i] = with[i] + R(s, u) with as many slots as `from` and GRAIN times i, and those of the gradient of x_u. */
+/* R(s, u), and from which slot on it has those of the gradient of x_u beside `slot`. */
+static const ckpt_chain_fn *part_of_run(const rows *r, int s, int u, int d, int *slot) {
+    *slot += ckpt_chain_slots_of(r->tables, r->tables->chain->stage[u].gradient_bytes) + r->tables->down;
+    return &(*ckpt_chain_pair_at(r->tables, s, u))->held[0].r[d && r->tables->gains[s]];
+}
+
+/* sum[i] = with[i] + R(s, u) with as many slots as `from` and `grain` times i, and those of the gradient. */
 static void add_run(const rows *r, int s, int u, int d, int from, int count, const double *with, double *sum) {
-    const ckpt_chain_tables *tables = r->tables;
-    const ckpt_chain_fn *run = &(*ckpt_chain_pair_at(tables, s, u))->held[0].r[d && tables->gains[s]];
-    const int first = from + ckpt_chain_slots_of(tables, tables->chain->stage[u].gradient_bytes) + tables->down;
+    const int grain = r->grain;
+    const ckpt_chain_fn *run = part_of_run(r, s, u, d, &from);
     int i = 0;
-    for (; i < count && first + GRAIN * i < run->lo; i++) sum[i] = HUGE_VAL;
-    for (; i < count && first + GRAIN * i < run->hi; i++) sum[i] = with[i] + run->value[first + GRAIN * i - run->lo];
+    for (; i < count && from + grain * i < run->lo; i++) sum[i] = HUGE_VAL;
+    for (; i < count && from + grain * i < run->hi; i++) sum[i] = with[i] + run->value[from + grain * i - run->lo];
     for (; i < count; i++) sum[i] = with[i] + run->value[run->hi - run->lo];
+}
+
+static double run_at(const rows *r, int s, int u, int d, int slot) {
+    const ckpt_chain_fn *run = part_of_run(r, s, u, d, &slot);
+    return slot < run->lo ? HUGE_VAL : ckpt_chain_fn_guess(run, slot);
 }
 
 /* Whether nothing of interest costs as much with `slots`, the most that there are. */
@@ -219,24 +235,30 @@ static bool is_too_dear(const rows *r, int s, const double line[LINES], double r
     return (double)r->tables->cost[s - 1] + runs + above > r->tables->limit_cost;
 }
 
-/* The way through a run of more than `longest` stages. False: there is none. */
+/* The way through a run of more than `longest` stages. False: there is none of interest. */
 static bool list_ahead(rows *r, int s, int d, int lo, int hi, ckpt_chain_term *term) {
-    const int count = r->tables->count, longest = r->tables->longest, first = lo + GRAIN - 1, grains = (hi - lo) / GRAIN + 1;
+    const int count = r->tables->count, longest = r->tables->longest;
+    const int first = lo + r->grain - 1, grains = (hi - lo) / r->grain + 1, last = first + r->grain * (grains - 1);
     if (s + longest > count || r->tables->short_runs) return false;
     for (int i = 0; i < grains; i++) r->rough[i] = HUGE_VAL, r->runs[i] = 0;
     int whole = s; /* what `runs` has ends before it */
+    bool any = false;
     for (int from = s + longest, to; from <= count; from = to) {
         double line[LINES], *runs = r->runs;
         to = smaller(from + (from - s) / ALIKE + 1, count + 1);
         for (; whole + longest <= from; whole += longest) add_run(r, whole, whole + longest - 1, d, first, grains, runs, runs);
-        if (whole < from) add_run(r, whole, from - 1, d, first, grains, runs, r->part), runs = r->part;
         set_lines(r, s, from, to, line);
-        if (!is_too_dear(r, s, line, runs[grains - 1], first + GRAIN * (grains - 1)))
-            lower_to_lines(r->rough, runs, line, r->price, first, grains);
+        const double rest = whole < from ? run_at(r, whole, from - 1, d, last) : 0;
+        if (is_too_dear(r, s, line, runs[grains - 1] + rest, last)) continue;
+        if (whole < from) add_run(r, whole, from - 1, d, first, grains, runs, r->part), runs = r->part;
+        lower_to_lines(r->rough, runs, line, r->price, first, r->grain, grains);
+        any = true;
     }
+    if (!any) return false;
     r->ahead.lo = lo;
     r->ahead.hi = hi;
-    for (int i = 0; i <= hi - lo; i++) r->ahead.value[i] = r->rough[i / GRAIN];
+    for (int i = 0, m = 0; i < grains; i++)
+        for (const int end = smaller((i + 1) * r->grain, hi - lo + 1); m < end; m++) r->ahead.value[m] = r->rough[i];
     ckpt_chain_set_last(&r->ahead);
     *term = ckpt_chain_make_ahead(&r->ahead);
     return true;
@@ -257,7 +279,7 @@ static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
     ckpt_chain_fn_row(tables, count, lo, hi, fn);
     if (fn->lo > hi) return true;
     const int slots = fn->hi - fn->lo + 1;
-    lower_lines(fn->value, r->price, fn->lo, slots, r->line[s]);
+    lower_lines(fn->value, r->price, fn->lo, r->fine, slots, r->line[s]);
     uint16_t *way = tables->way[d][s] = ckpt_pool_array(&tables->pool, slots, uint16_t);
     for (int i = 0; i < slots && way; i++) way[i] = fn->best[i] < (uint32_t)known ? (uint16_t)fn->best[i] : AHEAD;
     return way != NULL;
