@@ -111,15 +111,20 @@ static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
     return true;
 }
 
+/* What stages before s cost at least, with so many slots left at s. */
+static double cost_before(const rows *r, int s, int slots) {
+    double missing = 0;
+    for (int l = 1; l < LINES; l++) missing = larger_double(missing, r->missing[l][s - 1] - r->price[l] * (r->slots - slots));
+    return larger_double((double)r->tables->cost[s - 1] + missing, r->tables->least_part[s - 1]);
+}
+
 /* What no program costs less than that has so many slots left at s. */
 static double bound_at(const rows *r, int s, int slots) {
-    const int last = larger(r->tables->count - 2, s - 1);
-    double before = 0, after = 0;
-    for (int l = 1; l < LINES; l++) {
-        before = larger_double(before, r->missing[l][s - 1] - r->price[l] * (r->slots - slots));
-        after = larger_double(after, r->missing[l][last] - r->missing[l][s - 1] - r->price[l] * slots);
-    }
-    return (double)r->tables->cost[r->tables->count] + before + after;
+    const int count = r->tables->count, last = larger(count - 2, s - 1);
+    double missing = 0;
+    for (int l = 1; l < LINES; l++)
+        missing = larger_double(missing, r->missing[l][last] - r->missing[l][s - 1] - r->price[l] * slots);
+    return cost_before(r, s, slots) + (double)(r->tables->cost[count] - r->tables->cost[s - 1]) + missing;
 }
 
 /* The first of slots [from, to] at which a bound that falls is of interest, or to + 1; or the last at which one that rises is. */
@@ -207,16 +212,14 @@ static void set_lines(const rows *r, int s, int from, int to, double line[LINES]
     }
 }
 
-/* R(s, u), and from which slot on it has those of the gradient of x_u beside `slot`. */
-static const ckpt_chain_fn *part_of_run(const rows *r, int s, int u, int d, int *slot) {
-    *slot += ckpt_chain_slots_of(r->tables, r->tables->chain->stage[u].gradient_bytes) + r->tables->down;
+static const ckpt_chain_fn *part_of_run(const rows *r, int s, int u, int d) {
     return &(*ckpt_chain_pair_at(r->tables, s, u))->held[0].r[d && r->tables->gains[s]];
 }
 
-/* sum[i] = with[i] + R(s, u) with as many slots as `from` and `grain` times i, and those of the gradient. */
+/* sum[i] = with[i] + R(s, u) with as many slots as `from` and `grain` times i. */
 static void add_run(const rows *r, int s, int u, int d, int from, int count, const double *with, double *sum) {
     const int grain = r->grain;
-    const ckpt_chain_fn *run = part_of_run(r, s, u, d, &from);
+    const ckpt_chain_fn *run = part_of_run(r, s, u, d);
     int i = 0;
     for (; i < count && from + grain * i < run->lo; i++) sum[i] = HUGE_VAL;
     for (; i < count && from + grain * i < run->hi; i++) sum[i] = with[i] + run->value[from + grain * i - run->lo];
@@ -224,7 +227,7 @@ static void add_run(const rows *r, int s, int u, int d, int from, int count, con
 }
 
 static double run_at(const rows *r, int s, int u, int d, int slot) {
-    const ckpt_chain_fn *run = part_of_run(r, s, u, d, &slot);
+    const ckpt_chain_fn *run = part_of_run(r, s, u, d);
     return slot < run->lo ? HUGE_VAL : ckpt_chain_fn_guess(run, slot);
 }
 
@@ -237,20 +240,29 @@ static bool is_too_dear(const rows *r, int s, const double line[LINES], double r
 
 /* The way through a run of more than `longest` stages. False: there is none of interest. */
 static bool list_ahead(rows *r, int s, int d, int lo, int hi, ckpt_chain_term *term) {
-    const int count = r->tables->count, longest = r->tables->longest;
+    const bool through = !r->tables->loss_is_light; /* to x_L */
+    const int count = r->tables->count - !through, longest = r->tables->longest;
     const int first = lo + r->grain - 1, grains = (hi - lo) / r->grain + 1, last = first + r->grain * (grains - 1);
-    if (s + longest > count || r->tables->short_runs) return false;
+    if (s + longest > count || r->tables->short_runs || r->tables->no_longer) return false;
     for (int i = 0; i < grains; i++) r->rough[i] = HUGE_VAL, r->runs[i] = 0;
+    const uint64_t *cost = r->tables->cost;
     int whole = s; /* what `runs` has ends before it */
     bool any = false;
     for (int from = s + longest, to; from <= count; from = to) {
         double line[LINES], *runs = r->runs;
         to = smaller(from + (from - s) / ALIKE + 1, count + 1);
-        for (; whole + longest <= from; whole += longest) add_run(r, whole, whole + longest - 1, d, first, grains, runs, runs);
+        while (whole + longest <= from) {
+            const int u = ckpt_chain_part_end(r->tables, whole, whole + longest - 1);
+            add_run(r, whole, u, d, first + ckpt_chain_slots_beside(r->tables, u, through), grains, runs, runs);
+            whole = u + 1;
+        }
         set_lines(r, s, from, to, line);
-        const double rest = whole < from ? run_at(r, whole, from - 1, d, last) : 0;
+        const int u = whole < from ? ckpt_chain_part_end(r->tables, whole, from - 1) : from - 1;
+        const int more = ckpt_chain_slots_beside(r->tables, u, to > count);
+        for (int l = 0; l < LINES; l++) line[l] += (double)(cost[from - 1] - cost[u]);
+        const double rest = whole < from ? run_at(r, whole, u, d, last + more) : 0;
         if (is_too_dear(r, s, line, runs[grains - 1] + rest, last)) continue;
-        if (whole < from) add_run(r, whole, from - 1, d, first, grains, runs, r->part), runs = r->part;
+        if (whole < from) add_run(r, whole, u, d, first + more, grains, runs, r->part), runs = r->part;
         lower_to_lines(r->rough, runs, line, r->price, first, r->grain, grains);
         any = true;
     }
@@ -278,10 +290,18 @@ static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
     const int count = known + list_ahead(r, s, d, lo, hi, &tables->term[known]);
     ckpt_chain_fn_row(tables, count, lo, hi, fn);
     if (fn->lo > hi) return true;
-    const int slots = fn->hi - fn->lo + 1;
+    int dear = 0, slots = fn->hi - fn->lo + 1;
+    while (dear < slots && fn->value[dear] + cost_before(r, s, fn->lo + dear) > tables->limit_cost) dear++;
+    const uint32_t *taken = fn->best + dear;
+    slots -= dear;
+    if (slots == 0) fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
+    if (slots == 0) return true;
+    fn->lo += dear;
+    fn->value += dear;
+    if (dear > 0) ckpt_chain_set_last(fn);
     lower_lines(fn->value, r->price, fn->lo, r->fine, slots, r->line[s]);
     uint16_t *way = tables->way[d][s] = ckpt_pool_array(&tables->pool, slots, uint16_t);
-    for (int i = 0; i < slots && way; i++) way[i] = fn->best[i] < (uint32_t)known ? (uint16_t)fn->best[i] : AHEAD;
+    for (int i = 0; i < slots && way; i++) way[i] = taken[i] < (uint32_t)known ? (uint16_t)taken[i] : AHEAD;
     return way != NULL;
 }
 

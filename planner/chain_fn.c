@@ -17,9 +17,6 @@ static int larger_int(int a, int b) {
 static int smaller_int(int a, int b) {
     return a < b ? a : b;
 }
-static double smaller_double(double a, double b) {
-    return a < b ? a : b;
-}
 
 int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes) {
     return (int)((bytes + (tables->down ? 0 : tables->unit_bytes - 1)) / tables->unit_bytes);
@@ -97,36 +94,33 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
     out->cost = (double)split->run_cost;
     /* What the slots take for more than it is, the way back makes use of; of what they take for less it runs out. With many
      * slots to a checkpoint it makes no difference that adds up. */
-    out->shift = tables->repeated ? ckpt_chain_slots_of(tables, split->shift_bytes)
+    out->shift = tables->repeated || tables->down ? ckpt_chain_slots_of(tables, split->shift_bytes)
                                   : ckpt_chain_slots_near(tables, split->shift_bytes);
     int least = ckpt_chain_slots_of(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }
 
+static inline double smaller_value(double a, double b) {
+    return a < b ? a : b;
+}
+
+/* best: or NULL where nobody asks. */
 static inline void lower_by_sum(double *restrict out, uint32_t *restrict best, uint32_t split, double cost,
-                         const double *restrict a, const double *restrict b, int count) {
-    for (int i = 0; i < count; i++) {
-        const double sum = cost + a[i] + b[i];
-        best[i] = sum < out[i] ? split : best[i];
-        out[i] = sum < out[i] ? sum : out[i];
-    }
+                                const double *restrict a, const double *restrict b, int count) {
+    for (int i = 0; i < count && best; i++) best[i] = cost + a[i] + b[i] < out[i] ? split : best[i];
+    for (int i = 0; i < count; i++) out[i] = smaller_value(cost + a[i] + b[i], out[i]);
 }
 
 static inline void lower_by(double *restrict out, uint32_t *restrict best, uint32_t split, double cost, const double *restrict a,
-                     int count) {
-    for (int i = 0; i < count; i++) {
-        const double sum = cost + a[i];
-        best[i] = sum < out[i] ? split : best[i];
-        out[i] = sum < out[i] ? sum : out[i];
-    }
+                            int count) {
+    for (int i = 0; i < count && best; i++) best[i] = cost + a[i] < out[i] ? split : best[i];
+    for (int i = 0; i < count; i++) out[i] = smaller_value(cost + a[i], out[i]);
 }
 
 static inline void lower_to(double *restrict out, uint32_t *restrict best, uint32_t split, double cost, int count) {
-    for (int i = 0; i < count; i++) {
-        best[i] = cost < out[i] ? split : best[i];
-        out[i] = cost < out[i] ? cost : out[i];
-    }
+    for (int i = 0; i < count && best; i++) best[i] = cost < out[i] ? split : best[i];
+    for (int i = 0; i < count; i++) out[i] = smaller_value(cost, out[i]);
 }
 
 void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term) {
@@ -143,10 +137,10 @@ double ckpt_chain_term_at(const ckpt_chain_term *t, int slot) {
 }
 
 /* Slots [from, to) of fn, in all of which right and left either vary or are constant. */
-CKPT_VECTOR static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
+static inline void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
     const bool right_varies = from - t->shift < t->right->hi, left_varies = from < t->left->hi;
     double *out = fn->value + (from - fn->lo);
-    uint32_t *best = fn->best + (from - fn->lo);
+    uint32_t *best = fn->best ? fn->best + (from - fn->lo) : NULL;
     const double *right = t->right->value + (smaller_int(from - t->shift, t->right->hi) - t->right->lo);
     const double *left = t->left->value + (smaller_int(from, t->left->hi) - t->left->lo);
     if (right_varies && left_varies)
@@ -160,7 +154,7 @@ CKPT_VECTOR static void lower_range(const ckpt_chain_term *t, ckpt_chain_fn *fn,
 }
 
 /* In slots [from, to): up to where right and left become constant, and from there. */
-static void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
+static inline void lower(const ckpt_chain_term *t, ckpt_chain_fn *fn, uint32_t split, int from, int to) {
     const int right_turn = t->right->hi + t->shift, left_turn = t->left->hi;
     const int turn[3] = {smaller_int(right_turn, left_turn), larger_int(right_turn, left_turn), to};
     from = larger_int(from, t->lo);
@@ -208,11 +202,13 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
         if (count >= FEW && any &&
             !(both ? any_sum_below(cost, right, left, here, count) : any_below(cost, right_varies ? right : left, here, count)))
             continue;
-        for (int j = 0; j < count; j++) {
-            if (!(cost + (right_varies ? right[j] : 0) + (left_varies ? left[j] : 0) < here[j])) continue;
-            const int at = piece + j;
-            lower(t, fn, split, larger_int(from, at * PIECE), smaller_int(to, (at + 1) * PIECE));
-            here[j] = smaller_double(fn->value[larger_int(at * PIECE, fn->lo) - fn->lo], DBL_MAX);
+        for (int j = 0, end_of; j < count; j = end_of + 1) { /* those that lie side by side at once */
+            end_of = j;
+            while (end_of < count && cost + (right_varies ? right[end_of] : 0) + (left_varies ? left[end_of] : 0) < here[end_of]) end_of++;
+            if (end_of == j) continue;
+            lower(t, fn, split, larger_int(from, (piece + j) * PIECE), smaller_int(to, (piece + end_of) * PIECE));
+            for (int i = j; i < end_of; i++)
+                here[i] = smaller_value(fn->value[larger_int((piece + i) * PIECE, fn->lo) - fn->lo], DBL_MAX);
         }
     }
 }
@@ -237,7 +233,7 @@ static void set_range(const ckpt_chain_tables *tables, int count, int lo, int hi
 static void start(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
     for (int i = 0; i <= fn->hi - fn->lo; i++) {
         fn->value[i] = HUGE_VAL;
-        fn->best[i] = CKPT_CHAIN_NO_SPLIT;
+        if (fn->best) fn->best[i] = CKPT_CHAIN_NO_SPLIT;
     }
     for (int i = 0; i <= fn->hi / PIECE - fn->lo / PIECE; i++) tables->first[i] = DBL_MAX;
 }
@@ -262,7 +258,7 @@ static bool add_last(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
 }
 
 static int most_slots(const ckpt_chain_tables *tables) {
-    return (int)(tables->cap_bytes / tables->unit_bytes) + 1;
+    return (int)(tables->cap_bytes / tables->unit_bytes) + 1 + tables->more_slots;
 }
 
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
@@ -286,11 +282,10 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
     return add_last(tables, fn);
 }
 
-static void set_never(ckpt_chain_fn *fn) {
-    fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
-    fn->only = HUGE_VAL;
-    fn->value = fn->last = &fn->only;
-    fn->best = NULL;
+/* `only`: what it costs at least. */
+static void set_never(ckpt_chain_fn *fn, double least) {
+    static double forbidden = HUGE_VAL;
+    *fn = (ckpt_chain_fn){.lo = CKPT_CHAIN_NO_SLOT, .hi = CKPT_CHAIN_NO_SLOT, .only = least, .value = &forbidden, .last = &forbidden};
 }
 
 static void lower_row(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
@@ -310,11 +305,11 @@ void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, int lo, int hi, ckp
 
 bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                                ckpt_chain_fn *fn) {
-    const double most = tables->most_cost[ref->t] - tables->most_cost[ref->s - 1] + tables->spare_cost;
-    ckpt_chain_fn row = {.value = tables->row, .best = tables->taken};
+    const double most = ckpt_chain_most_of_interest(tables, ref->s, ref->t);
+    ckpt_chain_fn row = {.value = tables->row};
     ckpt_chain_make_terms(tables, split, count, tables->term);
     set_range(tables, count, 0, most_slots(tables), &row);
-    set_never(fn);
+    set_never(fn, most);
     if (row.lo > most_slots(tables)) return true;
     lower_row(tables, count, &row);
     int dear = 0;

@@ -9,11 +9,14 @@
 /* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
  * do it too. */
 enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
-#define SHARED_SLOTS UINT64_C(15000000000)
+#define SHARED_SLOTS UINT64_C(30000000000)
 #define FEW_SLOTS UINT64_C(100000000)
 
 /* Shares of the cost: for the bound to be tried, and then not what lies just above it. */
 enum { NEAR = 20, FAR = 100 };
+
+/* Runs of the average stage in programs for small budgets. */
+enum { MANY_RUNS = 10 };
 
 /* Costs in slots are sums of doubles: whole numbers below it are exact, larger ones nearly. */
 #define MOST_EXACT 0x1p53
@@ -66,7 +69,7 @@ static ckpt_status trace(const ckpt_chain_tables *tables, uint64_t budget_bytes,
 static ckpt_status solve_at_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t work, ckpt_pool *pool,
                                   ckpt_chain_program *program, ckpt_error *err) {
     ckpt_chain_tables *tables;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, least + 1, true, work, &tables, err));
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, &(ckpt_chain_wanted){.cost = least + 1, .work = work, .short_runs = true}, &tables, err));
     ckpt_status status = CKPT_OK;
     if (tables && tables->exact && tables->least_cost <= (double)least) status = trace(tables, budget_bytes, pool, program, err);
     if (program->cost != least) *program = (ckpt_chain_program){0};
@@ -79,7 +82,7 @@ static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, 
                                 ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
     ckpt_chain_tables *tables;
     *known = false;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, cost, false, work, &tables, err));
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, &(ckpt_chain_wanted){.cost = cost, .work = work}, &tables, err));
     if (!tables) return CKPT_OK;
     double least = tables->least_cost;
     if (least >= MOST_EXACT) least *= 1 - 1e-9;
@@ -110,18 +113,30 @@ static ckpt_status solve_in_haste(const ckpt_chain *chain, uint64_t budget_bytes
     return solve_shared(chain, budget_bytes, cost, work, pool, program, bound, known, err);
 }
 
+/* With all splits, or the likely ones where there are prices. `known`: all were looked at. */
+static ckpt_status solve_exactly(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t cost,
+                                 ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
+    uint64_t least = 0;
+    if (prices)
+        CKPT_TRY(solve_priced(prices, chain, budget_bytes, cost, pool, program, &least, err));
+    else
+        CKPT_TRY(solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, &least, err));
+    *known = least == cost || program->count > 0;
+    if (*bound < least) *bound = least;
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t least,
                                     uint64_t cost, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
     *program = (ckpt_chain_program){0};
     *bound = 0;
     bool known = false;
-    CKPT_TRY(solve_in_haste(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
-    if (known) return CKPT_OK;
-    const uint64_t rounded = *bound;
-    if (prices)
-        CKPT_TRY(solve_priced(prices, chain, budget_bytes, cost, pool, program, bound, err));
-    else
-        CKPT_TRY(solve_by_corners(chain, budget_bytes, cost, NULL, SHARED_CORNERS, pool, program, bound, err));
-    if (*bound < rounded) *bound = rounded;
+    uint64_t once = 0;
+    for (int k = 1; k <= chain->stage_count; k++) once += chain->stage[k].forward_cost;
+    const bool small = !prices && cost / MANY_RUNS > once; /* functions have few corners then */
+    if (small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
+    if (!known)
+        CKPT_TRY(solve_in_haste(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+    if (!known && !small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     return CKPT_OK;
 }

@@ -76,12 +76,6 @@ struct ckpt_chain_tables {
     bool *gains;        /* [s]: the backward of s takes less when x_{s-1} may die: two variants are needed */
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
-    uint16_t **way[2];      /* of tables for one budget, whose G have no values: [s][slot - lo], see chain_first.c */
-    double *row;            /* the same for values */
-    uint32_t *taken;        /* room for the ways of one function, which are not kept */
-    double least_cost;      /* of these: with cap_bytes */
-    double limit_cost, spare_cost; /* what costs as much is of no interest, nor runs again that cost so much more than once */
-    double *most_cost;      /* [k]: of stages 1..k run once, with all that backwards may run again */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
     bool down;  /* sizes are rounded down: for a bound */
     bool exact; /* every size is whole in slots */
@@ -100,12 +94,48 @@ struct ckpt_chain_tables {
     ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
     bool by_corners;                /* functions are exact, in bytes, up to cap_bytes; nothing is in slots */
     ckpt_corner_room corner_room;
+    /* of tables for one budget: */
+    uint16_t **way[2];      /* [s][slot - lo]: which way G takes, instead of values (chain_first.c) */
+    double *row;            /* room for the values of one function, */
+    uint32_t *taken;        /* and for which way they take */
+    double least_cost;      /* with cap_bytes */
+    double limit_cost;      /* what costs more is of no interest, */
+    double spare_cost;      /* nor are runs that cost so much more than when each stage is run once */
+    double *most_cost;      /* [k]: of stages 1..k run once, with all that backwards may run again */
+    double *least_part;     /* [n]: of any n stages in a row but the last, on their own, at least */
+    double least_left_out;  /* what functions do not say costs so much more than one run of each stage, at least */
+    double rest_cost;       /* beside a run of as many stages as are filled now: of all others, at least */
+    int filled;             /* runs of so many stages are */
+    bool no_longer;         /* none of more is of interest */
+    uint64_t least_gradient; /* of x_1..x_{L-1} */
+    int more_slots;         /* that functions have beyond the budget: a gradient */
     int point_count;                /* 0 until the first ckpt_chain_solve */
     struct ckpt_chain_point {
         uint64_t budget_bytes, needed_bytes, cost;
         struct ckpt_chain_tables *from;
     } * point; /* where cost falls, needs ascending */
 };
+
+/* Functions of a chain, none of which is filled. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_tables_start(ckpt_chain_tables *tables, ckpt_error *err);
+
+/* All of them; those of one run of stages; and whether these are asked for. False: no memory. */
+bool ckpt_chain_fill_all(ckpt_chain_tables *tables);
+bool ckpt_chain_fill_pair(ckpt_chain_tables *tables, int s, int t, struct ckpt_chain_pair *pair);
+bool ckpt_chain_pair_wanted(const ckpt_chain_tables *tables, int s, int t);
+
+/* Divides every size that a plan can be made of. */
+uint64_t ckpt_chain_exact_unit(const ckpt_chain *chain);
+
+/* The unit of at least so many bytes and at most so many for which least is lost: a part of some size; 0 where there is none. For
+ * a budget, or for any where that is 0. */
+uint64_t ckpt_chain_best_unit(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t most, bool down);
+
+/* unit_bytes, and exact and even, for so many slots, or somewhat more unless that is `given`. */
+void ckpt_chain_choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given);
+
+/* How long the runs are, about, that a budget may have a use for. */
+int ckpt_chain_guess_longest(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
 /* A split in slots. */
 typedef struct ckpt_chain_term {
@@ -139,6 +169,16 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn);
 
+/* What a run of stages s..t costs at most as part of what is of interest, beside the first run of each. */
+double ckpt_chain_most_of_interest(const ckpt_chain_tables *tables, int s, int t);
+
+/* The stage of the last ones of s..t whose output has the smallest gradient: where a part of a run best ends. */
+int ckpt_chain_part_end(const ckpt_chain_tables *tables, int s, int t);
+
+/* What the gradient of x_u takes beyond the smallest one of later stages, the last one among them or not: what stages up to u have
+ * beside it before it is made, if it is there from the beginning. */
+int ckpt_chain_slots_beside(const ckpt_chain_tables *tables, int u, bool with_last);
+
 /* The same of tables for one budget, with all splits, in slots that may be part of what is of interest. */
 bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
                                ckpt_chain_fn *fn);
@@ -166,11 +206,16 @@ bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref,
 ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
                                      ckpt_chain_tables **tables, ckpt_error *err);
 
-/* Tables of all splits in slots, for one budget, where equal runs share functions: exact where sizes are whole in so few slots that
- * splits times slots are at most `work`, rounded down where they can be told apart; NULL elsewhere. No program costs less than
- * least_cost, which with `short_runs` is the least of programs that run none of many stages again. `cost`: of a known one; what is
- * dearer is not looked for. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, bool short_runs, uint64_t work,
+typedef struct ckpt_chain_wanted {
+    uint64_t cost;   /* of a known program: what is dearer is not looked for; or CKPT_CHAIN_NEVER */
+    uint64_t work;   /* splits times slots, at most, before any is left out: slots are rounded down if it takes fewer */
+    bool short_runs; /* least_cost is to be that of programs which run none of many stages again */
+    int longest;     /* runs that have functions at first; 0: as many as the budget may have a use for, if equal runs share them */
+} ckpt_chain_wanted;
+
+/* Tables of all splits in slots, for one budget, where equal runs share functions: exact where sizes are whole in slots, rounded
+ * down where they can be told apart; NULL elsewhere. No program costs less than least_cost. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, const ckpt_chain_wanted *wanted,
                                    ckpt_chain_tables **tables, ckpt_error *err);
 
 /* All G of these, once the other functions are made. False: no memory. */

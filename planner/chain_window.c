@@ -1,13 +1,17 @@
 #include "planner/chain_window.h"
 
 /* Stages for which all splits are tried in filling, and in tracing; splits tried on either side. */
-enum { FEW = 16, MANY = 256, SLACK = 8 };
+enum { FEW = 16, MANY = 256, SLACK = 8, SLACK_OF_BLOCKS = 4 };
 
 static int larger(int a, int b) {
     return a > b ? a : b;
 }
 static int smaller(int a, int b) {
     return a < b ? a : b;
+}
+
+static int slack(const ckpt_chain_tables *tables) {
+    return tables->repeated ? SLACK_OF_BLOCKS : SLACK;
 }
 
 /* NULL when it has not been made. */
@@ -41,8 +45,8 @@ static void add(const ckpt_chain_tables *tables, int count, int a, int b, int be
     if (a == CKPT_CHAIN_NO_SPLIT) a = b;
     if (b == CKPT_CHAIN_NO_SPLIT) b = a;
     const bool anywhere = a == CKPT_CHAIN_NO_SPLIT;
-    const int low = anywhere ? 0 : larger(smaller(a, b) - SLACK, 0);
-    const int high = anywhere ? count - 1 : smaller(larger(a, b) + SLACK, count - 1);
+    const int low = anywhere ? 0 : larger(smaller(a, b) - slack(tables), 0);
+    const int high = anywhere ? count - 1 : smaller(larger(a, b) + slack(tables), count - 1);
     for (int j = low; j <= high; j++) {
         ckpt_chain_window *window = &tables->window[j];
         if (window->to == 0) window->from = begin;
@@ -60,7 +64,7 @@ ckpt_chain_range ckpt_chain_window_near(const ckpt_chain_tables *tables, const c
     if (tables->likely || tables->all_splits || ref->t - ref->s < MANY || !fn->best) return all;
     const int best = best_at(fn, slot < fn->hi ? (int)slot : fn->hi);
     if (best == CKPT_CHAIN_NO_SPLIT) return all;
-    return (ckpt_chain_range){larger(ref->s + best - SLACK, all.first), smaller(ref->s + best + SLACK, all.last), NULL};
+    return (ckpt_chain_range){larger(ref->s + best - slack(tables), all.first), smaller(ref->s + best + slack(tables), all.last), NULL};
 }
 
 bool ckpt_chain_window_set(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, ckpt_chain_range *range) {

@@ -1,0 +1,100 @@
+/* Tables for one budget (chain_budget.c), whose functions of runs say only what may be of interest and end at some length, against
+ * tables of all splits, which hold everything; and the kinds of chains that they are for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "chain_oracle.h"
+#include "planner/chain_table.h"
+
+static ckpt_random_chain g_random;
+
+enum { ANY_WORK = 1000000000 };
+
+typedef struct tally {
+    int asked, found, nothing_cheaper, bounded, above, longer;
+} tally;
+
+/* Where a program of `cost` is known, the least being `least`. */
+static void ask(uint64_t budget, uint64_t least, uint64_t cost, int longest, uint64_t work, tally *sum) {
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    const ckpt_chain_wanted wanted = {.cost = cost, .work = work, .longest = longest};
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &wanted, &tables, &err), CKPT_OK);
+    if (!tables) {
+        assert_true(work < ANY_WORK);
+        return;
+    }
+    sum->asked++;
+    sum->longer += tables->longest > longest;
+    sum->above += tables->least_cost > (double)least && least < cost;
+    if (tables->exact && tables->least_cost < (double)cost && ckpt_chain_first_is_whole(tables)) {
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        assert_true(ckpt_chain_trace_program(tables, budget, &pool, &program));
+        assert_int_equal(ckpt_chain_replay(&g_random.chain, &program), program.cost);
+        assert_true(program.needed_bytes <= budget);
+        assert_int_equal(program.cost, least);
+        assert_true(tables->least_cost >= (double)least && tables->least_cost <= (double)least);
+        sum->found++;
+        ckpt_pool_free(&pool);
+    } else if (tables->least_cost >= (double)cost) {
+        assert_true(cost <= least);
+        sum->nothing_cheaper++;
+    } else {
+        sum->bounded++;
+    }
+    ckpt_chain_tables_free(tables);
+}
+
+/* Of g_random.chain at all budgets but those for which there are none. */
+static void compare(uint64_t step, tally *whole, tally *cut) {
+    const ckpt_chain *chain = &g_random.chain;
+    ckpt_chain_tables *all;
+    ckpt_error err;
+    assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){.all_splits = true}, &all, &err), CKPT_OK);
+    assert_true(ckpt_chain_is_exact(all));
+    const uint64_t most = ckpt_chain_most_bytes(all);
+    for (uint64_t m = ckpt_chain_least_bytes(all); m <= most + step; m += step) {
+        const uint64_t least = ckpt_chain_tables_cost(all, m);
+        const int longest = (int)ckpt_random_between(&g_random, 1, (uint64_t)chain->stage_count);
+        const uint64_t dearer = least + 1 + ckpt_random_between(&g_random, 0, least / 4);
+        ask(m, least, CKPT_CHAIN_NEVER, longest, ANY_WORK, whole);
+        ask(m, least, least + 1, longest, ANY_WORK, whole);
+        ask(m, least, dearer, longest, ANY_WORK, whole);
+        ask(m, least, least, longest, ANY_WORK, whole);
+        ask(m, least, dearer, longest, (uint64_t)longest * 3000, cut);
+    }
+    ckpt_chain_tables_free(all);
+}
+
+static void test_as_tables_of_all_splits(void **state) {
+    (void)state;
+    for (ckpt_chain_kind kind = CKPT_CHAIN_PLAIN; kind < CKPT_CHAIN_KINDS; kind++) {
+        tally whole = {0}, cut = {0};
+        g_random.state = 1 + (uint64_t)kind;
+        for (int i = 0; i < (kind == CKPT_CHAIN_EQUAL ? 3 : 30); i++) {
+            ckpt_chain_make(&g_random, kind, (int)ckpt_random_between(&g_random, 2, i % 3 ? 10 : 24), 10);
+            compare(1, &whole, &cut);
+        }
+        printf("%s: %d asked, %d found, %d times nothing cheaper, %d bounds; %d needed longer runs; cut short %d asked, %d bounds\n",
+               ckpt_chain_kind_name(kind), whole.asked, whole.found, whole.nothing_cheaper, whole.bounded, whole.longer, cut.asked,
+               cut.bounded);
+        assert_int_equal(whole.above + cut.above, 0);
+        assert_int_equal(whole.bounded, 0);
+        assert_true(cut.bounded > 0 || kind == CKPT_CHAIN_EQUAL);
+        assert_int_equal(whole.found, 3 * whole.nothing_cheaper);
+        assert_true(whole.longer > 0);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_as_tables_of_all_splits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
