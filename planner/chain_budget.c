@@ -52,9 +52,7 @@ int ckpt_chain_guess_longest(const ckpt_chain_tables *tables, uint64_t budget_by
     double stages = 1;
     int times = 0;
     while (stages < tables->count && times < tables->count) stages *= (held + times + 1) / (times + 1), times++;
-    double longest = 2.8 * times / (held + times) * tables->count + 16;
-    if (!tables->short_runs && is_short_of_best(tables, budget_bytes)) longest = fmax(longest, 1.1 * held);
-    return longest < tables->count ? (int)longest : tables->count;
+    return (int)fmin(2.8 * times / (held + times) * tables->count + 16, tables->count);
 }
 
 /* Tables for one budget, not yet filled. */
@@ -99,10 +97,9 @@ static double splits_up_to(const ckpt_chain_tables *tables, int longest) {
     return 2 * part * part * (double)tables->work + count * longest * options;
 }
 
-/* The next length to try: that of runs that are held whole, or half as much again. */
+/* The next length to try. */
 static int longer_than(const ckpt_chain_tables *tables) {
-    const double longer = fmax(1.1 * held_stages(tables, tables->cap_bytes), 1.5 * tables->longest);
-    return longer < tables->count ? (int)longer : tables->count;
+    return (int)smaller((uint64_t)tables->longest * 3 / 2 + 1, (uint64_t)tables->count);
 }
 
 /* Makes what tables for one budget have beside functions. A stage that is run again more than once is so beside what a knapsack
@@ -216,12 +213,11 @@ static bool fill_lengths(ckpt_chain_tables *tables) {
 
 /* False: no memory. */
 static bool fill_for_budget(ckpt_chain_tables *tables, const ckpt_chain_wanted *wanted) {
-    const double slots = (double)(tables->cap_bytes / tables->unit_bytes);
     for (;;) {
         if (!fill_lengths(tables) || !ckpt_chain_first_pass(tables)) return false;
         const int longer = longer_than(tables);
         if (tables->short_runs || tables->least_cost >= (double)wanted->cost || ckpt_chain_first_is_whole(tables)) return true;
-        if (splits_up_to(tables, longer) * slots > (double)wanted->work) return true;
+        if ((double)tables->spent * longer > (double)wanted->work * tables->longest) return true;
         tables->longest = longer;
     }
 }
@@ -240,6 +236,8 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
         tables->exact = tables->even = budget_bytes / tables->unit_bytes < slots;
         tables->down = !tables->exact;
         if (tables->down) tables->unit_bytes = slots > 0 ? ckpt_chain_best_unit(chain, 0, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
+        if (!wanted->longest && !wanted->short_runs && is_short_of_best(tables, budget_bytes))
+            tables->longest = (int)fmax(tables->longest, fmin(1.1 * held_stages(tables, budget_bytes), tables->count));
         has_unit = tables->unit_bytes > 0;
         if (has_unit) status = ckpt_chain_bound_by_knapsack(chain, budget_bytes, false, &again, err);
         done = has_unit && status == CKPT_OK && start_for_budget(tables, wanted->cost, again) && fill_for_budget(tables, wanted);

@@ -19,7 +19,7 @@
 
 /* Of how many slots a bound needs to know: all of as many, and of AHEAD every so many of these. Runs whose lengths differ by no
  * more than one in so many are looked at together. */
-enum { AHEAD = UINT16_MAX, LINES = 8, FINE_SLOTS = 8192, ROUGHER = 8, ALIKE = 64 };
+enum { AHEAD = UINT16_MAX, LINES = 8, FINE_SLOTS = 32768, ROUGHER = 8, ALIKE = 64 };
 
 typedef struct rows {
     ckpt_chain_tables *tables;

@@ -7,6 +7,7 @@
 #include "planner/chain_table.h"
 
 enum { PIECE = CKPT_CHAIN_PIECE }; /* slots that are combined, or passed over, together */
+enum { TERM_SLOTS = 500 };         /* that take as long as what a term takes however few it has */
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -290,6 +291,7 @@ static void set_never(ckpt_chain_fn *fn, double least) {
 
 static void lower_row(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
     start(tables, fn);
+    tables->spent += (uint64_t)count * (uint64_t)(fn->hi - fn->lo + 1 + TERM_SLOTS);
     for (int i = 0; i < count; i++) lower_pieces(&tables->term[i], fn, tables->first, (uint32_t)i, fn->lo, fn->hi + 1);
 }
 

@@ -9,11 +9,11 @@
 /* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
  * do it too. */
 enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
-#define SHARED_SLOTS UINT64_C(30000000000)
+#define SHARED_SLOTS UINT64_C(20000000000)
 #define FEW_SLOTS UINT64_C(100000000)
 
-/* Shares of the cost: for the bound to be tried, and then not what lies just above it. */
-enum { NEAR = 20, FAR = 100 };
+/* Shares of the cost: bounds that are not far below it, and programs that cost hardly more than the bound. */
+enum { NEAR = 20, NEARER = 2000 };
 
 /* Runs of the average stage in programs for small budgets. */
 enum { MANY_RUNS = 10 };
@@ -64,15 +64,15 @@ static ckpt_status trace(const ckpt_chain_tables *tables, uint64_t budget_bytes,
     return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
 }
 
-/* Where equal runs share functions: a program that costs no more than `least`, which none costs less than. Few are nearly as good,
- * so that this is soon done. */
-static ckpt_status solve_at_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t work, ckpt_pool *pool,
-                                  ckpt_chain_program *program, ckpt_error *err) {
+/* Where equal runs share functions: the best program that costs less than `cost` of those that run none of many stages again. */
+static ckpt_status solve_short(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t work, ckpt_pool *pool,
+                               ckpt_chain_program *program, ckpt_error *err) {
     ckpt_chain_tables *tables;
-    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, &(ckpt_chain_wanted){.cost = least + 1, .work = work, .short_runs = true}, &tables, err));
+    const ckpt_chain_wanted wanted = {.cost = cost, .work = work, .short_runs = true};
+    CKPT_TRY(ckpt_chain_slots_build(chain, budget_bytes, &wanted, &tables, err));
     ckpt_status status = CKPT_OK;
-    if (tables && tables->exact && tables->least_cost <= (double)least) status = trace(tables, budget_bytes, pool, program, err);
-    if (program->cost != least) *program = (ckpt_chain_program){0};
+    if (tables && tables->exact && tables->least_cost < (double)cost) status = trace(tables, budget_bytes, pool, program, err);
+    if (program->cost >= cost) *program = (ckpt_chain_program){0};
     ckpt_chain_tables_free(tables);
     return status;
 }
@@ -98,19 +98,23 @@ static ckpt_status solve_shared(const ckpt_chain *chain, uint64_t budget_bytes, 
     return status;
 }
 
-/* First as if something cheaper than `cost` were known, where bound and cost are near enough for that to say much. */
-static ckpt_status solve_in_haste(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t cost, uint64_t work,
-                                  ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
-    const uint64_t open = cost > least ? cost - least : 0;
-    if (least > 0 && open < cost / NEAR) {
-        CKPT_TRY(solve_at_bound(chain, budget_bytes, least, work, pool, program, err));
-        *known = program->count > 0;
-        *bound = least;
-        if (*known) return CKPT_OK;
-        if (open > cost / FAR) CKPT_TRY(solve_shared(chain, budget_bytes, least + open / 4, work, pool, program, bound, known, err));
-        if (program->count) return CKPT_OK;
+/* Where no program costs less than `least`, and that is not far below `cost`: first some that cost hardly more, of which there are
+ * few, then any cheaper ones, and then, beside the best of these, all. */
+static ckpt_status solve_from_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t cost, uint64_t work,
+                                    ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, bool *known, ckpt_error *err) {
+    ckpt_chain_program best = {0};
+    if (least > 0 && cost - least < cost / NEAR) {
+        const uint64_t hardly = smaller(cost, least + 1 + cost / NEARER);
+        CKPT_TRY(solve_short(chain, budget_bytes, hardly, work, pool, &best, err));
+        if (!best.count && hardly < cost) CKPT_TRY(solve_short(chain, budget_bytes, cost, work, pool, &best, err));
+        *known = best.count && best.cost == least;
     }
-    return solve_shared(chain, budget_bytes, cost, work, pool, program, bound, known, err);
+    if (*known)
+        *bound = least;
+    else
+        CKPT_TRY(solve_shared(chain, budget_bytes, best.count ? best.cost : cost, work, pool, program, bound, known, err));
+    if (!program->count) *program = best;
+    return CKPT_OK;
 }
 
 /* With all splits, or the likely ones where there are prices. `known`: all were looked at. */
@@ -136,7 +140,7 @@ ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *
     const bool small = !prices && cost / MANY_RUNS > once; /* functions have few corners then */
     if (small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     if (!known)
-        CKPT_TRY(solve_in_haste(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+        CKPT_TRY(solve_from_bound(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
     if (!known && !small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     return CKPT_OK;
 }

@@ -106,6 +106,7 @@ struct ckpt_chain_tables {
     double least_left_out;  /* what functions do not say costs so much more than one run of each stage, at least */
     double rest_cost;       /* beside a run of as many stages as are filled now: of all others, at least */
     int filled;             /* runs of so many stages are */
+    uint64_t spent;         /* work, so far */
     bool no_longer;         /* none of more is of interest */
     uint64_t least_gradient; /* of x_1..x_{L-1} */
     int more_slots;         /* that functions have beyond the budget: a gradient */
@@ -208,7 +209,7 @@ ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_by
 
 typedef struct ckpt_chain_wanted {
     uint64_t cost;   /* of a known program: what is dearer is not looked for; or CKPT_CHAIN_NEVER */
-    uint64_t work;   /* splits times slots, at most, before any is left out: slots are rounded down if it takes fewer */
+    uint64_t work;   /* splits times slots, at most, about: if it takes fewer slots they are rounded down */
     bool short_runs; /* least_cost is to be that of programs which run none of many stages again */
     int longest;     /* runs that have functions at first; 0: as many as the budget may have a use for, if equal runs share them */
 } ckpt_chain_wanted;
