@@ -288,7 +288,7 @@ static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
     const int known = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
     ckpt_chain_make_terms(tables, tables->split, known, tables->term);
     const int count = known + list_ahead(r, s, d, lo, hi, &tables->term[known]);
-    ckpt_chain_fn_row(tables, count, lo, hi, fn);
+    ckpt_chain_fn_row(tables, count, tables->limit_cost - (double)tables->cost[s - 1], lo, hi, fn);
     if (fn->lo > hi) return true;
     int dear = 0, slots = fn->hi - fn->lo + 1;
     while (dear < slots && fn->value[dear] + cost_before(r, s, fn->lo + dear) > tables->limit_cost) dear++;

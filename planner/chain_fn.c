@@ -209,7 +209,7 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
             if (end_of == j) continue;
             lower(t, fn, split, larger_int(from, (piece + j) * PIECE), smaller_int(to, (piece + end_of) * PIECE));
             for (int i = j; i < end_of; i++)
-                here[i] = smaller_value(fn->value[larger_int((piece + i) * PIECE, fn->lo) - fn->lo], DBL_MAX);
+                here[i] = smaller_value(fn->value[larger_int((piece + i) * PIECE, fn->lo) - fn->lo], here[i]);
         }
     }
 }
@@ -231,12 +231,14 @@ static void set_range(const ckpt_chain_tables *tables, int count, int lo, int hi
     fn->hi = larger_int(smaller_int(fn->hi, hi), fn->lo);
 }
 
-static void start(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
+/* Nothing that costs more than `most` is of interest. */
+static void start(ckpt_chain_tables *tables, double most, ckpt_chain_fn *fn) {
     for (int i = 0; i <= fn->hi - fn->lo; i++) {
         fn->value[i] = HUGE_VAL;
         if (fn->best) fn->best[i] = CKPT_CHAIN_NO_SPLIT;
     }
-    for (int i = 0; i <= fn->hi / PIECE - fn->lo / PIECE; i++) tables->first[i] = DBL_MAX;
+    most = smaller_value(most * (1 + 1e-12), DBL_MAX);
+    for (int i = 0; i <= fn->hi / PIECE - fn->lo / PIECE; i++) tables->first[i] = most;
 }
 
 static bool make_room(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
@@ -267,7 +269,7 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
     ckpt_chain_make_terms(tables, split, count, tables->term);
     set_range(tables, count, 0, most_slots(tables), fn);
     if (!make_room(tables, fn)) return false;
-    start(tables, fn);
+    start(tables, DBL_MAX, fn);
     for (int i = 0; i < count; i++) {
         const int j = split[i].run_to - ref->s;
         const bool keeps = j >= 0 && split[i].run_to < ref->t, windowed = window && keeps;
@@ -289,19 +291,19 @@ static void set_never(ckpt_chain_fn *fn, double least) {
     *fn = (ckpt_chain_fn){.lo = CKPT_CHAIN_NO_SLOT, .hi = CKPT_CHAIN_NO_SLOT, .only = least, .value = &forbidden, .last = &forbidden};
 }
 
-static void lower_row(ckpt_chain_tables *tables, int count, ckpt_chain_fn *fn) {
-    start(tables, fn);
+static void lower_row(ckpt_chain_tables *tables, int count, double most, ckpt_chain_fn *fn) {
+    start(tables, most, fn);
     tables->spent += (uint64_t)count * (uint64_t)(fn->hi - fn->lo + 1 + TERM_SLOTS);
     for (int i = 0; i < count; i++) lower_pieces(&tables->term[i], fn, tables->first, (uint32_t)i, fn->lo, fn->hi + 1);
 }
 
-void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, int lo, int hi, ckpt_chain_fn *fn) {
+void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, double most, int lo, int hi, ckpt_chain_fn *fn) {
     set_range(tables, count, lo, hi, fn);
     if (fn->lo > hi) {
         fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
         return;
     }
-    lower_row(tables, count, fn);
+    lower_row(tables, count, most, fn);
     ckpt_chain_set_last(fn);
 }
 
@@ -313,7 +315,7 @@ bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *
     set_range(tables, count, 0, most_slots(tables), &row);
     set_never(fn, most);
     if (row.lo > most_slots(tables)) return true;
-    lower_row(tables, count, &row);
+    lower_row(tables, count, most, &row);
     int dear = 0;
     while (dear <= row.hi - row.lo && row.value[dear] > most) dear++;
     const int slots = row.hi - row.lo + 1 - dear;

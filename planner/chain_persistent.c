@@ -10,7 +10,7 @@
  * do it too. */
 enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
 #define SHARED_SLOTS UINT64_C(20000000000)
-#define FEW_SLOTS UINT64_C(100000000)
+#define FEW_SLOTS UINT64_C(1000000000)
 
 /* Shares of the cost: bounds that are not far below it, and programs that cost hardly more than the bound. */
 enum { NEAR = 20, NEARER = 2000 };

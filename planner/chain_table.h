@@ -194,9 +194,9 @@ double ckpt_chain_term_at(const ckpt_chain_term *term, int slot);
 /* fn->last from its values. */
 void ckpt_chain_set_last(ckpt_chain_fn *fn);
 
-/* fn from tables->term[0, count), in slots [lo, hi]; best: the number of the term. fn has room for all slots, and gets NO_SLOT
- * where it has no value in any. */
-void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, int lo, int hi, ckpt_chain_fn *fn);
+/* fn from tables->term[0, count), in slots [lo, hi], as far as it costs no more than `most`; best: the number of the term. fn has
+ * room for all slots, and gets NO_SLOT where it has no value in any. */
+void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, double most, int lo, int hi, ckpt_chain_fn *fn);
 
 /* The corners of a function from its splits. False: see corner_room. */
 bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,

@@ -92,9 +92,92 @@ static void test_as_tables_of_all_splits(void **state) {
     }
 }
 
+static void make_blocks(int count, int sizes, const uint64_t *size, const uint64_t *run) {
+    uint64_t bytes[CKPT_ORACLE_STAGES + 1], cost[CKPT_ORACLE_STAGES + 1];
+    for (int k = 1; k <= count; k++) bytes[k] = size[k % sizes], cost[k] = run[k % sizes];
+    ckpt_chain_make_plain(&g_random, count, bytes, cost);
+}
+
+/* Of any blocks again and again, at some budgets from the smallest to those that need no more: the best program is known, and a
+ * larger budget never costs more. */
+static void check_blocks(double least_gain) {
+    const ckpt_chain *chain = &g_random.chain;
+    static const double parts[] = {0, 0.001, 0.004, 0.01, 0.02, 0.1, 0.3, 0.5, 0.75, 0.95};
+    ckpt_chain_tables *tables;
+    ckpt_error err;
+    uint64_t before = CKPT_CHAIN_NEVER;
+    double gain = 0;
+    int knapsacks = 0;
+    assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const uint64_t budget = least + (uint64_t)((double)(most - least) * parts[i]), known = ckpt_chain_tables_cost(tables, budget);
+        ckpt_pool pool = {0};
+        ckpt_chain_program program;
+        ckpt_chain_bound bound;
+        uint64_t at_once;
+        assert_int_equal(ckpt_chain_prove(chain, budget, known, &pool, &program, &bound, &err), CKPT_OK);
+        assert_int_equal(ckpt_chain_bound_at_once(chain, budget, &at_once, &err), CKPT_OK);
+        const uint64_t cost = program.count ? program.cost : known;
+        if (program.count) {
+            assert_int_equal(ckpt_chain_replay(chain, &program), cost);
+            assert_true(cost < known && program.needed_bytes <= budget);
+        }
+        assert_int_equal(bound.persistent, cost);
+        assert_true(at_once <= cost && cost <= before);
+        before = cost;
+        knapsacks += at_once == cost;
+        gain = (double)(known - cost) / (double)cost > gain ? (double)(known - cost) / (double)cost : gain;
+        ckpt_pool_free(&pool);
+    }
+    printf("%d stages: proved at %d budgets, at %d of them by a knapsack; tables cost up to %.2f %% more\n", chain->stage_count,
+           (int)(sizeof parts / sizeof *parts), knapsacks, 100 * gain);
+    assert_true(gain >= least_gain && knapsacks < (int)(sizeof parts / sizeof *parts));
+    ckpt_chain_tables_free(tables);
+}
+
+static void test_blocks_of_any_sizes_are_proved(void **state) {
+    (void)state;
+    make_blocks(1000, 4, (const uint64_t[]){70144, 41728, 90880, 9216}, (const uint64_t[]){217003, 961733, 514229, 35317});
+    check_blocks(0.001);
+    make_blocks(1000, 8, (const uint64_t[]){131072, 131072, 32768, 32768, 32768, 32768, 131072, 131072},
+                (const uint64_t[]){1000, 65000, 1000, 147000, 1000, 1000, 65000, 1000});
+    check_blocks(0);
+    g_random.state = 7;
+    for (int i = 0; i < 4; i++) {
+        uint64_t size[5], run[5];
+        for (int b = 0; b < 5; b++) size[b] = 256 * ckpt_random_between(&g_random, 1, 400), run[b] = ckpt_random_between(&g_random, 1, 1000);
+        make_blocks(400, 2 + i, size, run);
+        check_blocks(0);
+    }
+}
+
+/* What runs of blocks cost is known without a function for them: from those of their parts. */
+static void test_short_runs_prove_long_ones(void **state) {
+    (void)state;
+    ckpt_error err;
+    make_blocks(300, 3, (const uint64_t[]){5, 2, 3}, (const uint64_t[]){7, 11, 4});
+    ckpt_chain_tables *all;
+    assert_int_equal(ckpt_chain_tables_build(&g_random.chain, &(ckpt_chain_limits){.all_splits = true}, &all, &err), CKPT_OK);
+    assert_true(ckpt_chain_is_exact(all));
+    for (uint64_t budget = 2 * ckpt_chain_least_bytes(all); budget < ckpt_chain_most_bytes(all); budget *= 2) {
+        const uint64_t least = ckpt_chain_tables_cost(all, budget);
+        ckpt_chain_tables *tables;
+        const ckpt_chain_wanted wanted = {.cost = least + least / 100, .work = ANY_WORK, .longest = 6};
+        assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &wanted, &tables, &err), CKPT_OK);
+        printf("%d bytes: functions of runs up to %d stages of 300 are enough\n", (int)budget, tables->longest);
+        assert_true(tables->least_cost >= (double)least && tables->least_cost <= (double)least);
+        assert_true(ckpt_chain_first_is_whole(tables) && tables->longest < 300);
+        ckpt_chain_tables_free(tables);
+    }
+    ckpt_chain_tables_free(all);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_as_tables_of_all_splits),
+        cmocka_unit_test(test_blocks_of_any_sizes_are_proved),
+        cmocka_unit_test(test_short_runs_prove_long_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
