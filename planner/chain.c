@@ -12,6 +12,9 @@
  * the next with smaller slots, of likely splits, where blocks repeat, and else. */
 enum { SMALL = 3, FINER_LIKELY = 4, FINER_BLOCKS = 4, FINER = 16 };
 
+/* Stages of repeated blocks for which it pays to have tables for few budgets each. */
+enum { MANY_BLOCKS = 256 };
+
 /* Splits times slots; slots of all functions together; and functions for which small budgets have no tables of all splits. */
 enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, LIMITED_WORK = 8000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
 
@@ -46,8 +49,12 @@ static void limit_to_small(ckpt_chain_tables *tables) {
     if (tables->functions > MOST_SMALL) tables->unit_bytes = 0;
 }
 
+static bool has_long_blocks(const ckpt_chain_tables *tables) {
+    return tables->repeated && tables->count >= MANY_BLOCKS;
+}
+
 static int finer(const ckpt_chain_tables *tables) {
-    return tables->repeated ? FINER_BLOCKS : FINER;
+    return has_long_blocks(tables) ? FINER_BLOCKS : FINER;
 }
 
 /* Where blocks repeat large budgets have no use for long runs, and smaller ones have tables of their own. */
@@ -103,7 +110,7 @@ static void choose_slots(ckpt_chain_tables *tables, const ckpt_chain_limits *lim
     tables->cap_bytes = cap_bytes ? cap_bytes : tables->most_bytes;
     ckpt_chain_choose_unit(tables, slots, limits->slots > 0 || other);
     if (limits->slots > 0 || tables->likely) return;
-    if (tables->repeated && !limits->all_splits && (other || !tables->even))
+    if (has_long_blocks(tables) && !limits->all_splits && (other || !tables->even))
         limit_runs(tables);
     else if (!tables->repeated && !tables->even && !other)
         limit_to_small(tables);

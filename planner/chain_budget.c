@@ -6,6 +6,9 @@
  *     - All runs of stages u..v, the first included, cost no less than these stages on their own, with all the memory there is and,
  *       since the gradient of x_v may be made later than they begin, that of it on top. So do those of any stages beside s..t.
  *
+ * What is left of the budget beside whole slots is left everywhere, as only what is held is subtracted. So slots need be parts of that
+ * alone; what something takes that is not held fits so many slots and the rest, or not.
+ *
  * Functions are made for one length after the other, until longer runs are not wanted, or none is of interest. On their own stages
  * may cost less than their function says, where it leaves out what as a part of a run is of no interest: least_left_out.
  */
@@ -232,9 +235,10 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
         tables->short_runs = wanted->short_runs;
         tables->longest = wanted->longest ? wanted->longest : ckpt_chain_guess_longest(tables, budget_bytes);
         const uint64_t slots = (uint64_t)((double)wanted->work / splits_up_to(tables, tables->longest));
-        tables->unit_bytes = ckpt_chain_exact_unit(chain);
+        tables->unit_bytes = ckpt_chain_held_unit(chain);
         tables->exact = tables->even = budget_bytes / tables->unit_bytes < slots;
         tables->down = !tables->exact;
+        if (tables->exact) tables->offset_bytes = budget_bytes % tables->unit_bytes;
         if (tables->down) tables->unit_bytes = slots > 0 ? ckpt_chain_best_unit(chain, 0, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
         if (!wanted->longest && !wanted->short_runs && is_short_of_best(tables, budget_bytes))
             tables->longest = (int)fmax(tables->longest, fmin(1.1 * held_stages(tables, budget_bytes), tables->count));

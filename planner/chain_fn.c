@@ -23,6 +23,10 @@ int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes) {
     return (int)((bytes + (tables->down ? 0 : tables->unit_bytes - 1)) / tables->unit_bytes);
 }
 
+int ckpt_chain_slots_for(const ckpt_chain_tables *tables, uint64_t bytes) {
+    return bytes > tables->offset_bytes ? ckpt_chain_slots_of(tables, bytes - tables->offset_bytes) : 0;
+}
+
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes) {
     return (int)((bytes + tables->unit_bytes / 2) / tables->unit_bytes);
 }
@@ -55,7 +59,7 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         scratch->value = scratch->last = &scratch->only;
         scratch->best = &scratch->only_best;
         scratch->only_best = CKPT_CHAIN_NO_SPLIT;
-        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_of(tables, bytes) : 0;
+        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_for(tables, bytes) : 0;
         return scratch;
     }
     int d = ref->dies && tables->gains[ref->s];
@@ -97,7 +101,7 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
      * slots to a checkpoint it makes no difference that adds up. */
     out->shift = tables->repeated || tables->down ? ckpt_chain_slots_of(tables, split->shift_bytes)
                                   : ckpt_chain_slots_near(tables, split->shift_bytes);
-    int least = ckpt_chain_slots_of(tables, split->least_bytes);
+    int least = ckpt_chain_slots_for(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }

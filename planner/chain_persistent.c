@@ -10,7 +10,8 @@
  * do it too. */
 enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
 #define SHARED_SLOTS UINT64_C(20000000000)
-#define FEW_SLOTS UINT64_C(1000000000)
+#define FEW_SLOTS UINT64_C(30000000)
+enum { MANY_STAGES = 256 };
 
 /* Shares of the cost: bounds that are not far below it, and programs that cost hardly more than the bound. */
 enum { NEAR = 20, NEARER = 2000 };
@@ -140,7 +141,7 @@ ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *
     const bool small = !prices && cost / MANY_RUNS > once; /* functions have few corners then */
     if (small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     if (!known)
-        CKPT_TRY(solve_from_bound(chain, budget_bytes, least, cost, prices ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+        CKPT_TRY(solve_from_bound(chain, budget_bytes, least, cost, chain->stage_count < MANY_STAGES ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
     if (!known && !small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     return CKPT_OK;
 }

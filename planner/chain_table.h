@@ -95,6 +95,7 @@ struct ckpt_chain_tables {
     bool by_corners;                /* functions are exact, in bytes, up to cap_bytes; nothing is in slots */
     ckpt_corner_room corner_room;
     /* of tables for one budget: */
+    uint64_t offset_bytes;  /* that every number of slots has beside them: what the budget leaves over, where all that is held is whole */
     uint16_t **way[2];      /* [s][slot - lo]: which way G takes, instead of values (chain_first.c) */
     double *row;            /* room for the values of one function, */
     uint32_t *taken;        /* and for which way they take */
@@ -125,8 +126,8 @@ bool ckpt_chain_fill_all(ckpt_chain_tables *tables);
 bool ckpt_chain_fill_pair(ckpt_chain_tables *tables, int s, int t, struct ckpt_chain_pair *pair);
 bool ckpt_chain_pair_wanted(const ckpt_chain_tables *tables, int s, int t);
 
-/* Divides every size that a plan can be made of. */
-uint64_t ckpt_chain_exact_unit(const ckpt_chain *chain);
+/* Divides everything that is held while something else runs. */
+uint64_t ckpt_chain_held_unit(const ckpt_chain *chain);
 
 /* The unit of at least so many bytes and at most so many for which least is lost: a part of some size; 0 where there is none. For
  * a budget, or for any where that is 0. */
@@ -239,8 +240,9 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn);
 
-/* Bytes in slots, rounded up, or down for a bound; or to the nearest. */
+/* Bytes in slots, rounded up, or down for a bound; or to the nearest. And so many slots have room for bytes that are not held. */
 int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes);
+int ckpt_chain_slots_for(const ckpt_chain_tables *tables, uint64_t bytes);
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes);
 
 /* The value at `slot`; below lo the value at lo stands in. */

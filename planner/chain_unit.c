@@ -13,7 +13,8 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-uint64_t ckpt_chain_exact_unit(const ckpt_chain *chain) {
+/* Divides every size that a plan can be made of. */
+static uint64_t exact_unit(const ckpt_chain *chain) {
     uint64_t unit = 0;
     for (int k = 1; k <= chain->stage_count; k++) {
         const ckpt_chain_stage *stage = &chain->stage[k];
@@ -45,8 +46,7 @@ static uint64_t usual_size(const ckpt_chain *chain) {
     return 2 * votes >= chain->stage_count - 1 ? usual : 0;
 }
 
-/* Divides everything that is held while something else runs. */
-static uint64_t held_unit(const ckpt_chain *chain) {
+uint64_t ckpt_chain_held_unit(const ckpt_chain *chain) {
     uint64_t unit = 0;
     for (int k = 1; k < chain->stage_count; k++)
         for (int o = 0; o < chain->stage[k].option_count; o++)
@@ -122,11 +122,11 @@ uint64_t ckpt_chain_best_unit(const ckpt_chain *chain, uint64_t budget_bytes, ui
 /* Slots of the usual size of a checkpoint lose little, so more of them are allowed. */
 void ckpt_chain_choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool given) {
     const uint64_t most = larger(tables->cap_bytes, 1), allowed = given ? slots : tables->repeated ? 4 * slots : slots + 1024;
-    uint64_t unit = ckpt_chain_exact_unit(tables->chain);
+    uint64_t unit = exact_unit(tables->chain);
     tables->exact = most / unit <= slots;
     tables->even = tables->exact;
     if (!tables->exact) {
-        unit = held_unit(tables->chain);
+        unit = ckpt_chain_held_unit(tables->chain);
         tables->even = most / unit <= allowed;
         if (!tables->even) unit = usual_size(tables->chain);
         if (unit == 0 || most / unit > allowed) {
