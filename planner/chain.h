@@ -26,7 +26,8 @@
  *
  * Of long runs of stages only splits near those of the neighbouring runs are tried (chain_window.h), which loses nothing where
  * blocks repeat and next to nothing elsewhere. Repeated blocks share functions: there are as many as a block has stages, times
- * lengths. Where few stages are equal, tables of all splits are for small budgets only (of several hundred stages for none),
+ * lengths; long chains of them have tables for budgets that differ by a factor of four, the larger ones of short runs only, as
+ * large budgets have no use for others. Where few stages are equal, tables of all splits are for small budgets only (of several hundred stages for none),
  * and tables with more slots hold the splits of schedules that are nearly cheapest when memory has a price (chain_bound.h):
  * one in a hundred. Lower bounds need no tables.
  */
