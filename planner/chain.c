@@ -63,7 +63,8 @@ static void limit_runs(ckpt_chain_tables *tables) {
     if (below > tables->least_bytes) {
         tables->from_bytes = below;
         tables->longest = ckpt_chain_guess_longest(tables, below);
-        const uint64_t functions = tables->functions * (uint64_t)tables->longest / (uint64_t)tables->count + 2 * (uint64_t)tables->count;
+        const uint64_t longest = (uint64_t)tables->longest, count = (uint64_t)tables->count;
+        const uint64_t functions = tables->functions * longest / count + 2 * count;
         ckpt_chain_choose_unit(tables, larger(smaller(LIMITED_WORK / functions, 8192), 512), true);
     } else {
         ckpt_chain_choose_unit(tables, 384, true);

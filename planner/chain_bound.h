@@ -120,7 +120,8 @@ ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes
 
 /* The cheapest schedule that holds what it keeps until the backward that reads it, exactly: a program that costs less than
  * `cost`, or one without steps where there is none; and what no such schedule beats, at most `cost`, or 0 where the chain is
- * too long to know. least: what none costs less than, or 0. Memory of the program comes from `pool`; prices: or NULL where there are none. Errors: CKPT_NOMEM. */
+ * too long to know. least: what none costs less than, or 0; prices: or NULL where there are none. Memory of the program comes from
+ * `pool`. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t least,
                                     uint64_t cost, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
 

@@ -1,13 +1,13 @@
 /* Tables for one budget. What they need not say makes them small: a program with more than some cost is of no interest, and no
  * part of one is that costs so much, together with the least that all else costs, that the whole is not.
  *
- *     - Of a run s..t that is made again, each of its stages run once is what a knapsack counts for it at most (chain_bound.h). What
- *       it costs beyond that comes on top of the knapsack's bound for the whole chain.
- *     - All runs of stages u..v, the first included, cost no less than these stages on their own, with all the memory there is and,
- *       since the gradient of x_v may be made later than they begin, that of it on top. So do those of any stages beside s..t.
+ *     - Of a run s..t that is made again, each of its stages run once is what a knapsack counts for it at most (chain_bound.h).
+ *       What it costs beyond that comes on top of the knapsack's bound for the whole chain.
+ *     - All runs of stages u..v, the first included, cost no less than these stages on their own, with all the memory there is
+ *       and, since the gradient of x_v may be made later than they begin, that of it on top. So do those of any stages beside s..t.
  *
- * What is left of the budget beside whole slots is left everywhere, as only what is held is subtracted. So slots need be parts of that
- * alone; what something takes that is not held fits so many slots and the rest, or not.
+ * What is left of the budget beside whole slots is left everywhere, as only what is held is subtracted. So slots need be parts of
+ * that alone; what something takes that is not held fits so many slots and the rest, or not.
  *
  * Functions are made for one length after the other, until longer runs are not wanted, or none is of interest. On their own stages
  * may cost less than their function says, where it leaves out what as a part of a run is of no interest: least_left_out.
@@ -17,6 +17,10 @@
 
 #include "base/units.h"
 #include "planner/chain_window.h"
+
+/* The most slots: rows of so many are held for as many stages as the longest run. Stages at the end of a run of which one may
+ * have a smaller gradient than the last: a block, as a rule. */
+enum { MOST_SLOTS = 1 << 18, LAST_ONES = 16 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -124,7 +128,9 @@ static bool start_for_budget(ckpt_chain_tables *tables, uint64_t cost, uint64_t 
     tables->row = ckpt_pool_array(&tables->pool, slots, double);
     tables->most_cost = ckpt_pool_array(&tables->pool, count + 1, double);
     for (int d = 0; d < 2; d++) tables->way[d] = ckpt_pool_array(&tables->pool, count + 1, uint16_t *);
-    if (!tables->first || !tables->least_part || !tables->taken || !tables->row || !tables->most_cost || !tables->way[0] || !tables->way[1]) return false;
+    if (!tables->first || !tables->least_part || !tables->taken || !tables->row || !tables->most_cost || !tables->way[0] ||
+        !tables->way[1])
+        return false;
     for (int k = 1; k <= count; k++) {
         const ckpt_chain_stage *stage = &tables->chain->stage[k];
         uint64_t most = 0;
@@ -156,7 +162,7 @@ static double cost_beside(const ckpt_chain_tables *tables, int length) {
 int ckpt_chain_part_end(const ckpt_chain_tables *tables, int s, int t) {
     const ckpt_chain_stage *stage = tables->chain->stage;
     int u = t;
-    for (int k = t - 1; k >= s && k > t - CKPT_CHAIN_RUNS; k--)
+    for (int k = t - 1; k >= s && k > t - LAST_ONES; k--)
         if (stage[k].gradient_bytes < stage[u].gradient_bytes) u = k;
     return u;
 }
@@ -166,8 +172,8 @@ static int gradient_slots(const ckpt_chain_tables *tables, int u) {
 }
 
 int ckpt_chain_slots_beside(const ckpt_chain_tables *tables, int u, bool with_last) {
-    const uint64_t least = with_last ? smaller(tables->least_gradient, tables->chain->stage[tables->count].gradient_bytes) : tables->least_gradient;
-    const uint64_t bytes = tables->chain->stage[u].gradient_bytes;
+    const uint64_t last = with_last ? tables->chain->stage[tables->count].gradient_bytes : UINT64_MAX;
+    const uint64_t least = smaller(tables->least_gradient, last), bytes = tables->chain->stage[u].gradient_bytes;
     return bytes > least ? ckpt_chain_slots_of(tables, bytes - least) + tables->down : 0;
 }
 
@@ -197,16 +203,16 @@ static bool fill_lengths(ckpt_chain_tables *tables) {
             if (!ckpt_chain_pair_wanted(tables, s, s + length - 1)) continue;
             if (!pair->held && !ckpt_chain_fill_pair(tables, s, s + length - 1, pair)) return false;
             const int t = s + length - 1, u = ckpt_chain_part_end(tables, s, t);
-            const double once = (double)(tables->cost[t] - tables->cost[s - 1]), after = (double)(tables->cost[t] - tables->cost[u]);
+            const double once = (double)(tables->cost[t] - tables->cost[s - 1]);
             tables->least_left_out = fmin(tables->least_left_out, ckpt_chain_most_of_interest(tables, s, t) - once);
             if (t == count) continue;
             bool ignored;
-            const double part = run_cost(tables, s, u, gradient_slots(tables, u), &ignored) + after;
-            least = fmin(least, fmin(part, tables->least_left_out + once));
+            const double part = run_cost(tables, s, u, gradient_slots(tables, u), &ignored);
+            least = fmin(least, fmin(part + (double)(tables->cost[t] - tables->cost[u]), tables->least_left_out + once));
             run_cost(tables, s, u, ckpt_chain_slots_beside(tables, u, false), &any);
         }
-        for (int n = length; n < count; n++)
-            tables->least_part[n] = fmax(tables->least_part[n], fmax(tables->least_part[n - 1], least + tables->least_part[n - length]));
+        double *part = tables->least_part;
+        for (int n = length; n < count; n++) part[n] = fmax(part[n], fmax(part[n - 1], least + part[n - length]));
         tables->filled = length;
         tables->no_longer = !any && length < count - 1;
     }
@@ -234,12 +240,14 @@ ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_byte
     if (status == CKPT_OK && (tables->repeated || wanted->longest > 0)) {
         tables->short_runs = wanted->short_runs;
         tables->longest = wanted->longest ? wanted->longest : ckpt_chain_guess_longest(tables, budget_bytes);
-        const uint64_t slots = (uint64_t)((double)wanted->work / splits_up_to(tables, tables->longest));
+        const uint64_t slots = (uint64_t)fmin((double)wanted->work / splits_up_to(tables, tables->longest), MOST_SLOTS);
         tables->unit_bytes = ckpt_chain_held_unit(chain);
-        tables->exact = tables->even = budget_bytes / tables->unit_bytes < slots;
+        tables->exact = budget_bytes / tables->unit_bytes < slots;
         tables->down = !tables->exact;
-        if (tables->exact) tables->offset_bytes = budget_bytes % tables->unit_bytes;
-        if (tables->down) tables->unit_bytes = slots > 0 ? ckpt_chain_best_unit(chain, 0, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
+        if (tables->exact)
+            tables->offset_bytes = budget_bytes % tables->unit_bytes;
+        else
+            tables->unit_bytes = slots ? ckpt_chain_best_unit(chain, 0, budget_bytes / slots + 1, UINT64_MAX, true) : 0;
         if (!wanted->longest && !wanted->short_runs && is_short_of_best(tables, budget_bytes))
             tables->longest = (int)fmax(tables->longest, fmin(1.1 * held_stages(tables, budget_bytes), tables->count));
         has_unit = tables->unit_bytes > 0;

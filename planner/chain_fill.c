@@ -106,7 +106,8 @@ static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int o
     return true;
 }
 
-/* What is left behind the early part first; then K: R may run through to x_t and go on with it. Option 0 first: internals may be given up. */
+/* What is left behind the early part first; then K: R may run through to x_t and go on with it. Option 0 first: internals may be
+ * given up. */
 bool ckpt_chain_fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pair *pair) {
     const ckpt_chain_stage *last = &tables->chain->stage[t];
     bool needs_output = last->needs_output, give_up = !tables->never_give_up || !needs_output;
@@ -204,8 +205,8 @@ ckpt_status ckpt_chain_tables_start(ckpt_chain_tables *tables, ckpt_error *err) 
     tables->term = ckpt_pool_array(&tables->pool, 2 * (count + 2) * options + 8, ckpt_chain_term);
     tables->backward = ckpt_pool_array(&tables->pool, 2 * (options + 2), ckpt_chain_fn);
     for (int d = 0; d < 2; d++) tables->g[d] = ckpt_pool_array(&tables->pool, count + 1, ckpt_chain_fn);
-    if (!tables->pair || !tables->backward || !tables->split || !tables->term || !tables->window || !tables->g[0] || !tables->g[1] ||
-        !add_up_runs(tables) ||
+    if (!tables->pair || !tables->backward || !tables->split || !tables->term || !tables->window || !tables->g[0] ||
+        !tables->g[1] || !add_up_runs(tables) ||
         !(tables->likely ? own_pairs(tables) : share_pairs(tables)))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", count);
     return CKPT_OK;

@@ -53,7 +53,8 @@ static int by_price(const void *a, const void *b) {
     return (x[0] < y[0]) - (x[0] > y[0]);
 }
 
-/* The first is 0, then those of stages about which a knapsack of the whole chain would be in doubt, and what is dearer than any. */
+/* The first is 0, then those of stages about which a knapsack of the whole chain would be in doubt, and dearer ones: where stages
+ * are run many times a slot saves more than one run. */
 static bool set_prices(rows *r, ckpt_pool *pool) {
     const ckpt_chain_tables *tables = r->tables;
     double (*rate)[2] = ckpt_pool_alloc(pool, (size_t)tables->count, sizeof *rate);
@@ -71,14 +72,16 @@ static bool set_prices(rows *r, ckpt_pool *pool) {
     const double break_price = rate[before][0];
     while (before > 0 && rate[before][0] <= break_price) before--;
     while (after + 1 < count && rate[after][0] >= break_price) after++;
-    const double price[LINES] = {0, rate[after][0], break_price, rate[before][0], rate[0][0], 4 * rate[0][0], 16 * rate[0][0], 64 * rate[0][0]};
+    const double most = rate[0][0];
+    const double price[LINES] = {0, rate[after][0], break_price, rate[before][0], most, 4 * most, 16 * most, 64 * most};
     for (int l = 0; l < LINES; l++) r->price[l] = price[l];
     return true;
 }
 
 static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
     const int count = tables->count;
-    *r = (rows){.tables = tables, .ring = smaller(tables->longest, count) + 1, .slots = (int)(tables->cap_bytes / tables->unit_bytes)};
+    *r = (rows){.tables = tables, .ring = smaller(tables->longest, count) + 1};
+    r->slots = (int)(tables->cap_bytes / tables->unit_bytes);
     r->fine = r->slots / FINE_SLOTS + 1;
     r->grain = ROUGHER * r->fine;
     r->least = ckpt_pool_array(pool, count + 1, int);
@@ -90,7 +93,9 @@ static bool open_rows(ckpt_chain_tables *tables, ckpt_pool *pool, rows *r) {
     r->part = ckpt_pool_array(pool, r->slots / r->grain + 2, double);
     r->value = ckpt_pool_array(pool, 2 * r->ring, double *);
     r->last = ckpt_pool_array(pool, 2 * r->ring, double *);
-    if (!r->least || !r->line || !r->ahead.value || !r->ahead.last || !r->rough || !r->runs || !r->part || !r->value || !r->last || !set_prices(r, pool)) return false;
+    if (!r->least || !r->line || !r->ahead.value || !r->ahead.last || !r->rough || !r->runs || !r->part || !r->value || !r->last ||
+        !set_prices(r, pool))
+        return false;
     for (int l = 0; l < LINES; l++) {
         r->missing[l] = ckpt_pool_array(pool, count + 1, double);
         if (!r->missing[l]) return false;
@@ -185,7 +190,8 @@ CKPT_VECTOR static void lower_to_lines(double *restrict value, const double *res
 }
 
 /* The lines that lie below values that fall, at the last of every so many slots, if they are below those that there are. */
-CKPT_VECTOR static void lower_lines(const double *value, const double price[LINES], int from, int fine, int count, double line[LINES]) {
+CKPT_VECTOR static void lower_lines(const double *value, const double price[LINES], int from, int fine, int count,
+                                    double line[LINES]) {
     double least[LINES];
     for (int l = 0; l < LINES; l++) least[l] = line[l];
     for (int i = 0; i < count; i += fine) {
@@ -294,8 +300,10 @@ static bool make_row(rows *r, ckpt_pool *pool, int s, int d) {
     while (dear < slots && fn->value[dear] + cost_before(r, s, fn->lo + dear) > tables->limit_cost) dear++;
     const uint32_t *taken = fn->best + dear;
     slots -= dear;
-    if (slots == 0) fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
-    if (slots == 0) return true;
+    if (slots == 0) {
+        fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
+        return true;
+    }
     fn->lo += dear;
     fn->value += dear;
     if (dear > 0) ckpt_chain_set_last(fn);

@@ -207,12 +207,12 @@ CKPT_VECTOR static void lower_pieces(const ckpt_chain_term *t, ckpt_chain_fn *fn
         if (count >= FEW && any &&
             !(both ? any_sum_below(cost, right, left, here, count) : any_below(cost, right_varies ? right : left, here, count)))
             continue;
-        for (int j = 0, end_of; j < count; j = end_of + 1) { /* those that lie side by side at once */
-            end_of = j;
-            while (end_of < count && cost + (right_varies ? right[end_of] : 0) + (left_varies ? left[end_of] : 0) < here[end_of]) end_of++;
-            if (end_of == j) continue;
-            lower(t, fn, split, larger_int(from, (piece + j) * PIECE), smaller_int(to, (piece + end_of) * PIECE));
-            for (int i = j; i < end_of; i++)
+        for (int j = 0, k; j < count; j = k + 1) { /* those that lie side by side at once */
+            k = j;
+            while (k < count && cost + (right_varies ? right[k] : 0) + (left_varies ? left[k] : 0) < here[k]) k++;
+            if (k == j) continue;
+            lower(t, fn, split, larger_int(from, (piece + j) * PIECE), smaller_int(to, (piece + k) * PIECE));
+            for (int i = j; i < k; i++)
                 here[i] = smaller_value(fn->value[larger_int((piece + i) * PIECE, fn->lo) - fn->lo], here[i]);
         }
     }
@@ -292,7 +292,8 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
 /* `only`: what it costs at least. */
 static void set_never(ckpt_chain_fn *fn, double least) {
     static double forbidden = HUGE_VAL;
-    *fn = (ckpt_chain_fn){.lo = CKPT_CHAIN_NO_SLOT, .hi = CKPT_CHAIN_NO_SLOT, .only = least, .value = &forbidden, .last = &forbidden};
+    *fn = (ckpt_chain_fn){.lo = CKPT_CHAIN_NO_SLOT, .hi = CKPT_CHAIN_NO_SLOT, .only = least};
+    fn->value = fn->last = &forbidden;
 }
 
 static void lower_row(ckpt_chain_tables *tables, int count, double most, ckpt_chain_fn *fn) {

@@ -1,17 +1,16 @@
-/* The cheapest persistent program of one budget, exactly. Two kinds of chains have few enough splits: those for which prices
- * show most splits to be part of nothing cheaper than what is known, and those whose equal runs of stages share functions.
+/* The cheapest persistent program of one budget, exactly. Two kinds of chains have few enough splits: those whose equal runs of
+ * stages share functions, and those for which prices show most splits to be part of nothing cheaper than what is known.
  */
 #include <math.h>
 
 #include "base/units.h"
 #include "planner/chain_table.h"
 
-/* Corners looked at, some nanoseconds each; splits times slots of shared functions, less than one each; the same where prices
- * do it too. */
-enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000 };
+/* Corners looked at, some nanoseconds each; splits times slots of shared functions, a fifth of one each; fewer of short chains, for
+ * which prices do it too. */
+enum { PRICED_WORK = 400000000, SHARED_CORNERS = 20000000, MANY_STAGES = 256 };
 #define SHARED_SLOTS UINT64_C(20000000000)
 #define FEW_SLOTS UINT64_C(30000000)
-enum { MANY_STAGES = 256 };
 
 /* Shares of the cost: bounds that are not far below it, and programs that cost hardly more than the bound. */
 enum { NEAR = 20, NEARER = 2000 };
@@ -140,8 +139,8 @@ ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *
     for (int k = 1; k <= chain->stage_count; k++) once += chain->stage[k].forward_cost;
     const bool small = !prices && cost / MANY_RUNS > once; /* functions have few corners then */
     if (small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
-    if (!known)
-        CKPT_TRY(solve_from_bound(chain, budget_bytes, least, cost, chain->stage_count < MANY_STAGES ? FEW_SLOTS : SHARED_SLOTS, pool, program, bound, &known, err));
+    const uint64_t work = chain->stage_count < MANY_STAGES ? FEW_SLOTS : SHARED_SLOTS;
+    if (!known) CKPT_TRY(solve_from_bound(chain, budget_bytes, least, cost, work, pool, program, bound, &known, err));
     if (!known && !small) CKPT_TRY(solve_exactly(chain, prices, budget_bytes, cost, pool, program, bound, &known, err));
     return CKPT_OK;
 }

@@ -95,7 +95,7 @@ struct ckpt_chain_tables {
     bool by_corners;                /* functions are exact, in bytes, up to cap_bytes; nothing is in slots */
     ckpt_corner_room corner_room;
     /* of tables for one budget: */
-    uint64_t offset_bytes;  /* that every number of slots has beside them: what the budget leaves over, where all that is held is whole */
+    uint64_t offset_bytes;  /* beside any number of slots: what the budget leaves over, where all that is held is whole */
     uint16_t **way[2];      /* [s][slot - lo]: which way G takes, instead of values (chain_first.c) */
     double *row;            /* room for the values of one function, */
     uint32_t *taken;        /* and for which way they take */

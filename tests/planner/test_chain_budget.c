@@ -102,9 +102,9 @@ static void test_as_tables_of_all_splits(void **state) {
             if (i % 2) make_whole();
             compare(i % 2 ? 4 : 1, &whole, &cut);
         }
-        printf("%s: %d asked, %d found, %d times nothing cheaper, %d bounds; %d needed longer runs; cut short %d asked, %d bounds\n",
-               ckpt_chain_kind_name(kind), whole.asked, whole.found, whole.nothing_cheaper, whole.bounded, whole.longer, cut.asked,
-               cut.bounded);
+        printf("%s: %d asked, %d found, %d times nothing cheaper, %d bounds; %d needed longer runs; ", ckpt_chain_kind_name(kind),
+               whole.asked, whole.found, whole.nothing_cheaper, whole.bounded, whole.longer);
+        printf("cut short %d asked, %d bounds\n", cut.asked, cut.bounded);
         assert_int_equal(whole.above + cut.above, 0);
         assert_int_equal(whole.bounded, 0);
         assert_true(cut.bounded > 0 || kind == CKPT_CHAIN_EQUAL);
@@ -132,7 +132,8 @@ static void check_blocks(double least_gain) {
     assert_int_equal(ckpt_chain_tables_build(chain, &(ckpt_chain_limits){0}, &tables, &err), CKPT_OK);
     const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        const uint64_t budget = least + (uint64_t)((double)(most - least) * parts[i]), known = ckpt_chain_tables_cost(tables, budget);
+        const uint64_t budget = least + (uint64_t)((double)(most - least) * parts[i]);
+        const uint64_t known = ckpt_chain_tables_cost(tables, budget);
         ckpt_pool pool = {0};
         ckpt_chain_program program;
         ckpt_chain_bound bound;
@@ -167,7 +168,10 @@ static void test_blocks_of_any_sizes_are_proved(void **state) {
     g_random.state = 7;
     for (int i = 0; i < 4; i++) {
         uint64_t size[5], run[5];
-        for (int b = 0; b < 5; b++) size[b] = 256 * ckpt_random_between(&g_random, 1, 400), run[b] = ckpt_random_between(&g_random, 1, 1000);
+        for (int b = 0; b < 5; b++) {
+            size[b] = 256 * ckpt_random_between(&g_random, 1, 400);
+            run[b] = ckpt_random_between(&g_random, 1, 1000);
+        }
         make_blocks(400, 2 + i, size, run);
         check_blocks(0);
     }

@@ -177,10 +177,12 @@ static double cost_in_slots(uint64_t budget, uint64_t slots, bool *exact) {
     ckpt_chain_tables *tables;
     ckpt_error err;
     double cost = 0;
-    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &(ckpt_chain_wanted){.cost = CKPT_CHAIN_NEVER, .work = 1}, &tables, &err), CKPT_OK);
+    ckpt_chain_wanted wanted = {.cost = CKPT_CHAIN_NEVER, .work = 1};
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &wanted, &tables, &err), CKPT_OK);
     assert_null(tables);
     const uint64_t work = 60 * 60 * 3; /* splits of the distinct functions, about */
-    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &(ckpt_chain_wanted){.cost = CKPT_CHAIN_NEVER, .work = work * slots}, &tables, &err), CKPT_OK);
+    wanted.work = work * slots;
+    assert_int_equal(ckpt_chain_slots_build(&g_random.chain, budget, &wanted, &tables, &err), CKPT_OK);
     if (tables) cost = tables->least_cost;
     *exact = tables && tables->exact;
     ckpt_chain_tables_free(tables);
