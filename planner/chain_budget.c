@@ -206,7 +206,7 @@ static bool fill_lengths(ckpt_chain_tables *tables) {
             const double once = (double)(tables->cost[t] - tables->cost[s - 1]);
             tables->least_left_out = fmin(tables->least_left_out, ckpt_chain_most_of_interest(tables, s, t) - once);
             if (t == count) continue;
-            bool ignored;
+            bool ignored = false;
             const double part = run_cost(tables, s, u, gradient_slots(tables, u), &ignored);
             least = fmin(least, fmin(part + (double)(tables->cost[t] - tables->cost[u]), tables->least_left_out + once));
             run_cost(tables, s, u, ckpt_chain_slots_beside(tables, u, false), &any);

@@ -55,6 +55,7 @@ static void ask(uint64_t budget, uint64_t least, uint64_t cost, int longest, uin
 static void make_whole(void) {
     for (int k = 1; k <= g_random.chain.stage_count; k++) {
         ckpt_chain_stage *stage = &g_random.stage[k];
+        stage->kind = k;
         stage->out_bytes *= 5;
         stage->gradient_bytes *= 5;
         for (int o = 0; o < ckpt_chain_options(stage); o++) {
@@ -68,6 +69,19 @@ static void make_whole(void) {
                 for (int j = 0; j < 2; j++) option->backward_bytes[i][j] = 5 * option->backward_bytes[i][j] + more;
             }
         }
+    }
+}
+
+/* Stages that cost nothing or make nothing, gradients smaller than what they are of, and a loss of no bytes. */
+static void make_odd(void) {
+    ckpt_chain_stage *stage = g_random.stage, *last = &stage[g_random.chain.stage_count];
+    if (ckpt_random_between(&g_random, 0, 1)) last->out_bytes = last->gradient_bytes = 0;
+    for (int k = 1; k <= g_random.chain.stage_count; k++) {
+        stage[k].kind = k;
+        if (ckpt_random_between(&g_random, 0, 4) == 0) stage[k].forward_cost = 0;
+        if (ckpt_random_between(&g_random, 0, 5) == 0)
+            stage[k].gradient_bytes = ckpt_random_between(&g_random, 0, stage[k].gradient_bytes);
+        if (ckpt_random_between(&g_random, 0, 7) == 0) stage[k].out_bytes = stage[k].gradient_bytes = 0;
     }
 }
 
@@ -99,6 +113,7 @@ static void test_as_tables_of_all_splits(void **state) {
         g_random.state = 1 + (uint64_t)kind;
         for (int i = 0; i < (kind == CKPT_CHAIN_EQUAL ? 3 : 30); i++) {
             ckpt_chain_make(&g_random, kind, (int)ckpt_random_between(&g_random, 2, i % 3 ? 10 : 24), 10);
+            if (i % 5 > 2) make_odd();
             if (i % 2) make_whole();
             compare(i % 2 ? 4 : 1, &whole, &cut);
         }
