@@ -20,7 +20,7 @@
 
 /* The most slots: rows of so many are held for as many stages as the longest run. Stages at the end of a run of which one may
  * have a smaller gradient than the last: a block, as a rule. */
-enum { MOST_SLOTS = 1 << 18, LAST_ONES = 16 };
+enum { MOST_SLOTS = 1 << 19, LAST_ONES = 16 };
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
