@@ -15,6 +15,9 @@ enum { SMALL = 3, FINER_LIKELY = 4, FINER_BLOCKS = 4, FINER = 16 };
 /* Stages of repeated blocks for which it pays to have tables for few budgets each. */
 enum { MANY_BLOCKS = 256 };
 
+/* Their slots: the tables for the smallest budgets, whose runs are of any length, have the fewest. */
+enum { FEWEST_LIMITED = 384, MOST_LIMITED = 8192 };
+
 /* Splits times slots; slots of all functions together; and functions for which small budgets have no tables of all splits. */
 enum { SPLIT_WORK = 20000000, ALL_WORK = 16000000, LIMITED_WORK = 8000000, SMALL_WORK = 2000000, MOST_SMALL = 60000 };
 
@@ -65,9 +68,9 @@ static void limit_runs(ckpt_chain_tables *tables) {
         tables->longest = ckpt_chain_guess_longest(tables, below);
         const uint64_t longest = (uint64_t)tables->longest, count = (uint64_t)tables->count;
         const uint64_t functions = tables->functions * longest / count + 2 * count;
-        ckpt_chain_choose_unit(tables, larger(smaller(LIMITED_WORK / functions, 8192), 512), true);
+        ckpt_chain_choose_unit(tables, larger(smaller(LIMITED_WORK / functions, MOST_LIMITED), FEWEST_LIMITED), true);
     } else {
-        ckpt_chain_choose_unit(tables, 384, true);
+        ckpt_chain_choose_unit(tables, FEWEST_LIMITED, true);
     }
     tables->exact = tables->even = false; /* not for every budget */
     for (int s = tables->count; s >= 1; s--)

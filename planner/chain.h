@@ -148,8 +148,9 @@ typedef struct ckpt_chain_bound {
 
 /* Both, where `cost` is that of a program within budget_bytes, which neither is above; and `program`: the best one known if it
  * is cheaper, else one without steps. Its memory comes from `pool`. It is the cheapest of persistent schedules and, where stages
- * have no internals and are at most a hundred, of those of chain_tree.h, so that more bytes never cost more. Takes up to three
- * seconds, a hundredth of that as a rule. Errors: CKPT_NOMEM. */
+ * have no internals and are at most a hundred, of those of chain_tree.h, so that more bytes never cost more; but where the
+ * bound stays below what it costs, as it does where that takes too long, and then they may. Takes up to four seconds, a hundredth
+ * of that as a rule. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
                              ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
 

@@ -25,12 +25,17 @@ static uint64_t smaller(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
+static ckpt_status trace(const ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool, ckpt_chain_program *program,
+                         ckpt_error *err) {
+    if (ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
+}
+
 static ckpt_status solve_tables(const ckpt_chain_tables *tables, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
                                 ckpt_chain_program *program, uint64_t *bound, ckpt_error *err) {
     const uint64_t least = ckpt_corner_cost(&tables->g[0][1].corners, budget_bytes);
     *bound = smaller(least, cost);
-    if (least >= cost || ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
-    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
+    return least >= cost ? CKPT_OK : trace(tables, budget_bytes, pool, program, err);
 }
 
 /* With all splits, or with the likely ones. */
@@ -56,12 +61,6 @@ static ckpt_status solve_priced(ckpt_chain_prices *prices, const ckpt_chain *cha
         status = solve_by_corners(chain, budget_bytes, cost, likely, PRICED_WORK, pool, program, bound, err);
     ckpt_pool_free(&scratch);
     return status;
-}
-
-static ckpt_status trace(const ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool, ckpt_chain_program *program,
-                         ckpt_error *err) {
-    if (ckpt_chain_trace_program(tables, budget_bytes, pool, program)) return CKPT_OK;
-    return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
 }
 
 /* Where equal runs share functions: the best program that costs less than `cost` of those that run none of many stages again. */

@@ -175,7 +175,7 @@ static void take_bound(const ckpt_chain_strategy *chain, const ckpt_chain_bound 
 }
 
 /* The best schedule of whole stages, or of those that hold what they keep, where that is better; and what none of them beats. It
- * is exact, so that more bytes never cost more. Whoever asks for many answers gets some without. */
+ * is exact where it is proved, so that more bytes then never cost more. Whoever asks for many answers gets some without. */
 static ckpt_status sharpen(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
                            ckpt_chain_solution *solution, ckpt_error *err) {
     const uint64_t first = chain->stages.forward_cost, stages = (uint64_t)chain->stages.chain.stage_count;
