@@ -152,17 +152,27 @@ bool ckpt_import_type(const ckpt_import *im, int64_t number, ckpt_dtype *type) {
     return true;
 }
 
-ckpt_status import_cast(ckpt_import *im, const Onnx__NodeProto *node) {
+static ckpt_status cast(ckpt_import *im, const Onnx__NodeProto *node, ckpt_dtype to) {
     ckpt_view x, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    if (im->model->graph.tensor[x.tensor].dtype == to) return ckpt_import_alias(im, node, 0);
+    CKPT_TRY(ckpt_build_cast(&im->model->graph, node->name, &x, to, &y, im->err));
+    return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_cast(ckpt_import *im, const Onnx__NodeProto *node) {
     int64_t number;
     ckpt_dtype to;
     CKPT_TRY(ckpt_import_attr_int(im, node, "to", -1, &number));
     if (!ckpt_import_type(im, number, &to))
         return ckpt_fail(im->err, CKPT_MODEL, "casts to type %s are not supported", ckpt_onnx_type_name((int)number));
-    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
-    if (im->model->graph.tensor[x.tensor].dtype == to) return ckpt_import_alias(im, node, 0);
-    CKPT_TRY(ckpt_build_cast(&im->model->graph, node->name, &x, to, &y, im->err));
-    return ckpt_import_define(im, node, 0, &y);
+    return cast(im, node, to);
+}
+
+ckpt_status import_castlike(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view like;
+    CKPT_TRY(ckpt_import_input(im, node, 1, &like));
+    return cast(im, node, im->model->graph.tensor[like.tensor].dtype);
 }
 
 /* A TensorProto in the scratch pool for a value that the file gives as a plain attribute. */

@@ -275,8 +275,7 @@ static ckpt_status unknown_item(const ckpt_model *model, const char *option, con
         const int distance = ckpt_name_distance(item, model->ruling[i].name);
         if (!nearest || distance < least) nearest = model->ruling[i].name, least = distance;
     }
-    return ckpt_fail(err, CKPT_USAGE, "%s: no float tensor, module or layer of %s is named '%s'%s%s%s", option, model->graph.path,
-                     item, nearest ? "; the nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
+    return ckpt_fail(err, CKPT_USAGE, "%s: no float tensor, module or layer is named '%s'%s%s%s", option, item, nearest ? "; the nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
 }
 
 static ckpt_status mark_list(const ckpt_model *model, const char *option, const char *list, bool *marked, ckpt_error *err) {
@@ -344,7 +343,7 @@ ckpt_status ckpt_parameters_by_gradient(ckpt_model *model, const ckpt_model_opti
             continue;
         }
         if (train[i])
-            status = ckpt_fail(err, CKPT_USAGE, "--train: no gradient of the loss reaches '%s' of %s", r->name, graph->path);
+            status = ckpt_fail(err, CKPT_USAGE, "--train: no gradient of the loss reaches '%s'", r->name);
         const bool spelled = r->verdict == CKPT_VERDICT_REACHED && r->count == 1 && graph->tensor[r->tensor].role == CKPT_ROLE_STEP;
         r->verdict = spelled ? CKPT_VERDICT_NUMBER : CKPT_VERDICT_UNREACHED;
     }
