@@ -64,6 +64,8 @@ static bool is_layout_name(const char *name) {
  * such a tensor after the node that reads it; there, transposed weights of products and norms' columns are layout. */
 static bool is_computed(const ckpt_model *model, const ckpt_ruling *r) {
     if (!ckpt_verdict_trains(r->verdict)) return false;
+    for (int i = 0; i < model->ruling_count && r->origin; i++) /* the parameter itself is trained beside it */
+        if (ckpt_verdict_trains(model->ruling[i].verdict) && strcmp(model->ruling[i].name, r->origin) == 0) return true;
     if (r->origin) return !is_layout_name(r->name);
     static const char *const layouts[] = {"MatMul_", "Gemm_", "Conv_", "ConvTranspose_", "Mul_", "Add_"};
     if (!model->provenance.torch || strncmp(r->name, "onnx::", 6) != 0) return false;
