@@ -215,11 +215,16 @@ static bool inverse(group *g, const sum *of, sum *y) {
     return with_atom(g, 0, 1 / first->k, INVERSE, &unit, y);
 }
 
-/* softplus(x) may be written as x above a threshold: from 17 on the two are the same float, and so are their slopes. */
-static bool threshold(const group *g, const sum *above, double least, const sum *high, const sum *low, sum *y) {
-    *y = *low;
-    return is_source(above) && least >= 17 && is_source(high) && low->count == 1 && is_atom(g, &low->term[0], SOFTPLUS) &&
-           is_source(&g->atom[low->term[0].atom].of);
+/* Whether softplus(beta x) / beta stands below a threshold for x and x itself above it. From beta x = 15 on the two are the
+ * same float. */
+static bool is_threshold(const group *g, const sum *compared, double least, const sum *above, const sum *below) {
+    if (compared->count != 1 || below->count != 1) return false;
+    const term *at = &compared->term[0], *t = &below->term[0];
+    if (t->atom == NO_ATOM || t->power != 0 || g->atom[t->atom].kind != SOFTPLUS || g->atom[t->atom].of.count != 1) return false;
+    const term *inner = &g->atom[t->atom].of.term[0];
+    const term product = {.k = t->k * inner->k, .error = fabs(t->k) * inner->error + fabs(inner->k) * t->error};
+    return at->power == 1 && at->atom == NO_ATOM && at->k > 0 && inner->power == 1 && inner->atom == NO_ATOM &&
+           inner->k / at->k * least >= 15 && is_source(above) && is_about(&product, 1);
 }
 
 /* --- nodes ------------------------------------------------------------------------------------------ */
@@ -275,29 +280,32 @@ static bool sum_of_act(group *g, const ckpt_epilogue *e, const sum *x, sum *y) {
     }
 }
 
-static bool sum_of_select(group *g, const ckpt_node *node, sum *y) {
+/* Which of its inputs Select always gives, or -1: the branch below a threshold that changes nothing. */
+static int branch_of(const group *g, const ckpt_node *node) {
     const int producer = g->graph->tensor[node->in[0]].producer;
     const ckpt_node *compare = producer < 0 ? NULL : &g->graph->node[producer];
-    sum left, right, then, otherwise;
-    if (!compare || compare->op != CKPT_OP_COMPARE || !sum_of_tensor(g, compare->in[0], &left) ||
-        !sum_of_tensor(g, compare->in[1], &right) || !sum_of_tensor(g, node->in[1], &then) ||
-        !sum_of_tensor(g, node->in[2], &otherwise))
-        return false;
+    sum compared, bound, above, below;
+    if (!compare || compare->op != CKPT_OP_COMPARE) return -1;
     const ckpt_compare how = compare->attr.compare.kind;
     const bool greater = how == CKPT_COMPARE_GREATER || how == CKPT_COMPARE_GREATER_EQUAL;
-    const bool less = how == CKPT_COMPARE_LESS || how == CKPT_COMPARE_LESS_EQUAL;
-    if (!greater && !less) return false;
-    if (is_constant(&right)) /* x > t ? then : otherwise, or x < t with the two exchanged */
-        return threshold(g, &left, right.term[0].k, greater ? &then : &otherwise, greater ? &otherwise : &then, y);
-    return is_constant(&left) &&
-           threshold(g, &right, left.term[0].k, less ? &then : &otherwise, less ? &otherwise : &then, y);
+    if (!greater && how != CKPT_COMPARE_LESS && how != CKPT_COMPARE_LESS_EQUAL) return -1;
+    double unused;
+    const int right = scalar_of(g->graph, compare->in[1], &unused); /* the bound's side */
+    const int branch = greater == (right == 1) ? 2 : 1;
+    return sum_of_tensor(g, compare->in[1 - right], &compared) && sum_of_tensor(g, compare->in[right], &bound) &&
+                   is_constant(&bound) && sum_of_tensor(g, node->in[3 - branch], &above) &&
+                   sum_of_tensor(g, node->in[branch], &below) && is_threshold(g, &compared, bound.term[0].k, &above, &below)
+               ? branch : -1;
 }
 
 static bool sum_of_node(group *g, const ckpt_node *node, sum *y) {
     sum a, b, inverted;
     *y = (sum){0};
     if (node->op == CKPT_OP_COMPARE) return true;
-    if (node->op == CKPT_OP_SELECT) return sum_of_select(g, node, y);
+    if (node->op == CKPT_OP_SELECT) {
+        const int branch = branch_of(g, node);
+        return branch > 0 && sum_of_tensor(g, node->in[branch], y);
+    }
     if (!sum_of_tensor(g, node->in[0], &a)) return false;
     if (node->op == CKPT_OP_ACT) return sum_of_act(g, &node->attr.act, &a, y);
     if (!sum_of_tensor(g, node->in[1], &b)) return false;
@@ -340,14 +348,15 @@ static bool is_function(const group *g, const struct known *f) {
     return is_argument(g, f, &g->atom[last->atom].of);
 }
 
-/* The function that the group computes, or CKPT_ACT_COUNT. */
+/* The function that the group computes, CKPT_ACT_IDENTITY where it is one of the branches of the Select at its end, or
+ * CKPT_ACT_COUNT. */
 static ckpt_act function_of(group *g) {
     g->atom_count = 0;
     for (int i = g->count - 1; i >= 0; i--)
         if (!sum_of_node(g, &g->graph->node[g->node[i]], &g->made[i])) return CKPT_ACT_COUNT;
     for (size_t k = 0; k < sizeof known / sizeof *known; k++)
         if (is_function(g, &known[k])) return known[k].act;
-    return CKPT_ACT_COUNT;
+    return g->graph->node[g->node[0]].op == CKPT_OP_SELECT ? CKPT_ACT_IDENTITY : CKPT_ACT_COUNT;
 }
 
 /* Adds a computed tensor to the frontier, once. */
@@ -360,7 +369,7 @@ static void reach(const ckpt_graph *graph, int *frontier, int *count, int tensor
 }
 
 /* Grows a group upwards from node `last`, always through the latest node, until all ways lead through one tensor from
- * which the group is a known function. */
+ * which the group is a known function. *source: what the function is of, or the branch of the Select. */
 static ckpt_act recognise(const ckpt_graph *graph, int last, int *source) {
     group g = {.graph = graph, .source = -1};
     int frontier[3 * GROUP_LIMIT + 3] = {graph->node[last].out[0]}, count = 1;
@@ -378,12 +387,27 @@ static ckpt_act recognise(const ckpt_graph *graph, int last, int *source) {
         g.source = frontier[0];
         if (graph->tensor[g.source].count != graph->tensor[graph->node[last].out[0]].count) return CKPT_ACT_COUNT;
         const ckpt_act act = function_of(&g);
-        if (act != CKPT_ACT_COUNT) {
-            *source = g.source;
-            return act;
-        }
+        if (act == CKPT_ACT_COUNT) continue;
+        *source = act == CKPT_ACT_IDENTITY ? graph->node[last].in[branch_of(&g, &graph->node[last])] : g.source;
+        return act;
     }
     return CKPT_ACT_COUNT;
+}
+
+/* What lay inside the group is dead now, unless read elsewhere; ckpt_rewrite_fuse drops it. */
+static void replace(ckpt_graph *graph, ckpt_node *node, ckpt_act act, int source) {
+    if (act == CKPT_ACT_IDENTITY) { /* does itself what makes the branch */
+        const ckpt_node *branch = &graph->node[graph->tensor[source].producer];
+        node->op = branch->op;
+        node->attr = branch->attr;
+        node->in_count = branch->in_count;
+        memcpy(node->in, branch->in, sizeof node->in);
+        return;
+    }
+    node->op = CKPT_OP_ACT;
+    node->attr = (ckpt_attr){.act = {.act = act}};
+    node->in_count = 1;
+    node->in[0] = source;
 }
 
 ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err) {
@@ -393,13 +417,7 @@ ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err) {
         int source;
         if (node->op != CKPT_OP_BINARY && node->op != CKPT_OP_SELECT) continue;
         const ckpt_act act = recognise(graph, n, &source);
-        if (act == CKPT_ACT_COUNT) continue;
-        /* What lay inside the group is dead now, unless read elsewhere; ckpt_rewrite_fuse drops it. */
-        node->op = CKPT_OP_ACT;
-        memset(&node->attr, 0, sizeof node->attr);
-        node->attr.act.act = act;
-        node->in_count = 1;
-        node->in[0] = source;
+        if (act != CKPT_ACT_COUNT) replace(graph, node, act, source);
     }
     return CKPT_OK;
 }

@@ -200,6 +200,28 @@ static int spell(maker *m, int form) {
     return (int)(sizeof forms / sizeof *forms);
 }
 
+/* softplus(beta x) / beta with its threshold, as torch.onnx's dynamo exporter writes it: the threshold changes nothing, unless it
+ * is too low, or the branches are not the same function. */
+static void test_threshold_of_softplus(void **state) {
+    (void)state;
+    for (int form = 0; form < 4; form++) {
+        maker m;
+        ckpt_model model;
+        start_mlp(&m);
+        maker_number(&m, "beta", 2), maker_number(&m, "bound", form == 1 ? 8 : 20), maker_number(&m, "other", 3);
+        maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+        maker_node(&m, "Mul", "scaled", "z,beta", "s", NULL);
+        maker_node(&m, "Softplus", "softplus", "s", "p", NULL);
+        maker_node(&m, "Div", "unscaled", form == 2 ? "p,other" : "p,beta", "d", NULL);
+        maker_node(&m, "Greater", "above", form == 3 ? "bound,s" : "s,bound", "g", NULL);
+        maker_node(&m, "Where", "where", "g,z,d", "y", NULL);
+        load(&model, &m, 3);
+        assert_int_equal(count_op(&model.graph, CKPT_OP_SELECT), form != 0);
+        assert_int_equal(count_op(&model.graph, CKPT_OP_BINARY), 2);
+        ckpt_model_free(&model);
+    }
+}
+
 /* Every spelling of a function is one node; what is that function only in part is none. */
 static void test_element_functions_are_recognised_by_structure(void **state) {
     (void)state;
@@ -670,6 +692,7 @@ int main(void) {
         cmocka_unit_test(test_real_ties_stay),
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_structure),
+        cmocka_unit_test(test_threshold_of_softplus),
         cmocka_unit_test(test_shared_weights_are_one_parameter),
         cmocka_unit_test(test_constant_nodes_can_be_weights),
         cmocka_unit_test(test_losses_are_chosen_and_folded),
