@@ -72,6 +72,9 @@ ckpt_status ckpt_onnx_tensor_read_f32(const ckpt_onnx_file *file, const Onnx__Te
 ckpt_status ckpt_onnx_tensor_read_i64(const ckpt_onnx_file *file, const Onnx__TensorProto *tensor,
                                       int64_t *dst, size_t dst_count, ckpt_error *err);
 
+/* The bits of `value` as FLOAT16 or BFLOAT16, rounded once, to nearest, ties to even. */
+uint16_t ckpt_onnx_half_bits(int type, double value);
+
 /* "FLOAT", or "of unknown type" for a number that ONNX does not define. */
 const char *ckpt_onnx_type_name(int type);
 
