@@ -4,10 +4,10 @@
  * Folded are integers and booleans (exact up to 2^53; larger ones only pass through), single floats and what was itself
  * folded. A causal mask becomes a constant this way, instead of a tensor that every block of the network waits for.
  *
- * A float initializer may be a weight and has to stay a tensor that can be trained, whatever is computed from it. Where it
- * holds one number its value is known here as well, because sizes are computed from such numbers too: the node is both
- * computed and left to the graph, and whoever reads its output takes the number or the tensor. What is no float any more,
- * such as a size, is only a number.
+ * What may be a parameter has to stay a tensor that can be trained, whatever is computed from it. Where it holds one number
+ * its value is known here as well, because sizes are computed from such numbers too: the node is both computed and left to
+ * the graph, and whoever reads its output takes the number or the tensor. What is no float any more, such as a size, is only
+ * a number.
  *
  * What this may cost is bounded: values of one operand and, over the whole file, values read and made. Beyond that, nodes
  * are left to the graph. */
@@ -36,7 +36,7 @@ typedef struct fold {
     folded in[MOST_INPUTS];
     folded out;
     bool too_large; /* is left to the graph */
-    bool of_weight; /* computed from a float initializer */
+    bool of_weight; /* computed from what may be a parameter */
     const Onnx__TensorProto *number; /* the output */
 } fold;
 
@@ -452,12 +452,14 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     if (!is_known_type((int)info.type) || info.rank > CKPT_MAX_RANK || info.external ||
         !is_small((int)info.rank, info.dims, &size))
         return CKPT_OK;
-    if (is_float((int)info.type) && info.count != 1 && !value->is_folded) return CKPT_OK;
+    ckpt_trainable trained;
+    CKPT_TRY(ckpt_import_trainable(f->im, f->node, i, &trained));
+    if (is_float((int)info.type) && !value->is_folded && info.count != 1) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
     *x = (folded){.type = type_here(f, (int)info.type), .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];
     CKPT_TRY(read_values(f, value->proto, x));
-    f->of_weight |= value->of_weight && is_float(x->type);
+    f->of_weight |= trained != CKPT_NEVER_TRAINED;
     *known = true;
     f->count++;
     return CKPT_OK;

@@ -15,6 +15,7 @@
 
 #include "graph/build.h"
 #include "import/model.h"
+#include "import/parameters.h"
 #include "proto/onnx_file.h"
 
 /* What a name of the file stands for. */
@@ -23,7 +24,7 @@ typedef struct ckpt_value {
     const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
     bool is_constant_node, in_function;
     bool is_folded;      /* computed here from other constants and shapes */
-    bool of_weight;      /* an initializer of the graph, or floats computed from one: with a view, a number that may be trained */
+    bool of_weight;      /* computed from what may be a parameter: a number with a view, whose node trains that */
     ckpt_view view;      /* tensor -1 until then */
     const char *failure; /* why it cannot be computed, or NULL */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
@@ -41,6 +42,7 @@ typedef struct ckpt_import {
     const char *batch_name; /* how the file calls the batch dimension, or NULL */
     int64_t batch_fixed;    /* the size that the file gives it, or -1 */
     bool batch_known;
+    int ruling_capacity;    /* of model->ruling */
     uint64_t folded_values; /* read and made by fold.c so far */
     ckpt_error *err;
 } ckpt_import;
@@ -68,7 +70,7 @@ const ckpt_value *ckpt_import_value(const ckpt_import *im, const Onnx__NodeProto
 /* What a node makes, where all of its inputs are known before anything runs. */
 typedef struct ckpt_number {
     const Onnx__TensorProto *proto; /* lives as long as the graph; NULL: not known */
-    bool of_weight;                 /* a float that came from an initializer: the node is needed too, to train that */
+    bool of_weight;                 /* a float computed from what may be a parameter: the node is needed too, to train that */
 } ckpt_number;
 
 /* Computes the node's output now where it is known (fold.c). */
@@ -95,8 +97,9 @@ ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *v
  * the file could keep. */
 bool ckpt_import_follow(ckpt_import *im, int tensor);
 
-/* A tensor in a weight's role is trained, whatever its origin. */
-void ckpt_import_train(ckpt_import *im, int tensor);
+/* Whether input i may be a parameter, as far as the file and the user say (parameters.h). What may be one is never computed
+ * with before anything runs. */
+ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_trainable *trainable);
 
 /* Attributes. The defaults hold when the attribute is absent; one of another type is an error. */
 ckpt_status ckpt_import_attr_int(ckpt_import *im, const Onnx__NodeProto *node, const char *name, int64_t absent,
