@@ -9,9 +9,7 @@ static ckpt_status fail_memory(const ckpt_onnx_file *file, const char *what, ckp
     return ckpt_fail(err, CKPT_NOMEM, "%s: no memory within its limit for %s", file->path, what);
 }
 
-static onnx_heap *heap_of(ckpt_onnx_file *file) { return &((onnx_open_file *)(void *)file)->heap; }
-
-static char *copy_text(onnx_heap *heap, const char *text) {
+char *onnx_copy_text(onnx_heap *heap, const char *text) {
     const size_t bytes = strlen(text) + 1;
     char *copy = heap->api.alloc(heap, bytes);
     return copy ? memcpy(copy, text, bytes) : NULL;
@@ -33,30 +31,33 @@ static Onnx__TensorProto *copy_tensor(onnx_heap *heap, const Onnx__TensorProto *
     return copy;
 }
 
-ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err) {
-    onnx_heap *heap = heap_of(file);
+bool onnx_append_initializer(ckpt_onnx_file *file, Onnx__TensorProto *tensor) {
+    onnx_heap *heap = onnx_heap_of(file);
     Onnx__GraphProto *graph = file->model->graph;
     const size_t count = graph->n_initializer;
     Onnx__TensorProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
-    Onnx__TensorProto *copy = list ? copy_tensor(heap, graph->initializer[index]) : NULL;
-    char *text = copy ? copy_text(heap, name) : NULL;
-    if (!text) {
-        if (copy) onnx__tensor_proto__free_unpacked(copy, &heap->api);
-        heap->api.free(heap, list);
-        return fail_memory(file, name, err);
-    }
-    replace_text(heap, &copy->name, text);
-    memcpy(list, graph->initializer, count * sizeof *list);
-    list[count] = copy;
+    if (!list) return false;
+    if (count) memcpy(list, graph->initializer, count * sizeof *list);
+    list[count] = tensor;
     heap->api.free(heap, graph->initializer);
     graph->initializer = list;
     graph->n_initializer = count + 1;
-    return CKPT_OK;
+    return true;
+}
+
+ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    Onnx__TensorProto *copy = copy_tensor(heap, file->model->graph->initializer[index]);
+    char *text = copy ? onnx_copy_text(heap, name) : NULL;
+    if (text) replace_text(heap, &copy->name, text);
+    if (text && onnx_append_initializer(file, copy)) return CKPT_OK;
+    if (copy) onnx__tensor_proto__free_unpacked(copy, &heap->api);
+    return fail_memory(file, name, err);
 }
 
 ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err) {
-    onnx_heap *heap = heap_of(file);
-    char *text = copy_text(heap, name);
+    onnx_heap *heap = onnx_heap_of(file);
+    char *text = onnx_copy_text(heap, name);
     if (!text) return fail_memory(file, name, err);
     replace_text(heap, &file->model->graph->node[node]->input[input], text);
     return CKPT_OK;
@@ -64,7 +65,7 @@ ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input,
 
 void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node) {
     Onnx__GraphProto *graph = file->model->graph;
-    onnx__node_proto__free_unpacked(graph->node[node], &heap_of(file)->api);
+    onnx__node_proto__free_unpacked(graph->node[node], &onnx_heap_of(file)->api);
     graph->n_node--;
     memmove(&graph->node[node], &graph->node[node + 1], (graph->n_node - node) * sizeof *graph->node);
 }
@@ -96,7 +97,7 @@ static Onnx__NodeProto *make_transpose(onnx_heap *heap, const char *source, cons
 }
 
 ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err) {
-    onnx_heap *heap = heap_of(file);
+    onnx_heap *heap = onnx_heap_of(file);
     Onnx__GraphProto *graph = file->model->graph;
     const size_t count = graph->n_node;
     const char *output = graph->initializer[index]->name;

@@ -183,6 +183,16 @@ double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
+    const ckpt_onnx_dense *dense = &job->model.dense;
+    if (dense->count == 0) return;
+    char others[64] = "";
+    if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
+                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+                      (unsigned long long)dense->elements);
+}
+
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
     enum { MOST_LINES = 8 };
     const ckpt_tie_report *ties = &job->model.ties;
