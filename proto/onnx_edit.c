@@ -1,4 +1,5 @@
 /* Edits of an open model, in the memory that protobuf-c frees with it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,4 +68,54 @@ void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node) {
     onnx__node_proto__free_unpacked(graph->node[node], &onnx_heap_of(file)->api);
     graph->n_node--;
     memmove(&graph->node[node], &graph->node[node + 1], (graph->n_node - node) * sizeof *graph->node);
+}
+
+/* A node in the file's own memory, as if it had been read. */
+static Onnx__NodeProto *make_transpose(onnx_heap *heap, const char *source, const char *output, const char *name) {
+    static int64_t perm[] = {1, 0};
+    Onnx__NodeProto node = ONNX__NODE_PROTO__INIT;
+    Onnx__AttributeProto attribute = ONNX__ATTRIBUTE_PROTO__INIT, *attributes[1] = {&attribute};
+    char *inputs[1] = {(char *)source}, *outputs[1] = {(char *)output}; /* only read */
+    attribute.name = (char *)"perm";
+    attribute.has_type = 1;
+    attribute.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS;
+    attribute.n_ints = 2;
+    attribute.ints = perm;
+    node.op_type = (char *)"Transpose";
+    node.name = (char *)name;
+    node.n_input = node.n_output = node.n_attribute = 1;
+    node.input = inputs;
+    node.output = outputs;
+    node.attribute = attributes;
+    const size_t bytes = onnx__node_proto__get_packed_size(&node);
+    uint8_t *packed = malloc(bytes + 1);
+    if (!packed) return NULL;
+    onnx__node_proto__pack(&node, packed);
+    Onnx__NodeProto *made = onnx__node_proto__unpack(&heap->api, bytes, packed);
+    free(packed);
+    return made;
+}
+
+ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    Onnx__GraphProto *graph = file->model->graph;
+    const size_t count = graph->n_node;
+    const char *output = graph->initializer[index]->name;
+    char name[512];
+    snprintf(name, sizeof name, "%s/Transpose", output);
+    Onnx__NodeProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    Onnx__NodeProto *node = list ? make_transpose(heap, source, output, name) : NULL;
+    if (!node) {
+        heap->api.free(heap, list);
+        return fail_memory(file, output, err);
+    }
+    if (count) memcpy(list + 1, graph->node, count * sizeof *list);
+    list[0] = node;
+    heap->api.free(heap, graph->node);
+    graph->node = list;
+    graph->n_node = count + 1;
+    onnx__tensor_proto__free_unpacked(graph->initializer[index], &heap->api);
+    graph->n_initializer--;
+    memmove(&graph->initializer[index], &graph->initializer[index + 1], (graph->n_initializer - index) * sizeof *graph->initializer);
+    return CKPT_OK;
 }

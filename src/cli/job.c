@@ -205,6 +205,9 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
             ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
                               tie->readers, tie->reason);
     }
+    for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
+        ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
+                          "them two)", ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 

@@ -143,7 +143,7 @@ static ckpt_status import_untied(ckpt_import *im) {
         const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
                                             .provenance = &model->provenance, .how = im->options->untie};
         CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, err));
-        if (model->ties.copies == 0) return CKPT_OK;
+        if (model->ties.copies == 0 && model->ties.join_count == 0) return CKPT_OK;
         ckpt_graph_free(&model->graph);
     }
 }
