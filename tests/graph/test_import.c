@@ -543,6 +543,48 @@ static void test_sklearn_tail(void **state) {
     ckpt_model_free(&model);
 }
 
+/* A sparse initializer is a weight like any other, and is saved as a dense one. */
+static void test_sparse_initializer(void **state) {
+    (void)state;
+    static const float dense[8] = {0, 0.01f, 0, 0, 0.02f, 0, 0, 0.03f};
+    maker m;
+    ckpt_model model;
+    Onnx__SparseTensorProto sparse, *list[1] = {&sparse};
+    int64_t dims[2] = {4, 2};
+    float values[8];
+    const float trained[8] = {1, 2, 3, 4, 5, 6, 7, 8}, *by_tensor[32] = {NULL};
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 4});
+    onnx__sparse_tensor_proto__init(&sparse);
+    sparse.values = maker_weight(&m, "w", 1, (int64_t[]){3});
+    maker_ints(&m, "places", 3, (int64_t[]){1, 4, 7});
+    sparse.indices = m.weights[1];
+    sparse.dims = dims, sparse.n_dims = 2;
+    m.graph.n_initializer = 0;
+    m.graph.sparse_initializer = list, m.graph.n_sparse_initializer = 1;
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    load(&model, &m, 3);
+    int w = 0;
+    while (strcmp(model.graph.tensor[w].name, "w") != 0) w++;
+    assert_int_equal(model.graph.tensor[w].role, CKPT_ROLE_PARAM);
+    MUST(ckpt_model_read_values(&model, w, values, &err), &err);
+    assert_memory_equal(values, dense, sizeof dense);
+    assert_true(model.dense.count == 1 && model.dense.stored == 3 && model.dense.elements == 8);
+    MUST(ckpt_model_check_savable(&model, &err), &err);
+    assert_in_range(model.graph.tensor_count, 1, 32);
+    by_tensor[w] = trained;
+    MUST(ckpt_model_save(&model, by_tensor, "dense.onnx", false, &err), &err);
+    ckpt_model_free(&model);
+    const ckpt_model_options options = {.batch = 3, .loss_auto = true};
+    MUST(ckpt_model_load("dense.onnx", &options, &model, &err), &err);
+    assert_int_equal(model.dense.count, 0);
+    for (w = 0; strcmp(model.graph.tensor[w].name, "w") != 0;) w++;
+    MUST(ckpt_model_read_values(&model, w, values, &err), &err);
+    assert_memory_equal(values, trained, sizeof trained);
+    ckpt_model_free(&model);
+}
+
 /* Two normalizations that an exporter gave one fresh scale, bare or by way of an Identity; a layer that is called twice
  * with its norm; two layers with one bias of zeros. */
 static void fill(Onnx__TensorProto *t, float value) {
@@ -693,6 +735,7 @@ int main(void) {
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_structure),
         cmocka_unit_test(test_threshold_of_softplus),
+        cmocka_unit_test(test_sparse_initializer),
         cmocka_unit_test(test_shared_weights_are_one_parameter),
         cmocka_unit_test(test_constant_nodes_can_be_weights),
         cmocka_unit_test(test_losses_are_chosen_and_folded),
