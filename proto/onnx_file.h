@@ -80,6 +80,8 @@ const char *ckpt_onnx_type_name(int type);
 ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err);
 ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err);
 void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node);
+/* Gives `key` of the model's metadata_props this value, in UTF-8; other keys stay. */
+ckpt_status ckpt_onnx_set_metadata(ckpt_onnx_file *file, const char *key, const char *value, ckpt_error *err);
 
 /* New values of the graph's initializer `name` or, where there is none, of the tensor in the Constant node
  * whose output is `name`. Values are rounded to nearest, ties to even, into the tensor's type: FLOAT,

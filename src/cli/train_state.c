@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/sha256.h"
 
@@ -23,6 +24,9 @@ static void hash_data(const ckpt_dataset *data, char hash[65]) {
         ckpt_sha256_add(&sum, head, sizeof head);
         ckpt_sha256_add(&sum, array->data, (size_t)data->samples * ckpt_array_sample_bytes(array));
     }
+    /* Where the classes have names, the saved model holds them. */
+    for (size_t i = 0; i < data->classes.count; i++)
+        ckpt_sha256_add(&sum, data->classes.name[i], strlen(data->classes.name[i]) + 1);
     ckpt_sha256_hex(&sum, hash);
 }
 

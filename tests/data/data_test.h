@@ -32,7 +32,7 @@ static inline void enter_files(void) {
 static inline ckpt_dataset load_ok(const char *spec, const ckpt_data_request *want, size_t count) {
     ckpt_dataset set;
     ckpt_error err = {.message = ""};
-    if (ckpt_dataset_load(spec, want, count, &set, &err) != CKPT_OK) fail_msg("%s", err.message);
+    if (ckpt_dataset_load(spec, want, count, NULL, &set, &err) != CKPT_OK) fail_msg("%s", err.message);
     assert_int_equal(set.array_count, count);
     return set;
 }
@@ -43,7 +43,7 @@ static inline ckpt_status load_copy(const char *path, const void *bytes, size_t 
                                     ckpt_error *err) {
     void *copy = malloc(size);
     if (size) memcpy(copy, bytes, size);
-    ckpt_status status = ckpt_dataset_load_memory(path, copy, size, want, count, set, err);
+    ckpt_status status = ckpt_dataset_load_memory(path, copy, size, want, count, NULL, set, err);
     free(copy);
     return status;
 }

@@ -167,10 +167,10 @@ static void test_errors(void **state) {
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
         ckpt_dataset set;
         ckpt_error err = {.message = ""};
-        assert_int_equal(ckpt_dataset_load(errors[i].spec, want_xy, 2, &set, &err), CKPT_USAGE);
+        assert_int_equal(ckpt_dataset_load(errors[i].spec, want_xy, 2, NULL, &set, &err), CKPT_USAGE);
         assert_string_equal(err.message, errors[i].message);
         expect_empty(&set);
-        assert_int_equal(ckpt_dataset_load(errors[i].spec, want_xy, 2, &set, NULL), CKPT_USAGE);
+        assert_int_equal(ckpt_dataset_load(errors[i].spec, want_xy, 2, NULL, &set, NULL), CKPT_USAGE);
     }
 }
 

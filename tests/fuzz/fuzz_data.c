@@ -112,7 +112,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     if (container == 4) deflate_into(&packed, bytes, size, 31);
     if (container == 5 || container == 6) zip_into(&packed, bytes, size, container == 6 ? 8 : 0);
     if (packed.size) bytes = packed.bytes, size = packed.size;
-    if (ckpt_dataset_load_memory(paths[container], bytes, size, want, ask & 32 ? 2 : 1, &set, &err) != CKPT_OK) return 0;
+    if (ckpt_dataset_load_memory(paths[container], bytes, size, want, ask & 32 ? 2 : 1, NULL, &set, &err) != CKPT_OK) return 0;
     /* What is loaded is usable: the right number of samples, every value readable. */
     double sum = 0;
     for (size_t a = 0; a < set.array_count; a++) {

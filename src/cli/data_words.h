@@ -1,0 +1,29 @@
+/* Training data told: which columns or arrays of the file became what, and the names of the classes.
+ *
+ *     char words[CKPT_DATA_WORDS];
+ *     ckpt_console_note(program, "columns: %s", ckpt_data_names_text(&set, words));
+ */
+#ifndef CKPT_DATA_WORDS_H
+#define CKPT_DATA_WORDS_H
+
+#include <jansson.h>
+
+#include "data/dataset.h"
+#include "proto/onnx_file.h"
+
+enum { CKPT_DATA_WORDS = 1024 };
+
+/* "x <- age, height, weight, ... (21); y <- label; dropped: id; unused: comment"; returns `words`. */
+const char *ckpt_data_names_text(const ckpt_dataset *set, char words[CKPT_DATA_WORDS]);
+
+/* "0 = cat, 1 = dog, 2 = horse, ... (37)"; returns `words`. */
+const char *ckpt_data_classes_text(const ckpt_dataset *set, char words[CKPT_DATA_WORDS]);
+
+/* {"source", "samples", "arrays": [{"name", "type", "shape", "from"}], "dropped", "unused", "classes", "notes"}; source: NULL for
+ * synthetic data. NULL when memory runs out. */
+json_t *ckpt_data_json(const ckpt_dataset *set, const char *source);
+
+/* Puts the names of the classes into the model's metadata, from where they are saved with it: "ckpt.classes", a JSON list. */
+ckpt_status ckpt_data_save_classes(const ckpt_dataset *set, ckpt_onnx_file *file, ckpt_error *err);
+
+#endif
