@@ -177,7 +177,11 @@ static int names_of(const ckpt_data_request *r, const char *names[1 + CKPT_DATA_
     int n = 0;
     names[n++] = r->name;
     for (int k = 0; k < CKPT_DATA_MAX_ALIASES && r->aliases[k]; k++) names[n++] = r->aliases[k];
-    for (int k = 0; k < USUAL_TARGETS && r->role == CKPT_DATA_TARGET; k++) names[n++] = usual_targets[k];
+    for (int k = 0; k < USUAL_TARGETS && r->role == CKPT_DATA_TARGET; k++) {
+        bool known = false;
+        for (int i = 0; i < n; i++) known = known || strcmp(names[i], usual_targets[k]) == 0;
+        if (!known) names[n++] = usual_targets[k];
+    }
     return n;
 }
 
@@ -201,8 +205,8 @@ static bool is_input_name(const assigner *a, const char *column) {
 static ckpt_status fail_target(const assigner *a, const ckpt_data_request *r, ckpt_error *err) {
     const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS];
     char has[CKPT_LIST_TEXT], tried[CKPT_LIST_TEXT];
-    return ckpt_fail(err, CKPT_USAGE, "line 1: no column is called as the target '%s' is, %s; it has %s; name it with --target NAME",
-                     r->name, ckpt_data_list_text(names, (size_t)names_of(r, names), tried), all_names(a->columns, has));
+    return ckpt_fail(err, CKPT_USAGE, "line 1: which column is the target? None is named %s; it has %s; choose with --target NAME",
+                     ckpt_data_list_text(names, (size_t)names_of(r, names), tried), all_names(a->columns, has));
 }
 
 /* Another column that might be meant as well is no feature by accident. */
@@ -274,14 +278,15 @@ static ckpt_status assign_named(assigner *a, size_t request, numbered *found, ck
 
 /* What is left for inputs that no column is called like. */
 static ckpt_status fail_left_over(const assigner *a, const ckpt_data_request *r, const int *left, int count, ckpt_error *err) {
-    char list[CKPT_LIST_TEXT] = "none";
+    char list[CKPT_LIST_TEXT] = "none", takes_text[24] = "its own";
     const char **names = ckpt_pool_array(a->columns->pool, count, const char *);
     if (!names) return fail_memory(err);
     for (int i = 0; i < count; i++) names[i] = a->columns->name[left[i]];
     if (count) ckpt_data_list_text(names, (size_t)count, list);
-    return ckpt_fail(err, CKPT_USAGE, "line 1: the model's input '%s' takes %" PRIu64 " column%s and no columns are called '%s0', '%s1' and so "
-                     "on; %d are left, %s; name the columns with --features, or leave some out with --drop",
-                     r->name, least_values(r), least_values(r) == 1 ? "" : "s", r->name, r->name, count, list);
+    if (least_values(r)) snprintf(takes_text, sizeof takes_text, "%" PRIu64, least_values(r));
+    return ckpt_fail(err, CKPT_USAGE, "line 1: the model's input '%s' takes %s column%s; named '%s0', '%s1' and so on there are none, and "
+                     "left are %d, %s; choose with --features, or leave some out with --drop",
+                     r->name, takes_text, least_values(r) == 1 ? "" : "s", r->name, r->name, count, list);
 }
 
 static ckpt_status check_unnamed(const assigner *a, const int *left, int count, ckpt_error *err) {

@@ -300,8 +300,8 @@ static ckpt_status check_classes(const binder *b, const ckpt_data_request *r, ck
         return ckpt_fail(err, CKPT_USAGE, "has %s of classes, the training data %s; write both the same way",
                          classes->count ? "names" : "numbers", classes->count ? "numbers" : "names");
     if (!classes->count || classes->count == takes) return CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "has the names of %zu classes, %s; the model has %" PRIu64, classes->count,
-                     ckpt_data_list_text(classes->name, classes->count, list), takes);
+    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %" PRIu64, classes->count,
+                     classes->count == 1 ? "" : "es", ckpt_data_list_text(classes->name, classes->count, list), takes);
 }
 
 /* Numbers of names where the model takes floats: 0 and 1. */

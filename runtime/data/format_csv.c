@@ -178,7 +178,7 @@ static ckpt_status store(csv_file *csv, csv_array *array, int column, uint64_t a
     ckpt_text_number number = {0};
     if (array->kind == NAMES) return store_name(csv, column, &array->values[at], err);
     CKPT_TRY(read_number(csv, column, ckpt_data_takes_names(request, (uint64_t)array->pick->count), &number, err));
-    if (!number.whole && request->want == CKPT_WANT_INTEGER) return fail_cell(csv, column, "is not a whole number; the model takes integers here", err);
+    if (!number.whole && request->want == CKPT_WANT_INTEGER) return fail_cell(csv, column, "is not a whole number that int64 holds; the model takes integers here", err);
     if (!number.whole && array->kind == INTEGERS) make_real(array, at);
     if (array->kind == REALS) return store_real(csv, column, &number, &array->values[at], err);
     array->values[at].integer = number.integer;
