@@ -1,4 +1,4 @@
-#include "base/name_list.h"
+#include "base/name_pick.h"
 #include "planner/strategy.h"
 
 static const char *layer_name(const void *graph, int i) { return ((const ckpt_graph *)graph)->layer[i].name; }
@@ -8,7 +8,7 @@ ckpt_status ckpt_layers_parse(const ckpt_graph *graph, const char *list, bool *c
         return ckpt_fail(err, CKPT_USAGE,
                          "strategy layers needs --layers LIST: names, globs, indices or ranges, "
                          "separated by commas");
-    const ckpt_name_list names = {.text = list, .option = "--layers", .what = "layer", .count = graph->layer_count,
+    const ckpt_name_choice names = {.text = list, .option = "--layers", .what = "layer", .count = graph->layer_count,
                                   .name = layer_name, .context = graph};
-    return ckpt_name_list_pick(&names, chosen, NULL, NULL, err);
+    return ckpt_name_pick(&names, chosen, NULL, NULL, err);
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/name_list.h"
+#include "base/name_pick.h"
 
 /* Names of targets besides those of the request. */
 static const char *const usual_targets[] = {"y", "target", "label", "class"};
@@ -101,11 +101,11 @@ static ckpt_status assign_like(assigner *a, const ckpt_dataset *like, ckpt_error
 static const char *column_name(const void *columns, int i) { return ((const ckpt_csv_columns *)columns)->name[i]; }
 
 static ckpt_status pick(const assigner *a, const char *option, const char *text, int *order, int *count, ckpt_error *err) {
-    const ckpt_name_list list = {.text = text, .option = option, .what = "column", .count = a->columns->count,
+    const ckpt_name_choice list = {.text = text, .option = option, .what = "column", .count = a->columns->count,
                                  .name = column_name, .context = a->columns};
     bool *picked = ckpt_pool_array(a->columns->pool, a->columns->count, bool);
     if (!picked) return fail_memory(err);
-    CKPT_TRY(ckpt_name_list_pick(&list, picked, order, count, err));
+    CKPT_TRY(ckpt_name_pick(&list, picked, order, count, err));
     for (int i = 0; i < *count; i++)
         if (a->columns->use[order[i]] == CKPT_CSV_DROPPED)
             return ckpt_fail(err, CKPT_USAGE, "line 1: column '%.80s' is in %s and in --drop; leave it out of one",

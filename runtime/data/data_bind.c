@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/name_list.h"
+#include "base/name_pick.h"
 #include "base/units.h"
 #include "data/class_table.h"
 
@@ -77,7 +77,7 @@ static const char *entry_name(const void *catalog, int i) {
 /* The entries that a list names, in its order. */
 static ckpt_status pick(const binder *b, const char *option, const char *text, int *order, int *count, ckpt_error *err) {
     const ckpt_data_catalog *catalog = b->catalog;
-    const ckpt_name_list list = {.text = text, .option = option, .what = "array", .count = (int)catalog->count,
+    const ckpt_name_choice list = {.text = text, .option = option, .what = "array", .count = (int)catalog->count,
                                  .name = entry_name, .context = catalog};
     bool names = false;
     for (size_t e = 0; e < catalog->count; e++) names = names || catalog->entries[e].name;
@@ -85,7 +85,7 @@ static ckpt_status pick(const binder *b, const char *option, const char *text, i
         return ckpt_fail(err, CKPT_USAGE, "%s: its arrays have no names for %s to choose by; leave it out", b->spec, option);
     bool *picked = ckpt_pool_array(catalog->pool, catalog->count, bool);
     if (!picked) return fail_memory(err);
-    return ckpt_name_list_pick(&list, picked, order, count, err) == CKPT_OK ? CKPT_OK : ckpt_fail_in(err, "%s", b->spec);
+    return ckpt_name_pick(&list, picked, order, count, err) == CKPT_OK ? CKPT_OK : ckpt_fail_in(err, "%s", b->spec);
 }
 
 static ckpt_status drop(binder *b, int *order, ckpt_error *err) {

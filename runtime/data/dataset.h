@@ -84,7 +84,7 @@ typedef struct ckpt_data_request {
     bool unit_range;         /* floats must lie in [0, 1], as binary cross-entropy needs */
 } ckpt_data_request;
 
-/* What a user says about the names of a file; each a list as base/name_list.h takes, or NULL. */
+/* What a user says about the names of a file; each a list as base/name_pick.h takes, or NULL. */
 typedef struct ckpt_data_options {
     const char *target;   /* --target: columns of the target, or its array */
     const char *features; /* --features: columns of the inputs, or their arrays */

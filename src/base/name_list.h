@@ -1,10 +1,11 @@
-/* Lists of names on a command line, as in "fc1,block*,3,5-7": names, globs, indices from 0 and ranges of them.
+/* Lists of names as options take them: "fc1,block*,3,5-7".
  *
- *     const ckpt_name_list list = {.text = "x*,label", .option = "--drop", .what = "column", .count = n,
- *                                  .name = name_of, .context = columns};
- *     CKPT_TRY(ckpt_name_list_pick(&list, picked, order, &count, err));
- *
- * An item is a name first, an index or range second, and a glob (fnmatch) last.
+ *     char item[CKPT_NAME_ITEM];
+ *     for (const char *at = list; at;) {
+ *         CKPT_TRY(ckpt_name_list_next("--layers", list, &at, item, err));
+ *         if (ckpt_name_range(item, &first, &last)) ...
+ *         else if (ckpt_name_matches(item, "block.0.fc")) ...
+ *     }
  */
 #ifndef CKPT_NAME_LIST_H
 #define CKPT_NAME_LIST_H
@@ -13,18 +14,23 @@
 
 #include "base/status.h"
 
-typedef struct ckpt_name_list {
-    const char *text;   /* items separated by commas; blanks around an item do not count */
-    const char *option; /* "--layers", for messages */
-    const char *what;   /* "layer" */
-    int count;
-    const char *(*name)(const void *context, int i); /* of 0 .. count-1 */
-    const void *context;
-} ckpt_name_list;
+enum { CKPT_NAME_ITEM = 256 };
 
-/* Sets picked[i] for everything that the list names; others stay as they are. order, unless NULL, has room for `count`
- * and gets the indices in the order of the list, each once; *picked_count is how many, and may be NULL with it.
- * CKPT_USAGE: an empty item, a range that is none or out of range, or a name that nothing has; names the nearest. */
-ckpt_status ckpt_name_list_pick(const ckpt_name_list *list, bool *picked, int *order, int *picked_count, ckpt_error *err);
+/* Copies the item at *at, without the spaces around it, and moves *at behind its comma, or to NULL behind the last.
+ * CKPT_USAGE, naming the option: an item is empty or longer than any name. */
+ckpt_status ckpt_name_list_next(const char *option, const char *list, const char **at, char item[CKPT_NAME_ITEM],
+                                ckpt_error *err);
+
+/* Whether the item is "3" or "2-5"; numbers that are too large become INT_MAX. */
+bool ckpt_name_range(const char *item, int *first, int *last);
+
+/* Whether the item is the name, or a shell pattern that it matches. */
+bool ckpt_name_matches(const char *item, const char *name);
+
+/* The same, or the item names a module that the name lies in: "block.0" for "block.0.fc.weight". */
+bool ckpt_name_matches_module(const char *item, const char *name);
+
+/* Levenshtein's distance between the first 64 bytes of two names. */
+int ckpt_name_distance(const char *a, const char *b);
 
 #endif

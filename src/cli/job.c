@@ -16,7 +16,7 @@ static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forwar
 static ckpt_status load_model(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
     ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
-                                  .untie = (ckpt_untie)o->untie, .dropout = (float)o->dropout,
+                                  .untie = (ckpt_untie)o->untie, .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
                                   .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
                                   .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
     if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);

@@ -2,7 +2,7 @@
  * shapes as such nodes; with the dimensions bound, all of them are numbers.
  *
  * Folded are integers and booleans (exact up to 2^53; larger ones only pass through), single floats and what was itself
- * folded: a weight of several floats never is, for it must stay a tensor that can be trained. A causal mask becomes a
+ * folded: what may be a parameter never is, for it must stay a tensor that can be trained. A causal mask becomes a
  * constant this way, instead of a tensor that every block of the network waits for.
  *
  * What this may cost is bounded: values of one operand and, over the whole file, values read and made. Beyond that, nodes
@@ -410,7 +410,9 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     if (!is_known_type((int)info.type) || info.rank > CKPT_MAX_RANK || info.external ||
         !is_small((int)info.rank, info.dims, &size))
         return CKPT_OK;
-    if (is_float((int)info.type) && info.count != 1 && !value->is_folded) return CKPT_OK;
+    ckpt_trainable trained;
+    CKPT_TRY(ckpt_import_trainable(f->im, f->node, i, &trained));
+    if (is_float((int)info.type) && !value->is_folded && (info.count != 1 || trained != CKPT_NEVER_TRAINED)) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
     *x = (folded){.type = (int)info.type, .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];

@@ -105,6 +105,34 @@ static ckpt_status keep_values(ckpt_import *im, int tensor, const ckpt_onnx_tens
     return ckpt_onnx_tensor_read(im->model->file, proto, data, (size_t)info->bytes, im->err);
 }
 
+static ckpt_verdict verdict_on(const ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+    ckpt_dtype type;
+    const bool real = ckpt_import_type(im, info->type, &type) && type == CKPT_F32;
+    const ckpt_weight_question question = {.name = value->name, .count = info->count, .is_float = real,
+                                           .is_initializer = !value->is_constant_node, .in_function = value->in_function};
+    return ckpt_parameters_by_file(&im->model->provenance, im->options, &question);
+}
+
+/* Notes what the file says of a float tensor that the graph reads, and gives it the role that follows. */
+static ckpt_status rule(ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+    ckpt_model *model = im->model;
+    ckpt_tensor *t = &model->graph.tensor[value->view.tensor];
+    if (im->options->as_written || value->is_folded || t->dtype != CKPT_F32) return CKPT_OK;
+    if (model->ruling_count == im->ruling_capacity) {
+        const int capacity = im->ruling_capacity ? 2 * im->ruling_capacity : 32;
+        model->ruling = ckpt_pool_grow(&model->graph.pool, model->ruling, (size_t)model->ruling_count, (size_t)capacity,
+                                       sizeof *model->ruling);
+        if (!model->ruling) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+        im->ruling_capacity = capacity;
+    }
+    const ckpt_said_tensor *said = ckpt_provenance_find(&model->provenance, value->name);
+    ckpt_ruling *ruling = &model->ruling[model->ruling_count++];
+    *ruling = (ckpt_ruling){.name = t->name, .tensor = value->view.tensor, .count = t->count, .verdict = verdict_on(im, value, info),
+                            .initializer = !value->is_constant_node, .origin = said ? said->origin : NULL};
+    if (ckpt_verdict_trainable(ruling->verdict) == CKPT_SURELY_TRAINED) t->role = CKPT_ROLE_PARAM;
+    return CKPT_OK;
+}
+
 /* Makes an initializer or constant a tensor of the graph, on first use as one. */
 static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
     ckpt_onnx_tensor_info info;
@@ -121,6 +149,7 @@ static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
     if (tensor < 0) return CKPT_MODEL;
     im->model->graph.tensor[tensor].source = value->proto;
     value->view = ckpt_view_of(&im->model->graph, tensor);
+    CKPT_TRY(rule(im, value, &info));
     return info.count <= SMALL_CONSTANT ? keep_values(im, tensor, &info, value->proto) : CKPT_OK;
 }
 
@@ -228,17 +257,19 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
 bool ckpt_import_follow(ckpt_import *im, int tensor) {
     ckpt_tensor *t = &im->model->graph.tensor[tensor];
     const ckpt_value *value = find_value(im, t->name);
-    if (t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32 && t->source && value && value->proto == t->source && !value->in_function)
+    if ((t->role == CKPT_ROLE_CONST || t->role == CKPT_ROLE_PARAM) && t->dtype == CKPT_F32 && t->source && value && value->proto == t->source && !value->in_function)
         t->role = CKPT_ROLE_STATISTIC;
     return t->role == CKPT_ROLE_STATISTIC;
 }
 
-void ckpt_import_train(ckpt_import *im, int tensor) {
-    ckpt_tensor *t = &im->model->graph.tensor[tensor];
-    if (t->role != CKPT_ROLE_CONST || t->dtype != CKPT_F32) return;
-    /* A constant in a function's body is the same for every call: there is no place for trained values. */
-    const ckpt_value *value = find_value(im, t->name);
-    if (!value || !value->in_function) t->role = CKPT_ROLE_PARAM;
+ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_trainable *trainable) {
+    const ckpt_value *value = ckpt_import_value(im, node, i);
+    ckpt_onnx_tensor_info info;
+    *trainable = CKPT_NEVER_TRAINED;
+    if (!value || !value->proto || value->is_folded || im->options->as_written) return CKPT_OK;
+    CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
+    *trainable = ckpt_verdict_trainable(verdict_on(im, value, &info));
+    return CKPT_OK;
 }
 
 /* --- operators -------------------------------------------------------------------------------------- */

@@ -15,6 +15,7 @@
 
 #include "graph/build.h"
 #include "import/model.h"
+#include "import/parameters.h"
 #include "proto/onnx_file.h"
 
 /* What a name of the file stands for. */
@@ -40,6 +41,7 @@ typedef struct ckpt_import {
     const char *batch_name; /* how the file calls the batch dimension, or NULL */
     int64_t batch_fixed;    /* the size that the file gives it, or -1 */
     bool batch_known;
+    int ruling_capacity;    /* of model->ruling */
     uint64_t folded_values; /* read and made by fold.c so far */
     ckpt_error *err;
 } ckpt_import;
@@ -88,8 +90,9 @@ ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *v
  * the file could keep. */
 bool ckpt_import_follow(ckpt_import *im, int tensor);
 
-/* A tensor in a weight's role is trained, whatever its origin. */
-void ckpt_import_train(ckpt_import *im, int tensor);
+/* Whether input i may be a parameter, as far as the file and the user say (parameters.h). What may be one is never computed
+ * with before anything runs. */
+ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_trainable *trainable);
 
 /* Attributes. The defaults hold when the attribute is absent; one of another type is an error. */
 ckpt_status ckpt_import_attr_int(ckpt_import *im, const Onnx__NodeProto *node, const char *name, int64_t absent,

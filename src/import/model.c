@@ -6,6 +6,7 @@
 #include "graph/op.h"
 #include "graph/rewrite.h"
 #include "import/import.h"
+#include "import/parameters.h"
 
 /* The first output that is a loss of the file, or NULL. */
 static const ckpt_file_loss *find_file_loss(const ckpt_model *model, int *output) {
@@ -109,6 +110,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     if (chosen < 0)
         return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);
     model->prediction = model->file->model->graph->output[chosen]->name;
+    CKPT_TRY(ckpt_parameters_by_use(model, err));
     CKPT_TRY(ckpt_rewrite_recognise(graph, err));
     /* Training reads the loss only, so the outputs may be fused away. */
     graph->output_count = 0;
@@ -117,6 +119,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     if (!model->loss_reason) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     if (options->dropout > 0) CKPT_TRY(ckpt_rewrite_add_dropout(graph, options->dropout, options->dropout_rng, err));
     CKPT_TRY(ckpt_rewrite_fuse(graph, err));
+    CKPT_TRY(ckpt_parameters_by_gradient(model, options, err));
     return check_statistics(graph, err);
 }
 
@@ -127,6 +130,8 @@ static ckpt_status import_untied(ckpt_import *im) {
     for (bool again = false;; again = true) {
         model->graph = (ckpt_graph){.target = -1, .result = -1};
         model->file_loss = NULL;
+        model->ruling = NULL;
+        model->ruling_count = 0;
         model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
         if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
         ckpt_pool scratch = {0};
@@ -135,7 +140,9 @@ static ckpt_status import_untied(ckpt_import *im) {
         const ckpt_status status = ckpt_import_run(&run);
         ckpt_pool_free(&scratch);
         if (status != CKPT_OK || again || im->options->as_written) return status;
-        CKPT_TRY(ckpt_ties_resolve(model->file, &model->graph, im->options->untie, &model->ties_pool, &model->ties, err));
+        const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
+                                            .provenance = &model->provenance, .how = im->options->untie};
+        CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, err));
         if (model->ties.copies == 0) return CKPT_OK;
         ckpt_graph_free(&model->graph);
     }
@@ -145,7 +152,8 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
     *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
     ckpt_import im = {.model = model, .options = options, .err = err};
-    ckpt_status status = import_untied(&im);
+    ckpt_status status = ckpt_provenance_read(model->file, &model->file_pool, &model->provenance, err);
+    if (status == CKPT_OK) status = import_untied(&im);
     if (status == CKPT_OK && !options->as_written) {
         status = prepare_training(model, options, err);
         if (status != CKPT_OK && strncmp(err->message, path, strlen(path)) != 0) ckpt_fail_in(err, "%s", path);
@@ -252,6 +260,6 @@ int ckpt_model_parameters(const ckpt_model *model, int *ids) {
 void ckpt_model_free(ckpt_model *model) {
     ckpt_onnx_free(model->file);
     ckpt_graph_free(&model->graph);
-    ckpt_pool_free(&model->ties_pool);
+    ckpt_pool_free(&model->file_pool);
     *model = (ckpt_model){0};
 }

@@ -2,13 +2,6 @@
 #include "import/import.h"
 #include "import/onnx_rules.h"
 
-/* Whether a constant operand of Add or Mul is a weight: a bias or scale has more than one value, the number in
- * x * 0.5 has one. */
-static void train_if_vector(ckpt_import *im, const ckpt_view *view) {
-    const ckpt_tensor *t = &im->model->graph.tensor[view->tensor];
-    if (t->role == CKPT_ROLE_CONST && t->count > 1 && t->dtype == CKPT_F32) ckpt_import_train(im, view->tensor);
-}
-
 /* Opset 6 and before: b's axes are aligned at `axis` instead of at the end. */
 static ckpt_status align_old_broadcast(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *a, ckpt_view *b) {
     int64_t broadcast, axis;
@@ -26,10 +19,6 @@ static ckpt_status binary(ckpt_import *im, const Onnx__NodeProto *node, ckpt_bin
     CKPT_TRY(ckpt_import_input(im, node, 0, &a));
     CKPT_TRY(ckpt_import_input(im, node, 1, &b));
     CKPT_TRY(align_old_broadcast(im, node, &a, &b));
-    if (kind == CKPT_BINARY_ADD || kind == CKPT_BINARY_MUL) {
-        train_if_vector(im, &a);
-        train_if_vector(im, &b);
-    }
     CKPT_TRY(ckpt_build_binary(&im->model->graph, node->name, kind, &a, &b, &c, im->err));
     return ckpt_import_define(im, node, 0, &c);
 }
@@ -46,7 +35,6 @@ static ckpt_status sum_inputs(ckpt_import *im, const Onnx__NodeProto *node, cons
     for (size_t i = 1; i < node->n_input; i++) {
         CKPT_TRY(ckpt_import_input(im, node, i, &next));
         const ckpt_view before = *sum;
-        train_if_vector(im, &next);
         CKPT_TRY(ckpt_build_binary(&im->model->graph, i + 1 == node->n_input ? name : NULL, CKPT_BINARY_ADD, &before, &next,
                                    sum, im->err));
     }
@@ -109,7 +97,6 @@ ckpt_status import_prelu(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_view x, slope, positive, negative, scaled, y;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_input(im, node, 1, &slope));
-    ckpt_import_train(im, slope.tensor);
     CKPT_TRY(ckpt_build_act(graph, NULL, &above, &x, &positive, im->err));
     CKPT_TRY(ckpt_build_act(graph, NULL, &below, &x, &negative, im->err));
     CKPT_TRY(ckpt_build_binary(graph, NULL, CKPT_BINARY_MUL, &negative, &slope, &scaled, im->err));

@@ -21,8 +21,11 @@ typedef struct place {
     int node, input, through;
     int moved;    /* 0: a weight, trained. Else a running mean (3) or variance (4), which follows the batches */
     int group;    /* places of a group stay together */
+    int identity; /* of by_file: an index of provenance.tensor, or one of the below */
     int up, down; /* the nearest weight matrix above and below the node, or -1 */
 } place;
+
+enum { UNKNOWN_TENSOR = -2, NO_PARAMETER = -1 };
 
 /* What a name stands for. */
 typedef struct entry {
@@ -41,8 +44,10 @@ typedef struct audit {
     entry *entry; /* a hash table by name */
     ckpt_name_key key;
     size_t mask;
-    int *tensor; /* by initializer: the PARAM tensor that it became, or -1 */
-    const ckpt_graph *imported;
+    int *tensor; /* by initializer: the tensor of the graph that it became, where it may be trained or moved, or -1 */
+    bool *represented; /* by provenance.tensor: the file has it, or something that was computed from it */
+    const ckpt_tie_question *question;
+    ckpt_provenance *said;
     place *place; /* by weight, those without Identity first, then in the order of the file */
     int place_count;
     int64_t compared; /* by_parameters, so far */
@@ -98,15 +103,22 @@ static ckpt_status enter_names(audit *a) {
     return CKPT_OK;
 }
 
+static void note_tensor(audit *a, int t) {
+    const entry *e = find(a, a->question->graph->tensor[t].name);
+    if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == a->question->graph->tensor[t].source) a->tensor[e->weight] = t;
+}
+
+/* Where the file says which tensor a node was written with, an exporter's own constants are looked at as well: a parameter
+ * may have been made one with them. */
 static ckpt_status find_tensors(audit *a) {
     a->tensor = ckpt_pool_array(a->pool, a->graph->n_initializer + 1, int);
     if (!a->tensor) return fail_memory(a);
     for (size_t i = 0; i < a->graph->n_initializer; i++) a->tensor[i] = -1;
-    for (int t = 0; t < a->imported->tensor_count; t++) {
-        const ckpt_tensor *tensor = &a->imported->tensor[t];
-        if (!ckpt_tensor_is_saved(tensor)) continue;
-        const entry *e = find(a, tensor->name);
-        if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == tensor->source) a->tensor[e->weight] = t;
+    for (int t = 0; t < a->question->graph->tensor_count; t++)
+        if (a->question->graph->tensor[t].role == CKPT_ROLE_STATISTIC) note_tensor(a, t);
+    for (int i = 0; i < a->question->ruling_count; i++) {
+        const ckpt_ruling *r = &a->question->ruling[i];
+        if (r->initializer && (a->said->speaks || ckpt_verdict_trains(r->verdict))) note_tensor(a, r->tensor);
     }
     return CKPT_OK;
 }
@@ -145,7 +157,7 @@ static int matrix_of(const audit *a, int node) {
     const Onnx__NodeProto *n = a->graph->node[node];
     for (size_t i = 0; i < n->n_input && i < MOST_INPUTS; i++) {
         const entry *e = n->input[i] && *n->input[i] ? find(a, n->input[i]) : NULL;
-        if (e && e->weight >= 0 && a->tensor[e->weight] >= 0 && a->imported->tensor[a->tensor[e->weight]].rank >= 2)
+        if (e && e->weight >= 0 && a->tensor[e->weight] >= 0 && a->question->graph->tensor[a->tensor[e->weight]].rank >= 2)
             return e->weight;
     }
     return -1;
@@ -175,14 +187,6 @@ static int nearest_matrix(const audit *a, int node, int (*next)(const audit *, i
     return -1;
 }
 
-static const char *property(const Onnx__NodeProto *node, const char *key) {
-    for (size_t i = 0; i < node->n_metadata_props; i++) {
-        const Onnx__StringStringEntryProto *prop = node->metadata_props[i];
-        if (prop->key && prop->value && strcmp(prop->key, key) == 0) return prop->value;
-    }
-    return NULL;
-}
-
 typedef enum verdict { DIFFERENT, SAME, UNKNOWN } verdict;
 
 static size_t token_length(const char *text) {
@@ -199,7 +203,7 @@ static const char *next_token(const char *text) {
 /* torch.onnx's dynamo exporter attaches the operation that a node comes from, with the parameters it read before any
  * were merged: "... (args = (%x, [8], %p_norm1_weight, %p_norm1_bias, 1e-05, False) ...". */
 static verdict by_parameters(audit *a, const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
-    const char *p_text = property(p, "pkg.torch.onnx.fx_node"), *q_text = property(q, "pkg.torch.onnx.fx_node");
+    const char *p_text = ckpt_node_property(p, "pkg.torch.onnx.fx_node"), *q_text = ckpt_node_property(q, "pkg.torch.onnx.fx_node");
     if (!p_text || !q_text || strnlen(p_text, MOST_TEXT + 1) > MOST_TEXT || strnlen(q_text, MOST_TEXT + 1) > MOST_TEXT ||
         !next_token(p_text) || !next_token(q_text) || a->compared > MOST_COMPARED)
         return UNKNOWN;
@@ -230,6 +234,97 @@ static bool same_module(audit *a, const place *p, const place *q) {
     if (v == UNKNOWN) v = by_path(p_node, q_node);
     if (v != UNKNOWN) return v == SAME;
     return (p->up >= 0 && p->up == q->up) || (p->down >= 0 && p->down == q->down);
+}
+
+/* --- what the file says each node was written with --------------------------------------------------------- */
+
+/* The length of the name behind the '%' at `text`. */
+static size_t value_length(const char *text) {
+    size_t n = 1;
+    while (text[n] == '_' || (text[n] >= '0' && text[n] <= '9') || ((text[n] | 32) >= 'a' && (text[n] | 32) <= 'z')) n++;
+    return n - 1;
+}
+
+/* The tensor that the initializer is, or was computed from, as the program knew it; or -1. */
+static int own_identity(const audit *a, int weight) {
+    const ckpt_said_tensor *said = ckpt_provenance_find(a->said, a->graph->initializer[weight]->name);
+    if (said && said->origin) said = ckpt_provenance_find(a->said, said->origin);
+    return said && said->kind != CKPT_SAID_NOTHING ? (int)(said - a->said->tensor) : -1;
+}
+
+static ckpt_status find_represented(audit *a) {
+    a->represented = ckpt_pool_array(a->pool, a->said->count + 1, bool);
+    if (!a->represented) return fail_memory(a);
+    for (size_t i = 0; i < a->graph->n_initializer; i++) {
+        const int own = a->graph->initializer[i]->name ? own_identity(a, (int)i) : -1;
+        if (own >= 0) a->represented[own] = true;
+    }
+    return CKPT_OK;
+}
+
+/* The tensors in the text of a call, "%out : [...] = call_function[...](args = (%x, %p_norm_weight), ...)", that the
+ * initializer may stand for: itself, and those that the file has no longer. Sets *opaque where the call reads a value that
+ * nothing is known of, as a view of a parameter may be. */
+static int candidates(const audit *a, const char *text, int own, int list[MOST_INPUTS], bool *opaque) {
+    int count = 0;
+    *opaque = false;
+    for (const char *at = strchr(text + 1, '%'); at; at = strchr(at + 1, '%')) {
+        const size_t length = value_length(at);
+        char name[256];
+        if (length == 0 || length >= sizeof name) continue;
+        memcpy(name, at + 1, length);
+        name[length] = 0;
+        const ckpt_said_tensor *said = ckpt_provenance_find_fx(a->said, name, length);
+        const int index = said ? (int)(said - a->said->tensor) : -1;
+        if (said && said->kind != CKPT_SAID_NOTHING) {
+            if ((index == own || !a->represented[index]) && count < MOST_INPUTS) list[count++] = index;
+        } else if (!said && find(a, name)->maker < 0) {
+            *opaque = true;
+        }
+    }
+    return count;
+}
+
+/* Sets the identity of the places of one weight. The places of one call take its candidates in turn: scale before bias,
+ * weight before running variance. */
+static void identify(audit *a, place *p, int count) {
+    const int own = own_identity(a, p->weight);
+    for (int i = 0; i < count; i++) p[i].identity = UNKNOWN_TENSOR;
+    for (int i = 0; i < count; i++) {
+        const char *text = ckpt_node_property(a->graph->node[p[i].node], "pkg.torch.onnx.fx_node");
+        int list[MOST_INPUTS], same = 0, before = 0;
+        bool opaque;
+        if (!text || *text != '%' || strnlen(text, MOST_TEXT + 1) > MOST_TEXT || (a->compared += count) > MOST_COMPARED) continue;
+        const int found = candidates(a, text, own, list, &opaque);
+        for (int k = 0; k < count; k++) {
+            const char *other = ckpt_node_property(a->graph->node[p[k].node], "pkg.torch.onnx.fx_node");
+            if (!other || strcmp(other, text) != 0) continue;
+            before += k < i;
+            same++;
+        }
+        bool one = found > 1;
+        for (int k = 1; k < found; k++) one &= list[k] == list[0];
+        if (one) p[i].identity = list[0];
+        else if (found == 1) p[i].identity = before == 0 || p[i].node != p[i - 1].node ? list[0] : NO_PARAMETER;
+        else if (found > 1) p[i].identity = same == found ? list[before] : UNKNOWN_TENSOR;
+        else if (!opaque) p[i].identity = NO_PARAMETER;
+    }
+}
+
+/* Numbers the groups by what the file says: 0 is the initializer itself, with all that nothing is known of. It may have no
+ * reader, where an exporter's constant stands for a parameter. */
+static int group_by_file(audit *a, place *p, int count) {
+    const int own = own_identity(a, p->weight);
+    int groups = 1;
+    identify(a, p, count);
+    for (int i = 0; i < count; i++) {
+        const bool itself = p[i].identity == UNKNOWN_TENSOR || p[i].identity == own; /* NO_PARAMETER where it is none */
+        p[i].group = itself ? 0 : -1;
+        for (int j = 0; j < i && p[i].group < 0; j++)
+            if (p[j].identity == p[i].identity) p[i].group = p[j].group;
+        if (p[i].group < 0) p[i].group = groups++;
+    }
+    return groups;
 }
 
 /* One value throughout: what initialization leaves, and training does not. */
@@ -279,73 +374,101 @@ static const char *free_name(const audit *a, const char *name, int *next) {
     }
 }
 
-/* Gives the places of `group` an initializer of their own. An Identity that stood for it is left without a reader, and
- * gives its name away. */
-static ckpt_status split_group(audit *a, place *p, int count, int group, int *next, bool *removed) {
-    const char *name = NULL;
-    for (int i = 0; i < count && !name; i++)
-        if (p[i].group == group && p[i].through >= 0) {
-            name = a->graph->node[p[i].through]->output[0];
+/* The name of a new initializer for the places of `group`: the one that its Identity has, which is left without a reader; the
+ * one that the program knew it by, where its values lie as they did there; or one that is free. */
+static const char *name_group(audit *a, const place *p, int count, int group, int *next, bool *removed) {
+    const char *old = a->graph->initializer[p->weight]->name;
+    const ckpt_said_tensor *said = ckpt_provenance_find(a->said, old);
+    for (int i = 0; i < count; i++) {
+        if (p[i].group != group) continue;
+        if (p[i].through >= 0) {
             removed[p[i].through] = true;
+            return a->graph->node[p[i].through]->output[0];
         }
-    const char *old = a->graph->initializer[p[0].weight]->name;
-    if (!name) name = free_name(a, old, next);
+        const char *known = p[i].identity >= 0 && !(said && said->folded_from) ? a->said->tensor[p[i].identity].name : NULL;
+        if (known && !find(a, known)->name) return known;
+    }
+    return free_name(a, old, next);
+}
+
+/* Gives the places of `group` an initializer of their own, and notes what it is. */
+static ckpt_status split_group(audit *a, place *p, int count, int group, int *next, bool *removed) {
+    const ckpt_said_tensor *old = ckpt_provenance_find(a->said, a->graph->initializer[p->weight]->name);
+    ckpt_said_kind kind = old ? old->kind : CKPT_SAID_NOTHING;
+    const char *name = name_group(a, p, count, group, next, removed);
     if (!name) return fail_memory(a);
     enter(a, name);
     CKPT_TRY(ckpt_onnx_copy_initializer(a->file, (size_t)p[0].weight, name, a->err));
-    for (int i = 0; i < count; i++)
-        if (p[i].group == group)
-            CKPT_TRY(ckpt_onnx_set_input(a->file, (size_t)p[i].node, (size_t)p[i].input, name, a->err));
-    return CKPT_OK;
+    for (int i = 0; i < count; i++) {
+        if (p[i].group != group) continue;
+        if (a->said->speaks && p[i].identity == NO_PARAMETER) kind = CKPT_SAID_CONSTANT;
+        if (p[i].identity >= 0) kind = a->said->tensor[p[i].identity].kind;
+        CKPT_TRY(ckpt_onnx_set_input(a->file, (size_t)p[i].node, (size_t)p[i].input, name, a->err));
+    }
+    return a->said->speaks ? ckpt_provenance_note(a->said, name, kind, a->err) : CKPT_OK;
 }
 
-static ckpt_status resolve_weight(audit *a, place *p, int count, ckpt_untie how, bool *removed, ckpt_tie_report *report) {
-    bool fresh = false;
+static const char *reason_of(const ckpt_tie *tie, ckpt_untie how, bool many, bool said, bool fresh, bool mixed, float value) {
+    if (how == CKPT_UNTIE_NONE) return "as --untie none says";
+    if (many) return "it has more readers than are taken apart";
+    if (how == CKPT_UNTIE_ALL) return "as --untie all says";
+    if (said) return tie->copies == 1 ? "the file says that its readers share it" : "the file says that its readers do not share it";
+    if (!fresh) return "its values are not those of a fresh weight";
+    if (mixed) return "all its values are equal, and it is a weight and a running statistic";
+    if (tie->copies == 1) return "its readers belong to one module that is called again";
+    return value == 1   ? "all its values are 1, and its readers belong to different modules"
+           : value == 0 ? "all its values are 0, and its readers belong to different modules"
+                        : "all its values are equal, and its readers belong to different modules";
+}
+
+static ckpt_status resolve_weight(audit *a, place *p, int count, bool *removed, ckpt_tie_report *report) {
+    const ckpt_untie how = a->question->how;
+    bool fresh = false, mixed = false;
     float value = 0;
     const bool many = count > MOST_READERS || report->copies + count > MOST_COPIES;
     const int readers = many ? count : group_places(a, p, count, false);
-    if (readers < 2) return CKPT_OK;
-    if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
-    const bool apart = !many && (how == CKPT_UNTIE_ALL || (how == CKPT_UNTIE_AUTO && fresh));
-    const int groups = apart ? group_places(a, p, count, how == CKPT_UNTIE_AUTO) : 1;
-    bool mixed = false;
+    for (int i = 0; i < count; i++) p[i].identity = UNKNOWN_TENSOR;
+    const bool said = !many && how == CKPT_UNTIE_AUTO && a->said->speaks;
+    int groups = said ? group_by_file(a, p, count) : 1;
+    bool known = said;
+    for (int i = 0; i < count; i++) known &= p[i].identity != UNKNOWN_TENSOR;
+    if (readers < 2 && groups < 2) return CKPT_OK;
+    if (groups < 2 && !known) {
+        if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
+        const bool apart = !many && (how == CKPT_UNTIE_ALL || (how == CKPT_UNTIE_AUTO && fresh));
+        groups = apart ? group_places(a, p, count, how == CKPT_UNTIE_AUTO) : 1;
+    }
     for (int i = 1; i < count; i++) mixed |= p[i].moved != p[0].moved;
     ckpt_tie *tie = &report->tie[report->count++];
-    *tie = (ckpt_tie){.name = a->graph->initializer[p->weight]->name, .readers = readers, .copies = groups};
-    tie->reason = how == CKPT_UNTIE_NONE  ? "as --untie none says"
-                  : many                  ? "it has more readers than are taken apart"
-                  : how == CKPT_UNTIE_ALL ? "as --untie all says"
-                  : !fresh                ? "its values are not those of a fresh weight"
-                  : mixed                 ? "all its values are equal, and it is a weight and a running statistic"
-                  : groups == 1           ? "its readers belong to one module that is called again"
-                  : value == 1            ? "all its values are 1, and its readers belong to different modules"
-                  : value == 0            ? "all its values are 0, and its readers belong to different modules"
-                                          : "all its values are equal, and its readers belong to different modules";
+    *tie = (ckpt_tie){.name = a->graph->initializer[p->weight]->name, .readers = readers > groups ? readers : groups, .copies = groups};
+    tie->reason = reason_of(tie, how, many, known || (said && groups > 1 && !fresh), fresh, mixed, value);
     for (int g = 1, next = 2; g < groups; g++) CKPT_TRY(split_group(a, p, count, g, &next, removed));
     report->copies += groups - 1;
     return CKPT_OK;
 }
 
-static ckpt_status resolve_all(audit *a, ckpt_untie how, ckpt_tie_report *report) {
+static ckpt_status resolve_all(audit *a, ckpt_tie_report *report) {
     bool *removed = ckpt_pool_array(a->pool, a->graph->n_node + 1, bool);
     report->tie = ckpt_pool_array(a->pool, a->graph->n_initializer + 1, ckpt_tie);
     if (!removed || !report->tie) return fail_memory(a);
     for (int i = 0, end; i < a->place_count; i = end) {
         for (end = i + 1; end < a->place_count && a->place[end].weight == a->place[i].weight; end++) continue;
-        if (end - i > 1) CKPT_TRY(resolve_weight(a, &a->place[i], end - i, how, removed, report));
+        if (end - i > 1 || a->said->speaks) CKPT_TRY(resolve_weight(a, &a->place[i], end - i, removed, report));
     }
     for (size_t n = a->graph->n_node; n-- > 0;)
         if (removed[n]) ckpt_onnx_remove_node(a->file, n);
     return CKPT_OK;
 }
 
-ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_graph *imported, ckpt_untie how, ckpt_pool *pool,
-                              ckpt_tie_report *report, ckpt_error *err) {
-    audit a = {.file = file, .graph = file->model->graph, .pool = pool, .err = err, .imported = imported};
+ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_tie_question *question, ckpt_pool *pool, ckpt_tie_report *report,
+                              ckpt_error *err) {
+    audit a = {.file = file, .graph = file->model->graph, .pool = pool, .err = err, .question = question,
+               .said = question->provenance};
     *report = (ckpt_tie_report){0};
     ckpt_name_key_make(&a.key);
     CKPT_TRY(enter_names(&a));
     CKPT_TRY(find_tensors(&a));
+    CKPT_TRY(find_represented(&a));
     CKPT_TRY(find_places(&a));
-    return resolve_all(&a, how, report);
+    return resolve_all(&a, report);
 }
