@@ -9,14 +9,16 @@
 
 /* Names of targets besides those of the request. */
 static const char *const usual_targets[] = {"y", "target", "label", "class"};
-enum { USUAL_TARGETS = sizeof usual_targets / sizeof *usual_targets };
+enum { USUAL_TARGETS = sizeof usual_targets / sizeof *usual_targets, MOST_NAMES = 1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS };
 
 typedef struct assigner {
     ckpt_csv_columns *columns;
     const ckpt_data_wanted *wanted;
-    int *by_name;   /* columns, sorted by name */
-    int *candidate; /* columns that inputs may be made of, in order */
+    int requests[2]; /* by role: how many */
+    int *by_name;    /* columns, sorted by name */
+    int *candidate;  /* columns that requests of a role may be made of, in order */
     int candidate_count;
+    bool listed;     /* an option lists the candidates */
 } assigner;
 
 static ckpt_status fail_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_NOMEM, "out of memory for the columns"); }
@@ -151,33 +153,34 @@ static int compare_numbers(const void *a, const void *b) {
     return x->number != y->number ? (x->number < y->number ? -1 : 1) : x->column - y->column;
 }
 
-/* The free columns among order[0 .. count) that are called `name`: the one of exactly this name, or else the numbered ones by
- * their numbers. *found has room for all. */
-static ckpt_status find_called(const assigner *a, const char *name, const int *order, int count, numbered *found, int *found_count,
-                               ckpt_error *err) {
+/* The free candidates that are called `name`: the one of exactly this name, or else the numbered ones by their numbers. *found has
+ * room for all columns. */
+static ckpt_status find_called(const assigner *a, const char *name, numbered *found, int *count, ckpt_error *err) {
     match best = NUMBERED;
     int n = 0;
-    for (int i = 0; i < count; i++) {
-        uint64_t number;
-        const match m = a->columns->use[order[i]] == CKPT_CSV_FREE ? compare(a->columns->name[order[i]], name, &number) : NO_MATCH;
+    for (int i = 0; i < a->candidate_count; i++) {
+        const int c = a->candidate[i];
+        uint64_t number = 0;
+        const match m = a->columns->use[c] == CKPT_CSV_FREE ? compare(a->columns->name[c], name, &number) : NO_MATCH;
         if (m > best) best = m, n = 0;
-        if (m == best) found[n++] = (numbered){number, order[i]};
+        if (m == best) found[n++] = (numbered){number, c};
     }
     if (n) qsort(found, (size_t)n, sizeof *found, compare_numbers);
     for (int i = 1; i < n; i++)
         if (found[i].number == found[i - 1].number)
             return ckpt_fail(err, CKPT_USAGE, "line 1: columns '%.80s' and '%.80s' are named alike; rename one",
                              a->columns->name[found[i - 1].column], a->columns->name[found[i].column]);
-    *found_count = n;
+    *count = n;
     return CKPT_OK;
 }
 
-/* The names that a request goes by, in order; returns how many. */
-static int names_of(const ckpt_data_request *r, const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS]) {
+/* The names that a request goes by, in order; returns how many. What targets are usually called is for one alone. */
+static int names_of(const assigner *a, const ckpt_data_request *r, const char *names[MOST_NAMES]) {
+    const bool one_target = r->role == CKPT_DATA_TARGET && a->requests[CKPT_DATA_TARGET] == 1;
     int n = 0;
     names[n++] = r->name;
     for (int k = 0; k < CKPT_DATA_MAX_ALIASES && r->aliases[k]; k++) names[n++] = r->aliases[k];
-    for (int k = 0; k < USUAL_TARGETS && r->role == CKPT_DATA_TARGET; k++) {
+    for (int k = 0; k < USUAL_TARGETS && one_target; k++) {
         bool known = false;
         for (int i = 0; i < n; i++) known = known || strcmp(names[i], usual_targets[k]) == 0;
         if (!known) names[n++] = usual_targets[k];
@@ -200,19 +203,19 @@ static bool is_input_name(const assigner *a, const char *column) {
     return false;
 }
 
-/* ---- The target ------------------------------------------------------------------------------------- */
+/* ---- Targets ---------------------------------------------------------------------------------------- */
 
 static ckpt_status fail_target(const assigner *a, const ckpt_data_request *r, ckpt_error *err) {
-    const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS];
+    const char *names[MOST_NAMES];
     char has[CKPT_LIST_TEXT], tried[CKPT_LIST_TEXT];
     return ckpt_fail(err, CKPT_USAGE, "line 1: which column is the target? None is named %s; it has %s; choose with --target NAME",
-                     ckpt_data_list_text(names, (size_t)names_of(r, names), tried), all_names(a->columns, has));
+                     ckpt_data_list_text(names, (size_t)names_of(a, r, names), tried), all_names(a->columns, has));
 }
 
 /* Another column that might be meant as well is no feature by accident. */
 static ckpt_status check_one_target(const assigner *a, const ckpt_data_request *r, int column, ckpt_error *err) {
-    const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS];
-    const int n = names_of(r, names);
+    const char *names[MOST_NAMES];
+    const int n = names_of(a, r, names);
     uint64_t number;
     for (int c = 0; c < a->columns->count; c++)
         for (int k = 0; k < n && c != column && a->columns->use[c] == CKPT_CSV_FREE && !is_input_name(a, a->columns->name[c]); k++)
@@ -222,26 +225,108 @@ static ckpt_status check_one_target(const assigner *a, const ckpt_data_request *
     return CKPT_OK;
 }
 
-static ckpt_status assign_target(assigner *a, size_t request, int *order, numbered *found, ckpt_error *err) {
+/* By a name that targets have: no column is one by accident. */
+static ckpt_status assign_usual_target(assigner *a, size_t request, numbered *found, ckpt_error *err) {
     const ckpt_data_request *r = &a->wanted->requests[request];
-    const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS];
-    int count = 0;
-    if (a->wanted->options.target) {
-        CKPT_TRY(pick(a, "--target", a->wanted->options.target, order, &count, err));
-        return give(a, request, order, count, err);
-    }
+    const char *names[MOST_NAMES];
+    a->candidate_count = 0;
     for (int c = 0; c < a->columns->count; c++)
-        if (!is_input_name(a, a->columns->name[c])) order[count++] = c;
-    for (int k = 0, n = names_of(r, names), found_count = 0; k < n; k++) {
-        CKPT_TRY(find_called(a, names[k], order, count, found, &found_count, err));
-        if (!found_count) continue;
+        if (!is_input_name(a, a->columns->name[c])) a->candidate[a->candidate_count++] = c;
+    for (int k = 0, n = names_of(a, r, names), count = 0; k < n; k++) {
+        CKPT_TRY(find_called(a, names[k], found, &count, err));
+        if (!count) continue;
         CKPT_TRY(check_one_target(a, r, found[0].column, err));
-        return give_numbered(a, request, found, found_count, err);
+        return give_numbered(a, request, found, count, err);
     }
     return fail_target(a, r, err);
 }
 
-/* ---- The inputs ------------------------------------------------------------------------------------- */
+/* ---- Columns by name and by order ------------------------------------------------------------------- */
+
+static ckpt_status assign_named(assigner *a, size_t request, numbered *found, ckpt_error *err) {
+    const ckpt_data_request *r = &a->wanted->requests[request];
+    const char *names[MOST_NAMES];
+    const int n = names_of(a, r, names);
+    for (int k = 0, count = 0; k < n; k++) {
+        CKPT_TRY(find_called(a, names[k], found, &count, err));
+        if (count && takes(r, (uint64_t)count)) return give_numbered(a, request, found, count, err);
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status fail_left_over(const assigner *a, const ckpt_data_request *r, ckpt_error *err) {
+    const bool target = r->role == CKPT_DATA_TARGET;
+    char list[CKPT_LIST_TEXT] = "none", takes_text[24] = "its own";
+    const char **names = ckpt_pool_array(a->columns->pool, a->candidate_count, const char *);
+    if (!names) return fail_memory(err);
+    for (int i = 0; i < a->candidate_count; i++) names[i] = a->columns->name[a->candidate[i]];
+    if (a->candidate_count) ckpt_data_list_text(names, (size_t)a->candidate_count, list);
+    if (least_values(r)) snprintf(takes_text, sizeof takes_text, "%" PRIu64, least_values(r));
+    return ckpt_fail(err, CKPT_USAGE, "line 1: the %s '%s' takes %s column%s; named '%s0', '%s1' and so on there are none, and "
+                     "left are %d, %s; choose with %s", ckpt_data_role_text(r), r->name, takes_text, least_values(r) == 1 ? "" : "s",
+                     r->name, r->name, a->candidate_count, list, target ? "--target" : "--features, or leave some out with --drop");
+}
+
+static ckpt_status check_unnamed(const assigner *a, ckpt_error *err) {
+    for (int i = 0; i < a->candidate_count && !a->listed; i++)
+        if (a->columns->unnamed[a->candidate[i]])
+            return ckpt_fail(err, CKPT_USAGE, "line 1: column %d has no name, as an index that a data frame writes; leave it out with "
+                             "--drop %d, or name it", a->candidate[i] + 1, a->candidate[i]);
+    return CKPT_OK;
+}
+
+/* Requests of a role without columns take the candidates that are left, in order: each as many as it has values, or one each
+ * where that is not known and they are as many. */
+static ckpt_status assign_rest(assigner *a, ckpt_data_role role, ckpt_error *err) {
+    const ckpt_csv_columns *columns = a->columns;
+    const ckpt_data_request *first = NULL;
+    uint64_t needed = 0;
+    int left = 0, next = 0, open = 0, unsized = 0;
+    for (size_t r = 0; r < a->wanted->count; r++) {
+        const ckpt_data_request *request = &a->wanted->requests[r];
+        if (columns->pick[r].count || request->role != role) continue;
+        if (!open++) first = request;
+        unsized += !least_values(request);
+        needed += least_values(request);
+    }
+    if (!open) return CKPT_OK;
+    for (int i = 0; i < a->candidate_count; i++)
+        if (columns->use[a->candidate[i]] == CKPT_CSV_FREE) a->candidate[left++] = a->candidate[i];
+    a->candidate_count = left;
+    CKPT_TRY(check_unnamed(a, err));
+    const bool one_each = unsized == open && left == open;
+    if (!one_each && (unsized > 1 || left == 0 || (unsized ? (uint64_t)left <= needed : (uint64_t)left != needed)))
+        return fail_left_over(a, first, err);
+    for (size_t r = 0; r < a->wanted->count; r++) {
+        const ckpt_data_request *request = &a->wanted->requests[r];
+        if (columns->pick[r].count || request->role != role) continue;
+        const int count = one_each ? 1 : (int)(least_values(request) ? least_values(request) : (uint64_t)left - needed);
+        CKPT_TRY(give(a, r, a->candidate + next, count, err));
+        next += count;
+    }
+    return CKPT_OK;
+}
+
+/* Of the candidates; where a list has them for one request alone, in the order of the list, whatever they are called. */
+static ckpt_status assign_role(assigner *a, ckpt_data_role role, numbered *found, ckpt_error *err) {
+    for (size_t r = 0; r < a->wanted->count && !(a->listed && a->requests[role] == 1); r++)
+        if (a->wanted->requests[r].role == role) CKPT_TRY(assign_named(a, r, found, err));
+    return assign_rest(a, role, err);
+}
+
+static ckpt_status assign_targets(assigner *a, numbered *found, ckpt_error *err) {
+    a->listed = a->wanted->options.target;
+    if (a->listed) {
+        CKPT_TRY(pick(a, "--target", a->wanted->options.target, a->candidate, &a->candidate_count, err));
+        /* One target takes them all: what it has is compared with what it takes when the data are read. */
+        for (size_t r = 0; r < a->wanted->count && a->requests[CKPT_DATA_TARGET] == 1; r++)
+            if (a->wanted->requests[r].role == CKPT_DATA_TARGET) return give(a, r, a->candidate, a->candidate_count, err);
+        return assign_role(a, CKPT_DATA_TARGET, found, err);
+    }
+    for (size_t r = 0; r < a->wanted->count; r++)
+        if (a->wanted->requests[r].role == CKPT_DATA_TARGET) CKPT_TRY(assign_usual_target(a, r, found, err));
+    return CKPT_OK;
+}
 
 /* Columns of --features that the target has as well: all of them, and --target, as an autoencoder asks for; else none. */
 static ckpt_status check_shared(const assigner *a, ckpt_error *err) {
@@ -255,84 +340,16 @@ static ckpt_status check_shared(const assigner *a, ckpt_error *err) {
     return CKPT_OK;
 }
 
-/* The columns that inputs may be made of: those of --features, or all that are free. */
-static ckpt_status find_candidates(assigner *a, ckpt_error *err) {
-    const char *features = a->wanted->options.features;
-    for (int c = 0; c < a->columns->count && !features; c++)
-        if (a->columns->use[c] == CKPT_CSV_FREE) a->candidate[a->candidate_count++] = c;
-    if (!features) return CKPT_OK;
-    CKPT_TRY(pick(a, "--features", features, a->candidate, &a->candidate_count, err));
-    return check_shared(a, err);
-}
-
-static ckpt_status assign_named(assigner *a, size_t request, numbered *found, ckpt_error *err) {
-    const ckpt_data_request *r = &a->wanted->requests[request];
-    const char *names[1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS];
-    const int n = names_of(r, names);
-    for (int k = 0, count = 0; k < n; k++) {
-        CKPT_TRY(find_called(a, names[k], a->candidate, a->candidate_count, found, &count, err));
-        if (count && takes(r, (uint64_t)count)) return give_numbered(a, request, found, count, err);
-    }
-    return CKPT_OK;
-}
-
-/* What is left for inputs that no column is called like. */
-static ckpt_status fail_left_over(const assigner *a, const ckpt_data_request *r, const int *left, int count, ckpt_error *err) {
-    char list[CKPT_LIST_TEXT] = "none", takes_text[24] = "its own";
-    const char **names = ckpt_pool_array(a->columns->pool, count, const char *);
-    if (!names) return fail_memory(err);
-    for (int i = 0; i < count; i++) names[i] = a->columns->name[left[i]];
-    if (count) ckpt_data_list_text(names, (size_t)count, list);
-    if (least_values(r)) snprintf(takes_text, sizeof takes_text, "%" PRIu64, least_values(r));
-    return ckpt_fail(err, CKPT_USAGE, "line 1: the model's input '%s' takes %s column%s; named '%s0', '%s1' and so on there are none, and "
-                     "left are %d, %s; choose with --features, or leave some out with --drop",
-                     r->name, takes_text, least_values(r) == 1 ? "" : "s", r->name, r->name, count, list);
-}
-
-static ckpt_status check_unnamed(const assigner *a, const int *left, int count, ckpt_error *err) {
-    for (int i = 0; i < count && !a->wanted->options.features; i++)
-        if (a->columns->unnamed[left[i]])
-            return ckpt_fail(err, CKPT_USAGE, "line 1: column %d has no name, as an index that a data frame writes; leave it out with "
-                             "--drop %d, or name it", left[i] + 1, left[i]);
-    return CKPT_OK;
-}
-
-/* Inputs without columns of their own take what is left, in order. */
-static ckpt_status assign_rest(assigner *a, ckpt_error *err) {
-    const ckpt_csv_columns *columns = a->columns;
-    const ckpt_data_request *open = NULL;
-    uint64_t needed = 0;
-    int left = 0, next = 0, unsized = 0;
-    for (size_t r = 0; r < a->wanted->count; r++) {
-        if (columns->pick[r].count || a->wanted->requests[r].role != CKPT_DATA_INPUT) continue;
-        if (!open) open = &a->wanted->requests[r];
-        unsized += !least_values(&a->wanted->requests[r]);
-        needed += least_values(&a->wanted->requests[r]);
-    }
-    if (!open) return CKPT_OK;
-    for (int i = 0; i < a->candidate_count; i++)
-        if (columns->use[a->candidate[i]] == CKPT_CSV_FREE) a->candidate[left++] = a->candidate[i];
-    CKPT_TRY(check_unnamed(a, a->candidate, left, err));
-    if (unsized > 1 || left == 0 || (unsized ? (uint64_t)left <= needed : (uint64_t)left != needed))
-        return fail_left_over(a, open, a->candidate, left, err);
-    for (size_t r = 0; r < a->wanted->count; r++) {
-        const ckpt_data_request *request = &a->wanted->requests[r];
-        if (columns->pick[r].count || request->role != CKPT_DATA_INPUT) continue;
-        const int count = (int)(least_values(request) ? least_values(request) : (uint64_t)left - needed);
-        CKPT_TRY(give(a, r, a->candidate + next, count, err));
-        next += count;
-    }
-    return CKPT_OK;
-}
-
 static ckpt_status assign_inputs(assigner *a, numbered *found, ckpt_error *err) {
-    size_t inputs = 0;
-    CKPT_TRY(find_candidates(a, err));
-    for (size_t r = 0; r < a->wanted->count; r++) inputs += a->wanted->requests[r].role == CKPT_DATA_INPUT;
-    /* One input and a list: the list says the order, whatever the columns are called. */
-    for (size_t r = 0; r < a->wanted->count && !(inputs == 1 && a->wanted->options.features); r++)
-        if (a->wanted->requests[r].role == CKPT_DATA_INPUT) CKPT_TRY(assign_named(a, r, found, err));
-    return assign_rest(a, err);
+    a->listed = a->wanted->options.features;
+    a->candidate_count = 0;
+    for (int c = 0; c < a->columns->count && !a->listed; c++)
+        if (a->columns->use[c] == CKPT_CSV_FREE) a->candidate[a->candidate_count++] = c;
+    if (a->listed) {
+        CKPT_TRY(pick(a, "--features", a->wanted->options.features, a->candidate, &a->candidate_count, err));
+        CKPT_TRY(check_shared(a, err));
+    }
+    return assign_role(a, CKPT_DATA_INPUT, found, err);
 }
 
 ckpt_status ckpt_csv_assign(ckpt_csv_columns *columns, const ckpt_data_wanted *wanted, ckpt_error *err) {
@@ -347,7 +364,7 @@ ckpt_status ckpt_csv_assign(ckpt_csv_columns *columns, const ckpt_data_wanted *w
     CKPT_TRY(sort_names(&a, err));
     if (like && like->has_columns) return assign_like(&a, like, err);
     CKPT_TRY(drop_columns(&a, order, err));
-    for (size_t r = 0; r < wanted->count; r++)
-        if (wanted->requests[r].role == CKPT_DATA_TARGET) CKPT_TRY(assign_target(&a, r, order, found, err));
+    for (size_t r = 0; r < wanted->count; r++) a.requests[wanted->requests[r].role]++;
+    CKPT_TRY(assign_targets(&a, found, err));
     return assign_inputs(&a, found, err);
 }

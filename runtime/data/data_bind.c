@@ -176,7 +176,7 @@ static ckpt_status take_nameless(binder *b, bool *nameless, ckpt_error *err) {
 /* As the format says; as the training data had it; as the options say; by name, then alias; in order. */
 static ckpt_status find_entries(binder *b, ckpt_error *err) {
     const ckpt_data_options *options = &b->wanted->options;
-    const ckpt_dataset *like = options->like && !options->like->has_columns ? options->like : NULL;
+    const bool like_arrays = options->like && !options->like->has_columns;
     const size_t count = b->wanted->count;
     const char **taken = ckpt_pool_array(b->catalog->pool, count, const char *);
     bool nameless = false;
@@ -186,8 +186,10 @@ static ckpt_status find_entries(binder *b, ckpt_error *err) {
         if (b->catalog->entries[e].answers >= 0) take(b, (size_t)b->catalog->entries[e].answers, e);
     if (b->dataset->has_columns) return CKPT_OK; /* every request is answered */
     CKPT_TRY(check_duplicates(b, err));
-    for (size_t r = 0; like && r < count && r < like->array_count; r++)
-        if (like->arrays[r].from.count) take_named(b, r, like->arrays[r].from.name[0], &taken[r]);
+    for (size_t r = 0; like_arrays && r < count; r++) {
+        const ckpt_array *like = ckpt_data_like(b->wanted, r);
+        if (like && like->from.count) take_named(b, r, like->from.name[0], &taken[r]);
+    }
     CKPT_TRY(drop(b, order, err));
     CKPT_TRY(take_listed(b, CKPT_DATA_INPUT, "--features", options->features, order, err));
     CKPT_TRY(take_listed(b, CKPT_DATA_TARGET, "--target", options->target, order, err));
@@ -290,18 +292,12 @@ static ckpt_status check_header(binding *b, ckpt_array *array, ckpt_error *err) 
     return choose_type(b, array, err);
 }
 
-/* Classes that are named must be as many as the model's, and as the training data named them. */
-static ckpt_status check_classes(const binder *b, const ckpt_data_request *r, ckpt_error *err) {
-    const ckpt_names *classes = &b->dataset->classes;
-    const ckpt_dataset *like = b->wanted->options.like;
-    const uint64_t takes = r->want == CKPT_WANT_FLOAT ? 2 : r->classes > 0 ? (uint64_t)r->classes : classes->count;
-    char list[CKPT_LIST_TEXT];
-    if (like && !like->classes.count != !classes->count)
-        return ckpt_fail(err, CKPT_USAGE, "has %s of classes, the training data %s; write both the same way",
-                         classes->count ? "names" : "numbers", classes->count ? "numbers" : "names");
-    if (!classes->count || classes->count == takes) return CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %" PRIu64, classes->count,
-                     classes->count == 1 ? "" : "es", ckpt_data_list_text(classes->name, classes->count, list), takes);
+/* Validation data name their classes if the training data do. */
+static ckpt_status check_like(const ckpt_array *array, const ckpt_array *like, ckpt_error *err) {
+    if (!like || !array->classes.count == !like->classes.count) return CKPT_OK;
+    const bool names = array->classes.count;
+    return ckpt_fail(err, CKPT_USAGE, "has %s of classes, the training data %s; write both the same way", names ? "names" : "numbers",
+                     names ? "numbers" : "names");
 }
 
 /* Numbers of names where the model takes floats: 0 and 1. */
@@ -332,7 +328,8 @@ static ckpt_status read_elements(const binder *b, binding *bound, ckpt_array *ar
     const size_t element_bytes = array->type == CKPT_ARRAY_F32 ? sizeof(float) : sizeof(int64_t);
     ckpt_class_table names = {.pool = &dataset->pool};
     ckpt_rounded rounded = {0};
-    if (b->wanted->options.like) names.known = b->wanted->options.like->classes;
+    const ckpt_array *like = ckpt_data_like(b->wanted, (size_t)(array - dataset->arrays));
+    if (like) names.known = like->classes;
     array->data = ckpt_pool_alloc(&dataset->pool, (size_t)count, element_bytes);
     if (!array->data) {
         char size[CKPT_SIZE_TEXT];
@@ -342,8 +339,9 @@ static ckpt_status read_elements(const binder *b, binding *bound, ckpt_array *ar
     CKPT_TRY(ckpt_data_convert(&bound->stream, &bound->layout, array, &rounded, &names, err));
     CKPT_TRY(ckpt_stream_finish(&bound->stream, err));
     CKPT_TRY(note_rounded(b, bound, &rounded, err));
-    if (text) CKPT_TRY(ckpt_class_table_finish(&names, array->data, count, &dataset->classes, err));
-    if (bound->request->role == CKPT_DATA_TARGET) CKPT_TRY(check_classes(b, bound->request, err));
+    array->classes = bound->entry->classes;
+    if (text) CKPT_TRY(ckpt_class_table_finish(&names, array->data, count, &array->classes, err));
+    CKPT_TRY(check_like(array, like, err));
     if (text && bound->request->want == CKPT_WANT_FLOAT) narrow(array, count);
     return ckpt_data_check(array, bound->request, err);
 }

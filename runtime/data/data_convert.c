@@ -242,7 +242,18 @@ static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_reque
     return CKPT_OK;
 }
 
+/* Where the model takes one float, two names are 0 and 1. */
+static ckpt_status check_names(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
+    const ckpt_names *names = &array->classes;
+    const int64_t takes = array->type == CKPT_ARRAY_F32 ? 2 : request->classes;
+    char list[CKPT_LIST_TEXT];
+    if (!names->count || takes <= 0 || names->count == (uint64_t)takes) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %lld", names->count, names->count == 1 ? "" : "es",
+                     ckpt_data_list_text(names->name, names->count, list), (long long)takes);
+}
+
 ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
     const uint64_t count = (uint64_t)array->dim[0] * array->values;
+    CKPT_TRY(check_names(array, request, err));
     return array->type == CKPT_ARRAY_F32 ? check_floats(array, request, count, err) : check_integers(array, request, count, err);
 }

@@ -92,9 +92,9 @@ ckpt_header_reader ckpt_idx_header;
 /* One array of a file. */
 typedef struct ckpt_data_entry {
     const char *path; /* of the file */
-    const char *name; /* NULL where the format has no names */
-    int answers;      /* the request that the format made it for, or -1 */
-    ckpt_names from;  /* with `answers`: the columns that it is made of */
+    const char *name;  /* NULL where the format has no names */
+    int answers;       /* the request that the format made it for, or -1 */
+    ckpt_names from, classes; /* with `answers`: the columns that it is made of, and the names behind its numbers */
     ckpt_packed packed;
     ckpt_header_reader *header; /* NULL: `layout` is filled already and no header precedes the elements */
     ckpt_layout layout;
@@ -116,6 +116,12 @@ typedef struct ckpt_data_wanted {
     size_t count;
     ckpt_data_options options;
 } ckpt_data_wanted;
+
+/* The training data's array of the request, or NULL. */
+static inline const ckpt_array *ckpt_data_like(const ckpt_data_wanted *wanted, size_t request) {
+    const ckpt_dataset *like = wanted->options.like;
+    return like && request < like->array_count ? &like->arrays[request] : NULL;
+}
 
 /* "target", or "model's input". */
 const char *ckpt_data_role_text(const ckpt_data_request *request);
@@ -168,7 +174,8 @@ struct ckpt_class_table;
 ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array, ckpt_rounded *rounded,
                               struct ckpt_class_table *names, ckpt_error *err);
 
-/* Whether the converted values are what the request allows; names the first that is not. */
+/* Whether the converted values, and the number of classes that have names, are what the request allows; names the first that
+ * is not. */
 ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err);
 
 #endif

@@ -44,6 +44,7 @@ typedef struct ckpt_names {
 typedef struct ckpt_array {
     const char *name; /* of the request it answers */
     ckpt_names from;  /* the file's columns in the order of the values, or its array; none where the file names nothing */
+    ckpt_names classes; /* names of the classes 0, 1, ..., where the file names them; else none */
     ckpt_array_type type;
     int rank;                         /* 1 .. CKPT_ARRAY_MAX_RANK */
     int64_t dim[CKPT_ARRAY_MAX_RANK]; /* as in the file; dim[0] is the number of samples */
@@ -57,7 +58,6 @@ typedef struct ckpt_dataset {
     uint64_t samples; /* 1 .. UINT32_MAX, dim[0] of every array */
     bool has_columns; /* the file is CSV */
     ckpt_names dropped, unused; /* columns or arrays of the file that nothing is made of: asked for, or left over */
-    ckpt_names classes;         /* names of the target's classes 0, 1, ..., where the file names them; else none */
     ckpt_names notes;           /* sentences about what was read otherwise than it is written */
     ckpt_pool pool;   /* owns everything above */
 } ckpt_dataset;
@@ -100,7 +100,8 @@ typedef struct ckpt_data_options {
  * in order: "images.idx,labels.idx". An array answers two requests only where --target or --features names it.
  *
  * CSV: the target is what --target names; else the column called like the request or one of its aliases, or y, target, label or
- * class, or several such columns with numbers (y0, y1 or y_0, y_1); else the file is refused. An input is the columns
+ * class, or several such columns with numbers (y0, y1 or y_0, y_1); else the file is refused. Several targets are found by their
+ * own names, among the columns of --target if there are, which are theirs in order otherwise. An input is the columns
  * called like it, likewise, in the order of their numbers, where they are as many as it takes; inputs without such columns take
  * the columns left over, in the order of the file, which must be just as many as they take. With --features the inputs are made
  * of the columns listed, in the order of the list. Columns without a name are called "Unnamed: N", N counted from 0, and are no

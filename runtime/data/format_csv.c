@@ -29,6 +29,8 @@ typedef struct csv_array {
     const ckpt_csv_pick *pick;
     array_kind kind;
     value *values; /* [rows, pick->count] */
+    ckpt_class_table names;
+    ckpt_names classes; /* in the end */
 } csv_array;
 
 /* Where something was seen first. */
@@ -44,7 +46,6 @@ typedef struct csv_file {
     size_t array_count;
     uint64_t rows;
     ckpt_csv_cell *row; /* by column */
-    ckpt_class_table names;
     const ckpt_data_source *source;
     ckpt_dataset *dataset;
     locale_t c_locale;
@@ -161,12 +162,12 @@ static ckpt_status store_real(csv_file *csv, int column, const ckpt_text_number 
     return CKPT_OK;
 }
 
-static ckpt_status store_name(csv_file *csv, int column, value *to, ckpt_error *err) {
+static ckpt_status store_name(csv_file *csv, csv_array *array, int column, value *to, ckpt_error *err) {
     const ckpt_csv_cell *cell = &csv->row[column];
     char text[CKPT_CLASS_NAME_BYTES];
     if (cell->length > sizeof text) return fail_cell(csv, column, "is longer than the name of a class may be", err);
     const size_t length = ckpt_csv_unquote(cell, text);
-    const ckpt_status status = ckpt_class_table_number(&csv->names, text, length, &to->integer, err);
+    const ckpt_status status = ckpt_class_table_number(&array->names, text, length, &to->integer, err);
     if (status == CKPT_OK || !err) return status;
     char what[CKPT_MESSAGE_SIZE];
     memcpy(what, err->message, sizeof what);
@@ -176,7 +177,7 @@ static ckpt_status store_name(csv_file *csv, int column, value *to, ckpt_error *
 static ckpt_status store(csv_file *csv, csv_array *array, int column, uint64_t at, ckpt_error *err) {
     const ckpt_data_request *request = array->request;
     ckpt_text_number number = {0};
-    if (array->kind == NAMES) return store_name(csv, column, &array->values[at], err);
+    if (array->kind == NAMES) return store_name(csv, array, column, &array->values[at], err);
     CKPT_TRY(read_number(csv, column, ckpt_data_takes_names(request, (uint64_t)array->pick->count), &number, err));
     if (!number.whole && request->want == CKPT_WANT_INTEGER) return fail_cell(csv, column, "is not a whole number that int64 holds; the model takes integers here", err);
     if (!number.whole && array->kind == INTEGERS) make_real(array, at);
@@ -201,6 +202,8 @@ static ckpt_status make_arrays(csv_file *csv, const ckpt_data_wanted *wanted, ck
         csv_array *array = &csv->arrays[a];
         array->request = &wanted->requests[a];
         array->pick = &csv->columns.pick[a];
+        array->names.pool = &csv->dataset->pool;
+        if (ckpt_data_like(wanted, a)) array->names.known = ckpt_data_like(wanted, a)->classes;
         array->kind = ckpt_data_as_integers(array->request, (uint64_t)array->pick->count) ? INTEGERS : REALS;
         array->values = ckpt_pool_alloc(pool, rows, (size_t)array->pick->count * sizeof *array->values);
         if (!array->values) return ckpt_fail(err, CKPT_NOMEM, "%zu rows do not fit host memory", rows);
@@ -259,10 +262,10 @@ static ckpt_status read_row(csv_file *csv, ckpt_error *err) {
 /* ---- What came of it -------------------------------------------------------------------------------- */
 
 /* The names of a target's classes, in their final order; where the model takes one float, 0 and 1. */
-static ckpt_status finish_names(csv_file *csv, csv_array *array, ckpt_error *err) {
+static ckpt_status finish_names(const csv_file *csv, csv_array *array, ckpt_error *err) {
     if (array->kind != NAMES) return CKPT_OK;
     const uint64_t count = csv->rows * (uint64_t)array->pick->count;
-    CKPT_TRY(ckpt_class_table_finish(&csv->names, &array->values->integer, count, &csv->dataset->classes, err));
+    CKPT_TRY(ckpt_class_table_finish(&array->names, &array->values->integer, count, &array->classes, err));
     if (array->request->want == CKPT_WANT_FLOAT) make_real(array, count);
     return CKPT_OK;
 }
@@ -283,6 +286,7 @@ static ckpt_status add_entries(csv_file *csv, ckpt_data_catalog *catalog, ckpt_e
         *entry = (ckpt_data_entry){.path = csv->source->path,
                                    .name = array->request->name,
                                    .answers = (int)a,
+                                   .classes = array->classes,
                                    .packed = {.bytes = (const uint8_t *)array->values,
                                               .size = (size_t)bytes,
                                               .unpacked_bytes = bytes},
@@ -348,9 +352,8 @@ static ckpt_status check_encoding(const ckpt_data_source *source, ckpt_error *er
 ckpt_status ckpt_csv_load(const ckpt_data_source *source, const ckpt_data_wanted *wanted,
                           ckpt_data_catalog *catalog, ckpt_error *err) {
     CKPT_TRY(check_encoding(source, err));
-    csv_file csv = {.source = source, .dataset = catalog->dataset, .names = {.pool = &catalog->dataset->pool}};
+    csv_file csv = {.source = source, .dataset = catalog->dataset};
     ckpt_csv_scan_start(&csv.scan, (const char *)source->bytes, source->size);
-    if (wanted->options.like) csv.names.known = wanted->options.like->classes;
     catalog->dataset->has_columns = true;
     csv.c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     if (!csv.c_locale) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the C locale");

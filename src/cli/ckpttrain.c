@@ -32,7 +32,8 @@ static void say_data(const ckpt_job *job, const ckpt_dataset *set) {
     ckpt_console_note(program, "data: %s", ckpt_train_data_describe(job, set, text));
     if (set->has_columns || set->arrays[0].from.count)
         ckpt_console_note(program, "%s: %s", set->has_columns ? "columns" : "arrays", ckpt_data_names_text(set, words));
-    if (set->classes.count) ckpt_console_note(program, "classes: %s", ckpt_data_classes_text(set, words));
+    for (size_t a = 0; a < set->array_count; a++)
+        if (set->arrays[a].classes.count) ckpt_console_note(program, "classes: %s", ckpt_data_classes_text(&set->arrays[a], words));
     for (size_t i = 0; i < set->notes.count; i++) ckpt_console_note(program, "%s", set->notes.name[i]);
 }
 

@@ -120,7 +120,7 @@ ckpt_status ckpt_train_data_load(const ckpt_cli_options *o, ckpt_job *job, ckpt_
     *data = (ckpt_train_data){.synthetic = !o->data};
     ckpt_status status = o->data ? load_training(o, job, &data->training, err) : make_synthetic(o, job, &data->training, err);
     if (status == CKPT_OK && o->val_data) status = load_file(o, job, false, o->val_data, &data->training, &data->validation, err);
-    if (status == CKPT_OK && data->training.classes.count) status = ckpt_data_save_classes(&data->training, job->model.file, err);
+    if (status == CKPT_OK) status = ckpt_data_save_classes(&data->training, job->model.file, err);
     if (status != CKPT_OK) ckpt_train_data_free(data);
     return status;
 }

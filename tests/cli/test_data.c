@@ -116,10 +116,10 @@ static void test_options(void **state) {
     }
     json_t *document = train(MODEL "--data named.csv --target kind --drop id --steps 1 --batch 3");
     json_t *data = json_object_get(document, "data");
-    json_t *expected = json_loads("{\"source\": \"named.csv\", \"samples\": 3, \"dropped\": [\"id\"], \"unused\": [], \"classes\": [],"
+    json_t *expected = json_loads("{\"source\": \"named.csv\", \"samples\": 3, \"dropped\": [\"id\"], \"unused\": [],"
                                   "\"notes\": [\"named.csv: has 1 whole number that float32 rounds, the first 16777217 in line 4, column 'age'\"],"
-                                  "\"arrays\": [{\"name\": \"x\", \"type\": \"float32\", \"shape\": [3, 3], \"from\": [\"age\", \"height\", \"weight\"]},"
-                                  "{\"name\": \"y\", \"type\": \"int64\", \"shape\": [3], \"from\": [\"kind\"]}]}", 0, NULL);
+                                  "\"arrays\": [{\"name\": \"x\", \"type\": \"float32\", \"shape\": [3, 3], \"from\": [\"age\", \"height\", \"weight\"], \"classes\": []},"
+                                  "{\"name\": \"y\", \"type\": \"int64\", \"shape\": [3], \"from\": [\"kind\"], \"classes\": []}]}", 0, NULL);
     assert_non_null(expected);
     assert_true(json_equal(data, expected));
     json_decref(expected);
@@ -177,7 +177,7 @@ static void test_named_classes(void **state) {
     json_t *numbers = train(MODEL "--data numbers.csv --batch 3 --steps 2 --save plain.onnx");
     json_t *names = train(MODEL "--data names.csv --val-data few.csv --batch 3 --steps 2 --save named.onnx");
     assert_true(json_equal(json_object_get(numbers, "weights_sha256"), json_object_get(names, "weights_sha256")));
-    json_t *classes = json_object_get(json_object_get(names, "data"), "classes");
+    json_t *classes = json_object_get(json_array_get(json_object_get(json_object_get(names, "data"), "arrays"), 1), "classes");
     assert_int_equal(json_array_size(classes), 2);
     assert_string_equal(json_string_value(json_array_get(classes, 1)), "dog");
     json_decref(numbers);

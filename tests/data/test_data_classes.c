@@ -12,15 +12,15 @@ static void test_csv(void **state) {
     (void)state;
     ckpt_dataset set = load_csv("x,y\n1,dog\n2,Cat\n3,\" \xc3\xa9t\xc3\xa9 \"\n4,\tdog \n5,\"Cat\"\n", want_classes, 2);
     expect_integers(&set.arrays[1], (const int64_t[]){1, 0, 2, 1, 0}, 5);
-    expect_names(&set.classes, "Cat|dog|\xc3\xa9t\xc3\xa9");
+    expect_names(&set.arrays[1].classes, "Cat|dog|\xc3\xa9t\xc3\xa9");
     ckpt_dataset_free(&set);
     set = load_csv("x;y\n1;\"a \"\"b\"\", c\"\n2;1-2\n3;yes\n", want_classes, 2);
-    expect_names(&set.classes, "1-2|a \"b\", c|yes");
+    expect_names(&set.arrays[1].classes, "1-2|a \"b\", c|yes");
     expect_integers(&set.arrays[1], (const int64_t[]){1, 0, 2}, 3);
     ckpt_dataset_free(&set);
     set = load_csv("x,y\n1,True\n2,False\n", want_classes, 2); /* truth values are 1 and 0 */
     expect_integers(&set.arrays[1], (const int64_t[]){1, 0}, 2);
-    assert_int_equal(set.classes.count, 0);
+    assert_int_equal(set.arrays[1].classes.count, 0);
     ckpt_dataset_free(&set);
 }
 
@@ -49,7 +49,7 @@ static void test_csv_errors(void **state) {
     const ckpt_data_request binary[2] = {{.name = "x"}, {.name = "y", .role = CKPT_DATA_TARGET, .values = 1, .unit_range = true}};
     ckpt_dataset set = load_csv("x,y\n1,no\n2,yes\n3,no\n", binary, 2);
     expect_floats(&set.arrays[1], (const float[]){0, 1, 0}, 3);
-    expect_names(&set.classes, "no|yes");
+    expect_names(&set.arrays[1].classes, "no|yes");
     ckpt_dataset_free(&set);
     expect_csv_error("x,y\n1,no\n2,yes\n3,maybe\n", binary, 2, "t.csv: array 'y' names 3 classes, 'maybe', 'no', 'yes'; the model has 2");
 }
@@ -65,7 +65,7 @@ static void test_many_names(void **state) {
     ckpt_dataset set;
     ckpt_error err;
     assert_int_equal(load_copy("t.csv", text, 4 + 65536 * LINE, want, 2, NULL, &set, &err), CKPT_OK);
-    assert_int_equal(set.classes.count, 65536);
+    assert_int_equal(set.arrays[1].classes.count, 65536);
     for (int64_t i = 0; i < 65536; i++) assert_int_equal(((int64_t *)set.arrays[1].data)[i], i);
     ckpt_dataset_free(&set);
     assert_int_equal(load_copy("t.csv", text, 4 + (size_t)NAMES * LINE, want, 2, NULL, &set, &err), CKPT_USAGE);
@@ -80,7 +80,7 @@ static void test_strings(void **state) {
     for (int f = 0; f < 3; f++) {
         ckpt_dataset set = load_ok(files[f], want_classes, 2);
         expect_integers(&set.arrays[1], (const int64_t[]){1, 0, 2, 0, 1, 2}, 6);
-        expect_names(&set.classes, f == 2 ? "ant|bee|wasp" : "ant|bee|\xc3\xa9t\xc3\xa9");
+        expect_names(&set.arrays[1].classes, f == 2 ? "ant|bee|wasp" : "ant|bee|\xc3\xa9t\xc3\xa9");
         ckpt_dataset_free(&set);
     }
     static const char *const bad[][2] = {
@@ -107,7 +107,7 @@ static void test_like_training(void **state) {
     const ckpt_data_options like = {.like = &training};
     ckpt_dataset set = load_csv_with("x,y\n1,c\n2,b\n", want_classes, 2, &like);
     expect_integers(&set.arrays[1], (const int64_t[]){2, 1}, 2); /* by themselves they would be 1 and 0 */
-    expect_names(&set.classes, "a|b|c");
+    expect_names(&set.arrays[1].classes, "a|b|c");
     ckpt_dataset_free(&set);
     expect_csv_error_with("x,y\n1,c\n2,C\n", want_classes, 2, &like,
                           "t.csv: line 3, column 'y': 'C' is none of the 3 classes of the training data; correct or remove it");

@@ -95,6 +95,35 @@ static void test_several_inputs(void **state) {
                      "'q', 'r', 's', 't'; choose with --features, or leave some out with --drop");
 }
 
+/* Several targets have names of their own, or the order of --target; what one target is usually called is no name of theirs. */
+static void test_several_targets(void **state) {
+    (void)state;
+    const ckpt_data_request want[3] = {
+        {.name = "x", .values = 1},
+        {.name = "y_kind", .aliases = {"kind"}, .role = CKPT_DATA_TARGET, .want = CKPT_WANT_EITHER},
+        {.name = "y_size", .aliases = {"size"}, .role = CKPT_DATA_TARGET, .want = CKPT_WANT_EITHER}};
+    static const struct {
+        const char *text, *target, *from[3];
+    } files[] = {{"size,x,kind\n1,2,3\n", NULL, {"x", "kind", "size"}},
+                 {"a,b,c\n1,2,3\n", "c,a", {"b", "c", "a"}},
+                 {"a,size,c\n1,2,3\n", "size,a", {"c", "a", "size"}}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        ckpt_dataset set = load_csv_with(files[i].text, want, 3, &(ckpt_data_options){.target = files[i].target});
+        for (size_t a = 0; a < 3; a++) expect_names(&set.arrays[a].from, files[i].from[a]);
+        ckpt_dataset_free(&set);
+    }
+    expect_csv_error("x,y,kind\n1,2,3\n", want, 3, "t.csv: line 1: which column is the target? None is named 'y_size', 'size'; it has 'x', 'y', "
+                                                   "'kind'; choose with --target NAME");
+    expect_csv_error_with("x,a,b,c\n1,2,3,4\n", want, 3, &(ckpt_data_options){.target = "a,b,c"},
+                          "t.csv: line 1: the target 'y_kind' takes its own columns; named 'y_kind0', 'y_kind1' and so on there are none, and left "
+                          "are 3, 'a', 'b', 'c'; choose with --target");
+    ckpt_dataset set = load_csv("x,kind,size\n1,a,big\n2,b,big\n3,a,small\n", want, 3);
+    expect_names(&set.arrays[1].classes, "a|b");
+    expect_names(&set.arrays[2].classes, "big|small");
+    expect_integers(&set.arrays[2], (const int64_t[]){0, 0, 1}, 3);
+    ckpt_dataset_free(&set);
+}
+
 /* An autoencoder's target is its input: only where both are asked for. */
 static void test_input_as_target(void **state) {
     (void)state;
@@ -172,7 +201,7 @@ static void test_arrays(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),          cmocka_unit_test(test_options),        cmocka_unit_test(test_option_errors),
-        cmocka_unit_test(test_several_inputs), cmocka_unit_test(test_input_as_target), cmocka_unit_test(test_like_training),
+        cmocka_unit_test(test_several_inputs), cmocka_unit_test(test_several_targets), cmocka_unit_test(test_input_as_target), cmocka_unit_test(test_like_training),
         cmocka_unit_test(test_arrays),
     };
     enter_files();
