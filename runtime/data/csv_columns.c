@@ -63,7 +63,9 @@ static ckpt_status sort_names(assigner *a, ckpt_error *err) {
     qsort_r(a->by_name, (size_t)columns->count, sizeof *a->by_name, compare_names, a->columns);
     for (int i = 1; i < columns->count; i++) {
         const int first = a->by_name[i - 1], second = a->by_name[i];
-        if (strcmp(columns->name[first], columns->name[second]) == 0)
+        /* An index that is written twice has no name and the name that it was read by: both are left out by it. */
+        const bool index = columns->unnamed[first] && columns->unnamed[second];
+        if (!index && strcmp(columns->name[first], columns->name[second]) == 0)
             return ckpt_fail(err, CKPT_USAGE, "line 1: columns %d and %d are both named '%.80s'; rename one", first + 1, second + 1,
                              columns->name[first]);
     }

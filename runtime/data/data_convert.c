@@ -65,14 +65,6 @@ static inline double to_double(uint64_t bits, unsigned bytes) {
     return value;
 }
 
-/* C leaves conversion beyond float's range undefined. Infinity is found by ckpt_data_check. The bound is half-way between
- * FLT_MAX and the next power of two. */
-static inline float round_to_float(double value) {
-    if (value >= 0x1.ffffffp127) return INFINITY;
-    if (value <= -0x1.ffffffp127) return -INFINITY;
-    return (float)value;
-}
-
 /* Where an element of the array stands. */
 typedef struct place {
     unsigned long long row, column;
@@ -97,6 +89,14 @@ static ckpt_status integer_from_unsigned(uint64_t bits, const ckpt_array *array,
     if (bits <= INT64_MAX) return *value = (int64_t)bits, CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "has %llu " AT ", too large for int64; save it with astype(np.int64)", (unsigned long long)bits,
                      p.row, p.column);
+}
+
+/* C leaves conversion beyond float's range undefined. The bound is half-way between FLT_MAX and the next power of two. Infinity
+ * and NaN of the file are found by ckpt_data_check. */
+static ckpt_status float_from_real(double real, const ckpt_array *array, uint64_t at, float *value, ckpt_error *err) {
+    const place p = place_of(array, at);
+    if (!isfinite(real) || fabs(real) < 0x1.ffffffp127) return *value = (float)real, CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "has %.9g " AT ", too large for float32; scale it", real, p.row, p.column);
 }
 
 static float float_from_integer(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
@@ -183,11 +183,13 @@ static ckpt_status convert_integer(const uint8_t *from, const ckpt_layout *layou
     return CKPT_OK;
 }
 
-static float convert_float(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                           ckpt_rounded *rounded) {
+static ckpt_status convert_float(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
+                                 ckpt_rounded *rounded, ckpt_error *err) {
+    float *to = (float *)array->data + at;
     const uint64_t bits = load_bits(from, layout->bytes, layout->big_endian);
-    if (layout->element == CKPT_ELEMENT_FLOAT) return round_to_float(to_double(bits, layout->bytes));
-    return float_from_integer(bits, layout, array, at, rounded);
+    if (layout->element == CKPT_ELEMENT_FLOAT) return float_from_real(to_double(bits, layout->bytes), array, at, to, err);
+    *to = float_from_integer(bits, layout, array, at, rounded);
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array, ckpt_rounded *rounded,
@@ -201,8 +203,8 @@ ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ck
         for (uint64_t i = 0; i < take; i++) {
             const uint64_t to = layout->fortran ? w.position : done + i;
             const uint8_t *from = chunk + i * layout->bytes;
-            if (array->type == CKPT_ARRAY_F32) ((float *)array->data)[to] = convert_float(from, layout, array, to, rounded);
-            else CKPT_TRY(convert_integer(from, layout, array, to, names, err));
+            CKPT_TRY(array->type == CKPT_ARRAY_F32 ? convert_float(from, layout, array, to, rounded, err)
+                                                   : convert_integer(from, layout, array, to, names, err));
             if (layout->fortran) walk_next(&w, layout);
         }
         done += take;
@@ -220,7 +222,7 @@ static ckpt_status check_floats(const ckpt_array *array, const ckpt_data_request
         if (!finite)
             return ckpt_fail(err, CKPT_USAGE,
                              "has %s " AT "; remove or replace it",
-                             isnan(value[i]) ? "NaN" : "a value that is infinite as float32", p.row, p.column);
+                             isnan(value[i]) ? "NaN" : value[i] > 0 ? "infinity" : "-infinity", p.row, p.column);
         return ckpt_fail(
             err, CKPT_USAGE,
             "has %g " AT "; the loss takes targets from 0 to 1",

@@ -33,6 +33,12 @@ static void add_list(words *w, const ckpt_names *names, bool numbered) {
     if (shown < names->count) add(w, ", ... (%zu)", names->count);
 }
 
+bool ckpt_data_has_names(const ckpt_dataset *set) {
+    for (size_t a = 0; a < set->array_count; a++)
+        if (set->arrays[a].from.count) return true;
+    return false;
+}
+
 const char *ckpt_data_names_text(const ckpt_dataset *set, char text[CKPT_DATA_WORDS]) {
     words w = {.text = text};
     text[0] = 0;
@@ -72,6 +78,7 @@ static json_t *array_json(const ckpt_array *array) {
 }
 
 json_t *ckpt_data_json(const ckpt_dataset *set, const char *source) {
+    if (!set->array_count) return json_null();
     json_t *arrays = json_array();
     for (size_t a = 0; arrays && a < set->array_count; a++) json_array_append_new(arrays, array_json(&set->arrays[a]));
     return json_pack("{s:o, s:I, s:o, s:o, s:o, s:o}", "source", source ? ckpt_console_json_text(source) : json_null(), "samples",

@@ -13,14 +13,17 @@
 
 enum { CKPT_DATA_WORDS = 1024 };
 
+/* Whether the file names its columns or arrays. */
+bool ckpt_data_has_names(const ckpt_dataset *set);
+
 /* "x <- age, height, weight, ... (21); y <- label; dropped: id; unused: comment"; returns `words`. */
 const char *ckpt_data_names_text(const ckpt_dataset *set, char words[CKPT_DATA_WORDS]);
 
 /* "0 = cat, 1 = dog, 2 = horse, ... (37)"; returns `words`. */
 const char *ckpt_data_classes_text(const ckpt_array *array, char words[CKPT_DATA_WORDS]);
 
-/* {"source", "samples", "arrays": [{"name", "type", "shape", "from", "classes"}], "dropped", "unused", "notes"}; source: NULL for
- * synthetic data. NULL when memory runs out. */
+/* {"source", "samples", "arrays": [{"name", "type", "shape", "from", "classes"}], "dropped", "unused", "notes"}; source: the file,
+ * or NULL for synthetic data. null for an empty set; NULL when memory runs out. */
 json_t *ckpt_data_json(const ckpt_dataset *set, const char *source);
 
 /* Puts the names of the classes, if there are any, into the model's metadata, from where they are saved with it: "ckpt.classes", a

@@ -136,6 +136,9 @@ static void test_validation_by_name(void **state) {
     const double validation = json_real_value(json_object_get(json_object_get(document, "val"), "loss"));
     assert_true(fabs(validation - first_loss(document)) < 1e-6);
     json_decref(document);
+    says(MODEL "--data fit.csv --val-data same.csv --batch 2 --epochs 1",
+         (const char *const[]){"data: 2 samples, 'x' of [2,3] -> 'y' of [2] in 2 classes\n",
+                               "validation columns: x <- a, b, c; y <- y\n", NULL});
     refused("else.csv: line 1: has no column 'c', which the training data has for the model's input 'x'; add it",
             MODEL "--data fit.csv --val-data else.csv --batch 2 --epochs 1");
 }

@@ -24,6 +24,7 @@ static void test_names(void **state) {
     expect_columns("id,x0,x1,Target\n1,2,3,4\n", NULL, "x0|x1", "Target", "", "id");
     expect_columns("x10,note,x9,class\n1,word,3,4\n", NULL, "x9|x10", "class", "", "note"); /* by number; no cell of `note` is read */
     expect_columns(",X_1,X_2,label\n0,2,3,4\n", NULL, "X_1|X_2", "label", "", "Unnamed: 0");
+    expect_columns(",Unnamed: 0,a,b,y\n0,0,2,3,4\n", &(ckpt_data_options){.drop = "Unnamed: 0"}, "a|b", "y", "Unnamed: 0|Unnamed: 0", "");
     expect_columns("x0,x1,y,\n1,2,3,\n", NULL, "x0|x1", "y", "", "Unnamed: 3");
     ckpt_dataset set = load_csv("x1,x0,y\n1,2,3\n4,5,6\n", want_xy2, 2);
     expect_floats(&set.arrays[0], (const float[]){2, 1, 5, 4}, 4);

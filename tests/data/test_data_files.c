@@ -137,8 +137,8 @@ static const struct {
      "bad_nan.npz: array 'x' has NaN at row 2, column 1 (counted from 0); remove or replace it"},
     {"bad_nan_fortran.npz",
      "bad_nan_fortran.npz: array 'x' has NaN at row 2, column 1 (counted from 0); remove or replace it"},
-    {"bad_overflow.npz", "bad_overflow.npz: array 'x' has a value that is infinite as float32 at row 3, "
-                         "column 0 (counted from 0); remove or replace it"},
+    {"bad_overflow.npz", "bad_overflow.npz: array 'x' has 1e+300 at row 3, column 0 (counted from 0), too large for float32; "
+                         "scale it"},
     {"bad_label.npz",
      "bad_label.npz: array 'y' has class 3 at row 2, column 0 (counted from 0); the model takes 0 to 2"},
     {"bad_negative.npz",
