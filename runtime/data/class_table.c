@@ -10,7 +10,8 @@ enum { FIRST_SLOTS = 64 };
 /* The slot of the name, or the free one where it belongs. */
 static uint32_t *find_slot(ckpt_class_table *table, const char *name) {
     size_t at = (size_t)ckpt_name_hash(&table->key, name) & (table->slots - 1);
-    while (table->slot[at] && strcmp(table->names.name[table->slot[at] - 1], name) != 0) at = (at + 1) & (table->slots - 1);
+    while (table->slot[at] && strcmp(table->names.name[table->slot[at] - 1], name) != 0)
+        at = (at + 1) & (table->slots - 1);
     return &table->slot[at];
 }
 
@@ -20,13 +21,16 @@ static ckpt_status make_room(ckpt_class_table *table, ckpt_error *err) {
     if (!table->slots) ckpt_name_key_make(&table->key);
     table->slots = table->slots ? 2 * table->slots : FIRST_SLOTS;
     table->slot = ckpt_pool_array(table->pool, table->slots, uint32_t);
-    table->names.name = ckpt_pool_grow(table->pool, table->names.name, table->names.count, table->slots / 2, sizeof *table->names.name);
-    if (!table->slot || !table->names.name) return ckpt_fail(err, CKPT_NOMEM, "is one name too many for the memory");
+    table->names.name = ckpt_pool_grow(table->pool, table->names.name, table->names.count, table->slots / 2,
+                                       sizeof *table->names.name);
+    if (!table->slot || !table->names.name)
+        return ckpt_fail(err, CKPT_NOMEM, "is one name too many for the memory");
     for (size_t i = 0; i < table->names.count; i++) *find_slot(table, table->names.name[i]) = (uint32_t)i + 1;
     return CKPT_OK;
 }
 
-static ckpt_status add(ckpt_class_table *table, const char *name, size_t length, int64_t *number, ckpt_error *err) {
+static ckpt_status add(ckpt_class_table *table, const char *name, size_t length, int64_t *number,
+                       ckpt_error *err) {
     CKPT_TRY(make_room(table, err));
     uint32_t *slot = find_slot(table, name);
     if (!*slot) {
@@ -42,16 +46,20 @@ static ckpt_status add(ckpt_class_table *table, const char *name, size_t length,
 static ckpt_status check_name(const char *text, size_t length, ckpt_error *err) {
     const ckpt_text_kind kind = ckpt_text_kind_of(text, length, '.');
     if (kind == CKPT_TEXT_NUMBER)
-        return ckpt_fail(err, CKPT_USAGE, "is a number among names of classes; write all classes as numbers, or all as names");
+        return ckpt_fail(err, CKPT_USAGE,
+                         "is a number among names of classes; write all classes as numbers, or all as names");
     if (kind != CKPT_TEXT_NAME) return ckpt_fail(err, CKPT_USAGE, "%s", ckpt_text_wrong(kind));
     if (length >= CKPT_CLASS_NAME_BYTES)
-        return ckpt_fail(err, CKPT_USAGE, "is longer than the %d bytes that a name of a class may have", CKPT_CLASS_NAME_BYTES - 1);
+        return ckpt_fail(err, CKPT_USAGE, "is longer than the %d bytes that a name of a class may have",
+                         CKPT_CLASS_NAME_BYTES - 1);
     if (!ckpt_text_is_utf8(text, length) || memchr(text, 0, length))
-        return ckpt_fail(err, CKPT_USAGE, "is not UTF-8, as names of classes must be; save the file as UTF-8");
+        return ckpt_fail(err, CKPT_USAGE,
+                         "is not UTF-8, as names of classes must be; save the file as UTF-8");
     return CKPT_OK;
 }
 
-ckpt_status ckpt_class_table_number(ckpt_class_table *table, const char *text, size_t length, int64_t *number, ckpt_error *err) {
+ckpt_status ckpt_class_table_number(ckpt_class_table *table, const char *text, size_t length, int64_t *number,
+                                    ckpt_error *err) {
     char name[CKPT_CLASS_NAME_BYTES];
     CKPT_TRY(check_name(text, length, err));
     memcpy(name, text, length);
@@ -63,10 +71,13 @@ ckpt_status ckpt_class_table_number(ckpt_class_table *table, const char *text, s
     const size_t before = table->names.count;
     CKPT_TRY(add(table, name, length, number, err));
     if (table->known.count && table->names.count != before)
-        return ckpt_fail(err, CKPT_USAGE, "is none of the %zu classes of the training data; correct or remove it", before);
+        return ckpt_fail(err, CKPT_USAGE,
+                         "is none of the %zu classes of the training data; correct or remove it", before);
     if (table->names.count > CKPT_CLASS_MOST)
-        return ckpt_fail(err, CKPT_USAGE, "is the name of class %zu, more than a column of classes has; choose the column with --target",
-                         table->names.count);
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "is the name of class %zu, more than a column of classes has; choose the column with --target",
+            table->names.count);
     return CKPT_OK;
 }
 
@@ -75,10 +86,12 @@ typedef struct ranked {
     size_t number; /* by appearance */
 } ranked;
 
-static int compare_bytes(const void *a, const void *b) { return strcmp(((const ranked *)a)->name, ((const ranked *)b)->name); }
+static int compare_bytes(const void *a, const void *b) {
+    return strcmp(((const ranked *)a)->name, ((const ranked *)b)->name);
+}
 
-ckpt_status ckpt_class_table_finish(ckpt_class_table *table, int64_t *numbers, uint64_t count, ckpt_names *classes,
-                                    ckpt_error *err) {
+ckpt_status ckpt_class_table_finish(ckpt_class_table *table, int64_t *numbers, uint64_t count,
+                                    ckpt_names *classes, ckpt_error *err) {
     const size_t n = table->names.count;
     *classes = table->names;
     if (table->known.count || !n) return CKPT_OK;

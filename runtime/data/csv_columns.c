@@ -9,7 +9,10 @@
 
 /* Names of targets besides those of the request. */
 static const char *const usual_targets[] = {"y", "target", "label", "class"};
-enum { USUAL_TARGETS = sizeof usual_targets / sizeof *usual_targets, MOST_NAMES = 1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS };
+enum {
+    USUAL_TARGETS = sizeof usual_targets / sizeof *usual_targets,
+    MOST_NAMES = 1 + CKPT_DATA_MAX_ALIASES + USUAL_TARGETS
+};
 
 typedef struct assigner {
     ckpt_csv_columns *columns;
@@ -18,10 +21,12 @@ typedef struct assigner {
     int *by_name;    /* columns, sorted by name */
     int *candidate;  /* columns that requests of a role may be made of, in order */
     int candidate_count;
-    bool listed;     /* an option lists the candidates */
+    bool listed; /* an option lists the candidates */
 } assigner;
 
-static ckpt_status fail_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_NOMEM, "out of memory for the columns"); }
+static ckpt_status fail_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for the columns");
+}
 
 static const char *all_names(const ckpt_csv_columns *columns, char text[CKPT_LIST_TEXT]) {
     return ckpt_data_list_text(columns->name, (size_t)columns->count, text);
@@ -30,10 +35,13 @@ static const char *all_names(const ckpt_csv_columns *columns, char text[CKPT_LIS
 /* Values that the request takes a sample, as far as it says: integers and floats may differ. */
 static bool takes(const ckpt_data_request *r, uint64_t count) {
     const bool any = !(r->want == CKPT_WANT_INTEGER ? r->integer_values : r->values);
-    return any || (r->want != CKPT_WANT_FLOAT && r->integer_values == count) || (r->want != CKPT_WANT_INTEGER && r->values == count);
+    return any || (r->want != CKPT_WANT_FLOAT && r->integer_values == count) ||
+           (r->want != CKPT_WANT_INTEGER && r->values == count);
 }
 
-static uint64_t least_values(const ckpt_data_request *r) { return r->want == CKPT_WANT_INTEGER ? r->integer_values : r->values; }
+static uint64_t least_values(const ckpt_data_request *r) {
+    return r->want == CKPT_WANT_INTEGER ? r->integer_values : r->values;
+}
 
 static ckpt_status give(assigner *a, size_t request, const int *column, int count, ckpt_error *err) {
     ckpt_csv_pick *pick = &a->columns->pick[request];
@@ -63,11 +71,12 @@ static ckpt_status sort_names(assigner *a, ckpt_error *err) {
     qsort_r(a->by_name, (size_t)columns->count, sizeof *a->by_name, compare_names, a->columns);
     for (int i = 1; i < columns->count; i++) {
         const int first = a->by_name[i - 1], second = a->by_name[i];
-        /* An index that is written twice has no name and the name that it was read by: both are left out by it. */
+        /* An index that is written twice has no name and the name that it was read by: both are left out by
+         * it. */
         const bool index = columns->unnamed[first] && columns->unnamed[second];
         if (!index && strcmp(columns->name[first], columns->name[second]) == 0)
-            return ckpt_fail(err, CKPT_USAGE, "line 1: columns %d and %d are both named '%.80s'; rename one", first + 1, second + 1,
-                             columns->name[first]);
+            return ckpt_fail(err, CKPT_USAGE, "line 1: columns %d and %d are both named '%.80s'; rename one",
+                             first + 1, second + 1, columns->name[first]);
     }
     return CKPT_OK;
 }
@@ -77,10 +86,13 @@ static int find_name(const assigner *a, const char *name) {
     int low = 0, high = a->columns->count;
     while (low < high) {
         const int middle = low + (high - low) / 2;
-        if (strcmp(a->columns->name[a->by_name[middle]], name) < 0) low = middle + 1;
-        else high = middle;
+        if (strcmp(a->columns->name[a->by_name[middle]], name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return low < a->columns->count && strcmp(a->columns->name[a->by_name[low]], name) == 0 ? a->by_name[low] : -1;
+    return low < a->columns->count && strcmp(a->columns->name[a->by_name[low]], name) == 0 ? a->by_name[low]
+                                                                                           : -1;
 }
 
 /* The columns of the training data, whatever their order and what else there is. */
@@ -92,8 +104,10 @@ static ckpt_status assign_like(assigner *a, const ckpt_dataset *like, ckpt_error
         for (size_t i = 0; i < from->count; i++) {
             column[i] = find_name(a, from->name[i]);
             if (column[i] < 0)
-                return ckpt_fail(err, CKPT_USAGE, "line 1: has no column '%.80s', which the training data has for the %s '%s'; add it",
-                                 from->name[i], ckpt_data_role_text(&a->wanted->requests[r]), a->wanted->requests[r].name);
+                return ckpt_fail(
+                    err, CKPT_USAGE,
+                    "line 1: has no column '%.80s', which the training data has for the %s '%s'; add it",
+                    from->name[i], ckpt_data_role_text(&a->wanted->requests[r]), a->wanted->requests[r].name);
         }
         CKPT_TRY(give(a, r, column, (int)from->count, err));
     }
@@ -102,17 +116,25 @@ static ckpt_status assign_like(assigner *a, const ckpt_dataset *like, ckpt_error
 
 /* ---- Columns that lists name ------------------------------------------------------------------------ */
 
-static const char *column_name(const void *columns, int i) { return ((const ckpt_csv_columns *)columns)->name[i]; }
+static const char *column_name(const void *columns, int i) {
+    return ((const ckpt_csv_columns *)columns)->name[i];
+}
 
-static ckpt_status pick(const assigner *a, const char *option, const char *text, int *order, int *count, ckpt_error *err) {
-    const ckpt_name_choice list = {.text = text, .option = option, .what = "column", .count = a->columns->count,
-                                 .name = column_name, .context = a->columns};
+static ckpt_status pick(const assigner *a, const char *option, const char *text, int *order, int *count,
+                        ckpt_error *err) {
+    const ckpt_name_choice list = {.text = text,
+                                   .option = option,
+                                   .what = "column",
+                                   .count = a->columns->count,
+                                   .name = column_name,
+                                   .context = a->columns};
     bool *picked = ckpt_pool_array(a->columns->pool, a->columns->count, bool);
     if (!picked) return fail_memory(err);
     CKPT_TRY(ckpt_name_pick(&list, picked, order, count, err));
     for (int i = 0; i < *count; i++)
         if (a->columns->use[order[i]] == CKPT_CSV_DROPPED)
-            return ckpt_fail(err, CKPT_USAGE, "line 1: column '%.80s' is in %s and in --drop; leave it out of one",
+            return ckpt_fail(err, CKPT_USAGE,
+                             "line 1: column '%.80s' is in %s and in --drop; leave it out of one",
                              a->columns->name[order[i]], option);
     return CKPT_OK;
 }
@@ -135,7 +157,9 @@ typedef struct numbered {
     int column;
 } numbered;
 
-static char lower(char c) { return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c); }
+static char lower(char c) {
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
 
 /* "y" is EXACT for y; "y0", "y_12" and "y.3" are NUMBERED. */
 static match compare(const char *column, const char *name, uint64_t *number) {
@@ -155,28 +179,32 @@ static int compare_numbers(const void *a, const void *b) {
     return x->number != y->number ? (x->number < y->number ? -1 : 1) : x->column - y->column;
 }
 
-/* The free candidates that are called `name`: the one of exactly this name, or else the numbered ones by their numbers. *found has
- * room for all columns. */
-static ckpt_status find_called(const assigner *a, const char *name, numbered *found, int *count, ckpt_error *err) {
+/* The free candidates that are called `name`: the one of exactly this name, or else the numbered ones by
+ * their numbers. *found has room for all columns. */
+static ckpt_status find_called(const assigner *a, const char *name, numbered *found, int *count,
+                               ckpt_error *err) {
     match best = NUMBERED;
     int n = 0;
     for (int i = 0; i < a->candidate_count; i++) {
         const int c = a->candidate[i];
         uint64_t number = 0;
-        const match m = a->columns->use[c] == CKPT_CSV_FREE ? compare(a->columns->name[c], name, &number) : NO_MATCH;
+        const match m =
+            a->columns->use[c] == CKPT_CSV_FREE ? compare(a->columns->name[c], name, &number) : NO_MATCH;
         if (m > best) best = m, n = 0;
         if (m == best) found[n++] = (numbered){number, c};
     }
     if (n) qsort(found, (size_t)n, sizeof *found, compare_numbers);
     for (int i = 1; i < n; i++)
         if (found[i].number == found[i - 1].number)
-            return ckpt_fail(err, CKPT_USAGE, "line 1: columns '%.80s' and '%.80s' are named alike; rename one",
+            return ckpt_fail(err, CKPT_USAGE,
+                             "line 1: columns '%.80s' and '%.80s' are named alike; rename one",
                              a->columns->name[found[i - 1].column], a->columns->name[found[i].column]);
     *count = n;
     return CKPT_OK;
 }
 
-/* The names that a request goes by, in order; returns how many. What targets are usually called is for one alone. */
+/* The names that a request goes by, in order; returns how many. What targets are usually called is for one
+ * alone. */
 static int names_of(const assigner *a, const ckpt_data_request *r, const char *names[MOST_NAMES]) {
     const bool one_target = r->role == CKPT_DATA_TARGET && a->requests[CKPT_DATA_TARGET] == 1;
     int n = 0;
@@ -190,7 +218,8 @@ static int names_of(const assigner *a, const ckpt_data_request *r, const char *n
     return n;
 }
 
-static ckpt_status give_numbered(assigner *a, size_t request, const numbered *found, int count, ckpt_error *err) {
+static ckpt_status give_numbered(assigner *a, size_t request, const numbered *found, int count,
+                                 ckpt_error *err) {
     int *column = ckpt_pool_array(a->columns->pool, count, int);
     if (!column) return fail_memory(err);
     for (int i = 0; i < count; i++) column[i] = found[i].column;
@@ -201,7 +230,9 @@ static ckpt_status give_numbered(assigner *a, size_t request, const numbered *fo
 static bool is_input_name(const assigner *a, const char *column) {
     uint64_t number;
     for (size_t r = 0; r < a->wanted->count; r++)
-        if (a->wanted->requests[r].role == CKPT_DATA_INPUT && compare(column, a->wanted->requests[r].name, &number) == EXACT) return true;
+        if (a->wanted->requests[r].role == CKPT_DATA_INPUT &&
+            compare(column, a->wanted->requests[r].name, &number) == EXACT)
+            return true;
     return false;
 }
 
@@ -210,20 +241,28 @@ static bool is_input_name(const assigner *a, const char *column) {
 static ckpt_status fail_target(const assigner *a, const ckpt_data_request *r, ckpt_error *err) {
     const char *names[MOST_NAMES];
     char has[CKPT_LIST_TEXT], tried[CKPT_LIST_TEXT];
-    return ckpt_fail(err, CKPT_USAGE, "line 1: which column is the target? None is named %s; it has %s; choose with --target NAME",
-                     ckpt_data_list_text(names, (size_t)names_of(a, r, names), tried), all_names(a->columns, has));
+    return ckpt_fail(
+        err, CKPT_USAGE,
+        "line 1: which column is the target? None is named %s; it has %s; choose with --target NAME",
+        ckpt_data_list_text(names, (size_t)names_of(a, r, names), tried), all_names(a->columns, has));
 }
 
 /* Another column that might be meant as well is no feature by accident. */
-static ckpt_status check_one_target(const assigner *a, const ckpt_data_request *r, int column, ckpt_error *err) {
+static ckpt_status check_one_target(const assigner *a, const ckpt_data_request *r, int column,
+                                    ckpt_error *err) {
     const char *names[MOST_NAMES];
     const int n = names_of(a, r, names);
     uint64_t number;
     for (int c = 0; c < a->columns->count; c++)
-        for (int k = 0; k < n && c != column && a->columns->use[c] == CKPT_CSV_FREE && !is_input_name(a, a->columns->name[c]); k++)
+        for (int k = 0; k < n && c != column && a->columns->use[c] == CKPT_CSV_FREE &&
+                        !is_input_name(a, a->columns->name[c]);
+             k++)
             if (compare(a->columns->name[c], names[k], &number) == EXACT)
-                return ckpt_fail(err, CKPT_USAGE, "line 1: columns '%.80s' and '%.80s' may both be the target; name it with --target, and "
-                                 "leave the other out with --drop", a->columns->name[column], a->columns->name[c]);
+                return ckpt_fail(
+                    err, CKPT_USAGE,
+                    "line 1: columns '%.80s' and '%.80s' may both be the target; name it with --target, and "
+                    "leave the other out with --drop",
+                    a->columns->name[column], a->columns->name[c]);
     return CKPT_OK;
 }
 
@@ -264,21 +303,27 @@ static ckpt_status fail_left_over(const assigner *a, const ckpt_data_request *r,
     for (int i = 0; i < a->candidate_count; i++) names[i] = a->columns->name[a->candidate[i]];
     if (a->candidate_count) ckpt_data_list_text(names, (size_t)a->candidate_count, list);
     if (least_values(r)) snprintf(takes_text, sizeof takes_text, "%" PRIu64, least_values(r));
-    return ckpt_fail(err, CKPT_USAGE, "line 1: the %s '%s' takes %s column%s; named '%s0', '%s1' and so on there are none, and "
-                     "left are %d, %s; choose with %s", ckpt_data_role_text(r), r->name, takes_text, least_values(r) == 1 ? "" : "s",
-                     r->name, r->name, a->candidate_count, list, target ? "--target" : "--features, or leave some out with --drop");
+    return ckpt_fail(
+        err, CKPT_USAGE,
+        "line 1: the %s '%s' takes %s column%s; named '%s0', '%s1' and so on there are none, and "
+        "left are %d, %s; choose with %s",
+        ckpt_data_role_text(r), r->name, takes_text, least_values(r) == 1 ? "" : "s", r->name, r->name,
+        a->candidate_count, list, target ? "--target" : "--features, or leave some out with --drop");
 }
 
 static ckpt_status check_unnamed(const assigner *a, ckpt_error *err) {
     for (int i = 0; i < a->candidate_count && !a->listed; i++)
         if (a->columns->unnamed[a->candidate[i]])
-            return ckpt_fail(err, CKPT_USAGE, "line 1: column %d has no name, as an index that a data frame writes; leave it out with "
-                             "--drop %d, or name it", a->candidate[i] + 1, a->candidate[i]);
+            return ckpt_fail(
+                err, CKPT_USAGE,
+                "line 1: column %d has no name, as an index that a data frame writes; leave it out with "
+                "--drop %d, or name it",
+                a->candidate[i] + 1, a->candidate[i]);
     return CKPT_OK;
 }
 
-/* Requests of a role without columns take the candidates that are left, in order: each as many as it has values, or one each
- * where that is not known and they are as many. */
+/* Requests of a role without columns take the candidates that are left, in order: each as many as it has
+ * values, or one each where that is not known and they are as many. */
 static ckpt_status assign_rest(assigner *a, ckpt_data_role role, ckpt_error *err) {
     const ckpt_csv_columns *columns = a->columns;
     const ckpt_data_request *first = NULL;
@@ -297,19 +342,22 @@ static ckpt_status assign_rest(assigner *a, ckpt_data_role role, ckpt_error *err
     a->candidate_count = left;
     CKPT_TRY(check_unnamed(a, err));
     const bool one_each = unsized == open && left == open;
-    if (!one_each && (unsized > 1 || left == 0 || (unsized ? (uint64_t)left <= needed : (uint64_t)left != needed)))
+    if (!one_each &&
+        (unsized > 1 || left == 0 || (unsized ? (uint64_t)left <= needed : (uint64_t)left != needed)))
         return fail_left_over(a, first, err);
     for (size_t r = 0; r < a->wanted->count; r++) {
         const ckpt_data_request *request = &a->wanted->requests[r];
         if (columns->pick[r].count || request->role != role) continue;
-        const int count = one_each ? 1 : (int)(least_values(request) ? least_values(request) : (uint64_t)left - needed);
+        const int count =
+            one_each ? 1 : (int)(least_values(request) ? least_values(request) : (uint64_t)left - needed);
         CKPT_TRY(give(a, r, a->candidate + next, count, err));
         next += count;
     }
     return CKPT_OK;
 }
 
-/* Of the candidates; where a list has them for one request alone, in the order of the list, whatever they are called. */
+/* Of the candidates; where a list has them for one request alone, in the order of the list, whatever they are
+ * called. */
 static ckpt_status assign_role(assigner *a, ckpt_data_role role, numbered *found, ckpt_error *err) {
     for (size_t r = 0; r < a->wanted->count && !(a->listed && a->requests[role] == 1); r++)
         if (a->wanted->requests[r].role == role) CKPT_TRY(assign_named(a, r, found, err));
@@ -322,7 +370,8 @@ static ckpt_status assign_targets(assigner *a, numbered *found, ckpt_error *err)
         CKPT_TRY(pick(a, "--target", a->wanted->options.target, a->candidate, &a->candidate_count, err));
         /* One target takes them all: what it has is compared with what it takes when the data are read. */
         for (size_t r = 0; r < a->wanted->count && a->requests[CKPT_DATA_TARGET] == 1; r++)
-            if (a->wanted->requests[r].role == CKPT_DATA_TARGET) return give(a, r, a->candidate, a->candidate_count, err);
+            if (a->wanted->requests[r].role == CKPT_DATA_TARGET)
+                return give(a, r, a->candidate, a->candidate_count, err);
         return assign_role(a, CKPT_DATA_TARGET, found, err);
     }
     for (size_t r = 0; r < a->wanted->count; r++)
@@ -330,13 +379,15 @@ static ckpt_status assign_targets(assigner *a, numbered *found, ckpt_error *err)
     return CKPT_OK;
 }
 
-/* Columns of --features that the target has as well: all of them, and --target, as an autoencoder asks for; else none. */
+/* Columns of --features that the target has as well: all of them, and --target, as an autoencoder asks for;
+ * else none. */
 static ckpt_status check_shared(const assigner *a, ckpt_error *err) {
     int shared = 0, last = 0;
     for (int i = 0; i < a->candidate_count; i++)
         if (a->columns->use[a->candidate[i]] == CKPT_CSV_TAKEN) last = a->candidate[i], shared++;
     if (shared && (shared < a->candidate_count || !a->wanted->options.target))
-        return ckpt_fail(err, CKPT_USAGE, "line 1: column '%.80s' is in --features and is the target too; leave it out of one",
+        return ckpt_fail(err, CKPT_USAGE,
+                         "line 1: column '%.80s' is in --features and is the target too; leave it out of one",
                          a->columns->name[last]);
     for (int i = 0; i < a->candidate_count; i++) a->columns->use[a->candidate[i]] = CKPT_CSV_FREE;
     return CKPT_OK;

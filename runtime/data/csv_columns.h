@@ -1,4 +1,5 @@
-/* Which columns of a CSV file make up which array; decided from the header line alone, by the rules at ckpt_dataset_load.
+/* Which columns of a CSV file make up which array; decided from the header line alone, by the rules at
+ * ckpt_dataset_load.
  *
  *     ckpt_csv_columns columns = {.name = names, .count = n, .unnamed = ..., .pool = &pool};
  *     CKPT_TRY(ckpt_csv_assign(&columns, wanted, err));
@@ -29,7 +30,8 @@ typedef struct ckpt_csv_columns {
     uint8_t *use;        /* by column: a ckpt_csv_use */
 } ckpt_csv_columns;
 
-/* Fills `pick` and `use`. CKPT_USAGE: names that appear twice, requests without columns or with more than one choice. */
+/* Fills `pick` and `use`. CKPT_USAGE: names that appear twice, requests without columns or with more than one
+ * choice. */
 ckpt_status ckpt_csv_assign(ckpt_csv_columns *columns, const ckpt_data_wanted *wanted, ckpt_error *err);
 
 #endif

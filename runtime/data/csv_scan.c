@@ -4,9 +4,13 @@
 
 static const char separators[] = ",;\t|";
 
-static bool is_blank(char c, char separator) { return c == ' ' || (c == '\t' && separator != '\t'); }
+static bool is_blank(char c, char separator) {
+    return c == ' ' || (c == '\t' && separator != '\t');
+}
 
-static bool at_line_end(const ckpt_csv_scan *s) { return s->at == s->end || *s->at == '\n' || *s->at == '\r'; }
+static bool at_line_end(const ckpt_csv_scan *s) {
+    return s->at == s->end || *s->at == '\n' || *s->at == '\r';
+}
 
 static void skip_line_end(ckpt_csv_scan *s) {
     if (s->at == s->end) return;
@@ -25,8 +29,10 @@ static char find_separator(const ckpt_csv_scan *s) {
     bool quoted = false;
     for (const char *p = s->at; p < s->end && (quoted || (*p != '\n' && *p != '\r')); p++) {
         const char *found = memchr(separators, *p, sizeof separators - 1);
-        if (*p == '"') quoted = !quoted;
-        else if (found && !quoted) count[found - separators]++;
+        if (*p == '"')
+            quoted = !quoted;
+        else if (found && !quoted)
+            count[found - separators]++;
     }
     for (size_t i = 1; i < sizeof separators - 1; i++)
         if (count[i] > count[best]) best = i;
@@ -51,7 +57,8 @@ static ckpt_status quoted_cell(ckpt_csv_scan *s, ckpt_csv_cell *out, ckpt_error 
     out->quoted = true;
     for (;; s->at++) {
         if (s->at == s->end)
-            return ckpt_fail(err, CKPT_USAGE, "line %llu: a quote is never closed; add '\"'", (unsigned long long)out->line);
+            return ckpt_fail(err, CKPT_USAGE, "line %llu: a quote is never closed; add '\"'",
+                             (unsigned long long)out->line);
         if (*s->at == '\n' || (*s->at == '\r' && (s->at + 1 == s->end || s->at[1] != '\n'))) s->line++;
         if (*s->at != '"') continue;
         if (s->at + 1 == s->end || s->at[1] != '"') break;
@@ -80,8 +87,10 @@ ckpt_status ckpt_csv_next(ckpt_csv_scan *s, ckpt_csv_cell *out, ckpt_error *err)
     }
     trim(out, s->separator);
     out->last = at_line_end(s);
-    if (out->last) skip_line_end(s);
-    else s->at++;
+    if (out->last)
+        skip_line_end(s);
+    else
+        s->at++;
     return CKPT_OK;
 }
 

@@ -37,7 +37,9 @@ char *ckpt_data_shape_text(int rank, const int64_t *dim, char text[CKPT_SHAPE_TE
     return text;
 }
 
-static ckpt_status fail_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_NOMEM, "out of memory for the list of arrays"); }
+static ckpt_status fail_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for the list of arrays");
+}
 
 /* ---- Which entry answers which request -------------------------------------------------------------- */
 
@@ -62,9 +64,10 @@ static ckpt_status check_duplicates(const binder *b, ckpt_error *err) {
     for (size_t i = 1; i < n; i++) {
         if (compare_names(&sorted[i - 1], &sorted[i]) != 0) continue;
         if (strcmp(sorted[i - 1]->path, sorted[i]->path) == 0)
-            return ckpt_fail(err, CKPT_USAGE, "%s: has two arrays '%s'; remove one", sorted[i]->path, sorted[i]->name);
-        return ckpt_fail(err, CKPT_USAGE, "%s and %s both have an array '%s'; remove one", sorted[i - 1]->path, sorted[i]->path,
-                         sorted[i]->name);
+            return ckpt_fail(err, CKPT_USAGE, "%s: has two arrays '%s'; remove one", sorted[i]->path,
+                             sorted[i]->name);
+        return ckpt_fail(err, CKPT_USAGE, "%s and %s both have an array '%s'; remove one",
+                         sorted[i - 1]->path, sorted[i]->path, sorted[i]->name);
     }
     return CKPT_OK;
 }
@@ -75,17 +78,24 @@ static const char *entry_name(const void *catalog, int i) {
 }
 
 /* The entries that a list names, in its order. */
-static ckpt_status pick(const binder *b, const char *option, const char *text, int *order, int *count, ckpt_error *err) {
+static ckpt_status pick(const binder *b, const char *option, const char *text, int *order, int *count,
+                        ckpt_error *err) {
     const ckpt_data_catalog *catalog = b->catalog;
-    const ckpt_name_choice list = {.text = text, .option = option, .what = "array", .count = (int)catalog->count,
-                                 .name = entry_name, .context = catalog};
+    const ckpt_name_choice list = {.text = text,
+                                   .option = option,
+                                   .what = "array",
+                                   .count = (int)catalog->count,
+                                   .name = entry_name,
+                                   .context = catalog};
     bool names = false;
     for (size_t e = 0; e < catalog->count; e++) names = names || catalog->entries[e].name;
     if (!names)
-        return ckpt_fail(err, CKPT_USAGE, "%s: its arrays have no names for %s to choose by; leave it out", b->spec, option);
+        return ckpt_fail(err, CKPT_USAGE, "%s: its arrays have no names for %s to choose by; leave it out",
+                         b->spec, option);
     bool *picked = ckpt_pool_array(catalog->pool, catalog->count, bool);
     if (!picked) return fail_memory(err);
-    return ckpt_name_pick(&list, picked, order, count, err) == CKPT_OK ? CKPT_OK : ckpt_fail_in(err, "%s", b->spec);
+    return ckpt_name_pick(&list, picked, order, count, err) == CKPT_OK ? CKPT_OK
+                                                                       : ckpt_fail_in(err, "%s", b->spec);
 }
 
 static ckpt_status drop(binder *b, int *order, ckpt_error *err) {
@@ -96,21 +106,24 @@ static ckpt_status drop(binder *b, int *order, ckpt_error *err) {
     return CKPT_OK;
 }
 
-/* --target or --features: the requests of this role take the arrays that the list names, each that of its name or else
- * the next. What another request has taken may be named again: that is asked for. */
-static ckpt_status take_listed(binder *b, ckpt_data_role role, const char *option, const char *text, int *order, ckpt_error *err) {
+/* --target or --features: the requests of this role take the arrays that the list names, each that of its
+ * name or else the next. What another request has taken may be named again: that is asked for. */
+static ckpt_status take_listed(binder *b, ckpt_data_role role, const char *option, const char *text,
+                               int *order, ckpt_error *err) {
     int count = 0, next = 0;
     size_t open = 0;
     if (!text) return CKPT_OK;
-    for (size_t r = 0; r < b->wanted->count; r++) open += b->wanted->requests[r].role == role && !b->bound[r].entry;
+    for (size_t r = 0; r < b->wanted->count; r++)
+        open += b->wanted->requests[r].role == role && !b->bound[r].entry;
     if (!open) return CKPT_OK;
     CKPT_TRY(pick(b, option, text, order, &count, err));
     for (int i = 0; i < count; i++)
         if (b->use[order[i]] == DROPPED)
-            return ckpt_fail(err, CKPT_USAGE, "%s: array '%s' is in %s and in --drop; leave it out of one", b->spec,
-                             entry_name(b->catalog, order[i]), option);
+            return ckpt_fail(err, CKPT_USAGE, "%s: array '%s' is in %s and in --drop; leave it out of one",
+                             b->spec, entry_name(b->catalog, order[i]), option);
     if ((size_t)count != open)
-        return ckpt_fail(err, CKPT_USAGE, "%s: %s names %d arrays, the model takes %zu; name as many", b->spec, option, count, open);
+        return ckpt_fail(err, CKPT_USAGE, "%s: %s names %d arrays, the model takes %zu; name as many",
+                         b->spec, option, count, open);
     for (size_t r = 0; r < b->wanted->count; r++)
         for (int i = 0; i < count && b->wanted->requests[r].role == role && !b->bound[r].entry; i++)
             if (order[i] >= 0 && strcmp(entry_name(b->catalog, order[i]), b->wanted->requests[r].name) == 0) {
@@ -125,10 +138,13 @@ static ckpt_status take_listed(binder *b, ckpt_data_role role, const char *optio
     return CKPT_OK;
 }
 
-/* Returns whether an array of this name was there for the request; *taken is its name where it is another's. */
+/* Returns whether an array of this name was there for the request; *taken is its name where it is another's.
+ */
 static bool take_named(binder *b, size_t request, const char *name, const char **taken) {
     for (size_t e = 0; e < b->catalog->count && name; e++) {
-        if (!b->catalog->entries[e].name || strcmp(b->catalog->entries[e].name, name) != 0 || b->use[e] == DROPPED) continue;
+        if (!b->catalog->entries[e].name || strcmp(b->catalog->entries[e].name, name) != 0 ||
+            b->use[e] == DROPPED)
+            continue;
         if (b->use[e] == TAKEN) {
             *taken = name;
             continue;
@@ -139,23 +155,30 @@ static bool take_named(binder *b, size_t request, const char *name, const char *
     return false;
 }
 
-static ckpt_status fail_missing(const binder *b, const ckpt_data_request *request, bool nameless, const char *taken,
-                                ckpt_error *err) {
-    const char *option = request->role == CKPT_DATA_TARGET ? "--target" : "--features", *alias = request->aliases[0];
+static ckpt_status fail_missing(const binder *b, const ckpt_data_request *request, bool nameless,
+                                const char *taken, ckpt_error *err) {
+    const char *option = request->role == CKPT_DATA_TARGET ? "--target" : "--features",
+               *alias = request->aliases[0];
     char has[CKPT_LIST_TEXT] = "no arrays";
     const char **names = ckpt_pool_array(b->catalog->pool, b->catalog->count, const char *);
     if (!names) return fail_memory(err);
     if (nameless)
-        return ckpt_fail(err, CKPT_USAGE, "%s: has no array for the %s '%s'; add its file after a comma: %s,FILE", b->spec,
+        return ckpt_fail(err, CKPT_USAGE,
+                         "%s: has no array for the %s '%s'; add its file after a comma: %s,FILE", b->spec,
                          ckpt_data_role_text(request), request->name, b->spec);
     for (size_t e = 0; e < b->catalog->count; e++) names[e] = entry_name(b->catalog, (int)e);
     if (b->catalog->count) ckpt_data_list_text(names, b->catalog->count, has);
     if (taken)
-        return ckpt_fail(err, CKPT_USAGE, "%s: array '%s' is taken already, and there is no other for the %s '%s'; it has %s; name one "
-                         "with %s", b->spec, taken, ckpt_data_role_text(request), request->name, has, option);
-    return ckpt_fail(err, CKPT_USAGE, "%s: has no array '%s'%s%s%s for the %s; it has %s; name one with %s, or rename or add it",
-                     b->spec, request->name, alias ? " or '" : "", alias ? alias : "", alias ? "'" : "",
-                     ckpt_data_role_text(request), has, option);
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "%s: array '%s' is taken already, and there is no other for the %s '%s'; it has %s; name one "
+            "with %s",
+            b->spec, taken, ckpt_data_role_text(request), request->name, has, option);
+    return ckpt_fail(
+        err, CKPT_USAGE,
+        "%s: has no array '%s'%s%s%s for the %s; it has %s; name one with %s, or rename or add it", b->spec,
+        request->name, alias ? " or '" : "", alias ? alias : "", alias ? "'" : "",
+        ckpt_data_role_text(request), has, option);
 }
 
 /* Arrays without a name answer the requests left over, in order. */
@@ -166,7 +189,8 @@ static ckpt_status take_nameless(binder *b, bool *nameless, ckpt_error *err) {
         *nameless = true;
         while (next < b->wanted->count && b->bound[next].entry) next++;
         if (next == b->wanted->count)
-            return ckpt_fail(err, CKPT_USAGE, "%s: the model has no input or target left for it; leave it out",
+            return ckpt_fail(err, CKPT_USAGE,
+                             "%s: the model has no input or target left for it; leave it out",
                              b->catalog->entries[e].path);
         take(b, next, e);
     }
@@ -196,7 +220,8 @@ static ckpt_status find_entries(binder *b, ckpt_error *err) {
     for (size_t r = 0; r < count; r++) {
         const ckpt_data_request *request = b->bound[r].request;
         if (b->bound[r].entry || take_named(b, r, request->name, &taken[r])) continue;
-        for (int k = 0; k < CKPT_DATA_MAX_ALIASES && !b->bound[r].entry; k++) take_named(b, r, request->aliases[k], &taken[r]);
+        for (int k = 0; k < CKPT_DATA_MAX_ALIASES && !b->bound[r].entry; k++)
+            take_named(b, r, request->aliases[k], &taken[r]);
     }
     CKPT_TRY(take_nameless(b, &nameless, err));
     for (size_t r = 0; r < count; r++)
@@ -216,7 +241,8 @@ static ckpt_status name_entries(binder *b, ckpt_error *err) {
     }
     for (size_t e = 0; e < b->catalog->count; e++)
         if (b->use[e] != TAKEN)
-            CKPT_TRY(ckpt_data_add_name(&dataset->pool, b->use[e] == DROPPED ? &dataset->dropped : &dataset->unused,
+            CKPT_TRY(ckpt_data_add_name(&dataset->pool,
+                                        b->use[e] == DROPPED ? &dataset->dropped : &dataset->unused,
                                         entry_name(b->catalog, (int)e), err));
     return CKPT_OK;
 }
@@ -231,7 +257,8 @@ bool ckpt_data_as_integers(const ckpt_data_request *request, uint64_t values) {
 
 bool ckpt_data_takes_names(const ckpt_data_request *request, uint64_t values) {
     if (request->role != CKPT_DATA_TARGET) return false;
-    if (request->want == CKPT_WANT_FLOAT) return request->values == 1 && values == 1; /* two names are 0 and 1 */
+    if (request->want == CKPT_WANT_FLOAT)
+        return request->values == 1 && values == 1; /* two names are 0 and 1 */
     return !request->integer_values || request->integer_values == values;
 }
 
@@ -246,10 +273,13 @@ static ckpt_status choose_type(const binding *b, ckpt_array *array, ckpt_error *
     const ckpt_data_request *r = b->request;
     const bool text = ckpt_element_is_text(b->layout.element);
     if (text && !ckpt_data_takes_names(r, array->values))
-        return ckpt_fail(err, CKPT_USAGE, "holds strings, which only a target of classes may be; save it with astype(np.float32) or "
-                         "astype(np.int64)");
-    const bool integers = text || (b->layout.element == CKPT_ELEMENT_FLOAT ? as_whole_floats(r, array->values)
-                                                                           : ckpt_data_as_integers(r, array->values));
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "holds strings, which only a target of classes may be; save it with astype(np.float32) or "
+            "astype(np.int64)");
+    const bool integers =
+        text || (b->layout.element == CKPT_ELEMENT_FLOAT ? as_whole_floats(r, array->values)
+                                                         : ckpt_data_as_integers(r, array->values));
     array->type = integers ? CKPT_ARRAY_I64 : CKPT_ARRAY_F32;
     uint64_t takes = integers ? r->integer_values : r->values;
     uint64_t other = integers ? r->values : r->integer_values;
@@ -258,10 +288,10 @@ static ckpt_status choose_type(const binding *b, ckpt_array *array, ckpt_error *
     if (r->want == CKPT_WANT_EITHER && other)
         snprintf(hint, sizeof hint, ", or %" PRIu64 " %s%s%s", other, integers ? "float" : "integer",
                  other == 1 ? "" : "s", integers ? "" : ": save classes with astype(np.int64)");
-    return ckpt_fail(err, CKPT_USAGE,
-                     "has %" PRIu64 " value%s a sample (shape %s); the %s '%s' takes %" PRIu64 "%s",
-                     array->values, array->values == 1 ? "" : "s",
-                     ckpt_data_shape_text(array->rank, array->dim, shape), ckpt_data_role_text(r), r->name, takes, hint);
+    return ckpt_fail(
+        err, CKPT_USAGE, "has %" PRIu64 " value%s a sample (shape %s); the %s '%s' takes %" PRIu64 "%s",
+        array->values, array->values == 1 ? "" : "s", ckpt_data_shape_text(array->rank, array->dim, shape),
+        ckpt_data_role_text(r), r->name, takes, hint);
 }
 
 /* Reads the header and checks everything that can be known without the elements. */
@@ -296,8 +326,8 @@ static ckpt_status check_header(binding *b, ckpt_array *array, ckpt_error *err) 
 static ckpt_status check_like(const ckpt_array *array, const ckpt_array *like, ckpt_error *err) {
     if (!like || !array->classes.count == !like->classes.count) return CKPT_OK;
     const bool names = array->classes.count;
-    return ckpt_fail(err, CKPT_USAGE, "has %s of classes, the training data %s; write both the same way", names ? "names" : "numbers",
-                     names ? "numbers" : "names");
+    return ckpt_fail(err, CKPT_USAGE, "has %s of classes, the training data %s; write both the same way",
+                     names ? "names" : "numbers", names ? "numbers" : "names");
 }
 
 /* Numbers of names where the model takes floats: 0 and 1. */
@@ -312,13 +342,15 @@ static void narrow(ckpt_array *array, uint64_t count) {
     array->type = CKPT_ARRAY_F32;
 }
 
-static ckpt_status note_rounded(const binder *b, const binding *bound, const ckpt_rounded *rounded, ckpt_error *err) {
+static ckpt_status note_rounded(const binder *b, const binding *bound, const ckpt_rounded *rounded,
+                                ckpt_error *err) {
     if (!rounded->count) return CKPT_OK;
     return ckpt_data_add_note(b->dataset, err,
-                              "%s: array '%.80s' has %" PRIu64 " whole number%s that float32 rounds, the first %" PRId64
-                              " at row %" PRIu64 ", column %" PRIu64 " (counted from 0)",
-                              bound->entry->path, bound->label, rounded->count, rounded->count == 1 ? "" : "s", rounded->value,
-                              rounded->row, rounded->column);
+                              "%s: array '%.80s' has %" PRIu64
+                              " whole number%s that float32 rounds, the first %" PRId64 " at row %" PRIu64
+                              ", column %" PRIu64 " (counted from 0)",
+                              bound->entry->path, bound->label, rounded->count,
+                              rounded->count == 1 ? "" : "s", rounded->value, rounded->row, rounded->column);
 }
 
 static ckpt_status read_elements(const binder *b, binding *bound, ckpt_array *array, ckpt_error *err) {

@@ -70,39 +70,47 @@ typedef struct place {
     unsigned long long row, column;
 } place;
 
-static place place_of(const ckpt_array *array, uint64_t at) { return (place){at / array->values, at % array->values}; }
+static place place_of(const ckpt_array *array, uint64_t at) {
+    return (place){at / array->values, at % array->values};
+}
 
 #define AT "at row %llu, column %llu (counted from 0)"
 
-static ckpt_status integer_from_real(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                                     int64_t *value, ckpt_error *err) {
+static ckpt_status integer_from_real(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array,
+                                     uint64_t at, int64_t *value, ckpt_error *err) {
     const double real = to_double(bits, layout->bytes);
     const place p = place_of(array, at);
     /* int64's range as doubles have it; NaN is in none. */
     if (real >= -0x1p63 && real < 0x1p63 && real == floor(real)) return *value = (int64_t)real, CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "has %.9g " AT ", where whole numbers are needed; correct it, or save it with astype(np.int64)",
+    return ckpt_fail(err, CKPT_USAGE,
+                     "has %.9g " AT
+                     ", where whole numbers are needed; correct it, or save it with astype(np.int64)",
                      real, p.row, p.column);
 }
 
-static ckpt_status integer_from_unsigned(uint64_t bits, const ckpt_array *array, uint64_t at, int64_t *value, ckpt_error *err) {
+static ckpt_status integer_from_unsigned(uint64_t bits, const ckpt_array *array, uint64_t at, int64_t *value,
+                                         ckpt_error *err) {
     const place p = place_of(array, at);
     if (bits <= INT64_MAX) return *value = (int64_t)bits, CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "has %llu " AT ", too large for int64; save it with astype(np.int64)", (unsigned long long)bits,
-                     p.row, p.column);
+    return ckpt_fail(err, CKPT_USAGE, "has %llu " AT ", too large for int64; save it with astype(np.int64)",
+                     (unsigned long long)bits, p.row, p.column);
 }
 
-/* C leaves conversion beyond float's range undefined. The bound is half-way between FLT_MAX and the next power of two. Infinity
- * and NaN of the file are found by ckpt_data_check. */
-static ckpt_status float_from_real(double real, const ckpt_array *array, uint64_t at, float *value, ckpt_error *err) {
+/* C leaves conversion beyond float's range undefined. The bound is half-way between FLT_MAX and the next
+ * power of two. Infinity and NaN of the file are found by ckpt_data_check. */
+static ckpt_status float_from_real(double real, const ckpt_array *array, uint64_t at, float *value,
+                                   ckpt_error *err) {
     const place p = place_of(array, at);
     if (!isfinite(real) || fabs(real) < 0x1.ffffffp127) return *value = (float)real, CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "has %.9g " AT ", too large for float32; scale it", real, p.row, p.column);
+    return ckpt_fail(err, CKPT_USAGE, "has %.9g " AT ", too large for float32; scale it", real, p.row,
+                     p.column);
 }
 
-static float float_from_integer(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                                ckpt_rounded *rounded) {
+static float float_from_integer(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array,
+                                uint64_t at, ckpt_rounded *rounded) {
     if (layout->element == CKPT_ELEMENT_UNSIGNED && bits > INT64_MAX) return (float)bits;
-    const int64_t value = layout->element == CKPT_ELEMENT_UNSIGNED ? (int64_t)bits : sign_extend(bits, layout->bytes);
+    const int64_t value =
+        layout->element == CKPT_ELEMENT_UNSIGNED ? (int64_t)bits : sign_extend(bits, layout->bytes);
     const float real = (float)value;
     if (layout->bytes >= 4 && (real >= 0x1p63f || (int64_t)real != value)) {
         const place p = place_of(array, at);
@@ -128,14 +136,16 @@ static size_t read_text(const uint8_t *from, const ckpt_layout *layout, char tex
     while (end >= step && !load_bits(from + end - step, step, layout->big_endian)) end -= step;
     for (unsigned i = 0; i + step <= end; i += step) {
         const uint64_t c = load_bits(from + i, step, layout->big_endian);
-        if (step == 1) text[length++] = (char)c;
-        else length += put_utf8(c < 0x110000 ? (uint32_t)c : 0xfffd, text + length);
+        if (step == 1)
+            text[length++] = (char)c;
+        else
+            length += put_utf8(c < 0x110000 ? (uint32_t)c : 0xfffd, text + length);
     }
     return length;
 }
 
-static ckpt_status number_from_text(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                                    ckpt_class_table *names, int64_t *number, ckpt_error *err) {
+static ckpt_status number_from_text(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                    uint64_t at, ckpt_class_table *names, int64_t *number, ckpt_error *err) {
     char text[CKPT_TEXT_BYTES];
     const size_t length = read_text(from, layout, text);
     const place p = place_of(array, at);
@@ -143,7 +153,8 @@ static ckpt_status number_from_text(const uint8_t *from, const ckpt_layout *layo
     if (status == CKPT_OK || !err) return status;
     char what[CKPT_MESSAGE_SIZE];
     memcpy(what, err->message, sizeof what);
-    return ckpt_fail(err, status, "has '%.*s' " AT ", which %s", (int)(length < 40 ? length : 40), text, p.row, p.column, what);
+    return ckpt_fail(err, status, "has '%.*s' " AT ", which %s", (int)(length < 40 ? length : 40), text,
+                     p.row, p.column, what);
 }
 
 /* Walks a column-major array and gives the row-major position of each element. */
@@ -172,10 +183,11 @@ static void walk_next(walk *w, const ckpt_layout *layout) {
     }
 }
 
-static ckpt_status convert_integer(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                                   ckpt_class_table *names, ckpt_error *err) {
+static ckpt_status convert_integer(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                   uint64_t at, ckpt_class_table *names, ckpt_error *err) {
     int64_t *to = (int64_t *)array->data + at;
-    if (ckpt_element_is_text(layout->element)) return number_from_text(from, layout, array, at, names, to, err);
+    if (ckpt_element_is_text(layout->element))
+        return number_from_text(from, layout, array, at, names, to, err);
     const uint64_t bits = load_bits(from, layout->bytes, layout->big_endian);
     if (layout->element == CKPT_ELEMENT_FLOAT) return integer_from_real(bits, layout, array, at, to, err);
     if (layout->element == CKPT_ELEMENT_UNSIGNED) return integer_from_unsigned(bits, array, at, to, err);
@@ -183,17 +195,18 @@ static ckpt_status convert_integer(const uint8_t *from, const ckpt_layout *layou
     return CKPT_OK;
 }
 
-static ckpt_status convert_float(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array, uint64_t at,
-                                 ckpt_rounded *rounded, ckpt_error *err) {
+static ckpt_status convert_float(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                 uint64_t at, ckpt_rounded *rounded, ckpt_error *err) {
     float *to = (float *)array->data + at;
     const uint64_t bits = load_bits(from, layout->bytes, layout->big_endian);
-    if (layout->element == CKPT_ELEMENT_FLOAT) return float_from_real(to_double(bits, layout->bytes), array, at, to, err);
+    if (layout->element == CKPT_ELEMENT_FLOAT)
+        return float_from_real(to_double(bits, layout->bytes), array, at, to, err);
     *to = float_from_integer(bits, layout, array, at, rounded);
     return CKPT_OK;
 }
 
-ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array, ckpt_rounded *rounded,
-                              ckpt_class_table *names, ckpt_error *err) {
+ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array,
+                              ckpt_rounded *rounded, ckpt_class_table *names, ckpt_error *err) {
     uint8_t chunk[CHUNK_BYTES];
     walk w = walk_start(layout);
     for (uint64_t done = 0; done < layout->count;) {
@@ -220,26 +233,30 @@ static ckpt_status check_floats(const ckpt_array *array, const ckpt_data_request
         if (finite && (!request->unit_range || (value[i] >= 0 && value[i] <= 1))) continue;
         const place p = place_of(array, i);
         if (!finite)
-            return ckpt_fail(err, CKPT_USAGE,
-                             "has %s " AT "; remove or replace it",
-                             isnan(value[i]) ? "NaN" : value[i] > 0 ? "infinity" : "-infinity", p.row, p.column);
-        return ckpt_fail(
-            err, CKPT_USAGE,
-            "has %g " AT "; the loss takes targets from 0 to 1",
-            (double)value[i], p.row, p.column);
+            return ckpt_fail(err, CKPT_USAGE, "has %s " AT "; remove or replace it",
+                             isnan(value[i]) ? "NaN"
+                             : value[i] > 0  ? "infinity"
+                                             : "-infinity",
+                             p.row, p.column);
+        return ckpt_fail(err, CKPT_USAGE, "has %g " AT "; the loss takes targets from 0 to 1",
+                         (double)value[i], p.row, p.column);
     }
     return CKPT_OK;
 }
 
-static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_request *request, uint64_t count, ckpt_error *err) {
+static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_request *request, uint64_t count,
+                                  ckpt_error *err) {
     const int64_t *value = array->data;
-    const int64_t least = request->classes > 0 ? 0 : request->least, most = request->classes > 0 ? request->classes - 1 : request->most;
+    const int64_t least = request->classes > 0 ? 0 : request->least,
+                  most = request->classes > 0 ? request->classes - 1 : request->most;
     for (uint64_t i = 0; (least || most || request->classes > 0) && i < count; i++) {
         if (value[i] >= least && value[i] <= most) continue;
         const place p = place_of(array, i);
         return ckpt_fail(err, CKPT_USAGE, "has %s %lld " AT "; the model takes %lld to %lld",
-                         request->role == CKPT_DATA_TARGET ? "class" : request->classes > 0 ? "index" : "the value", (long long)value[i],
-                         p.row, p.column, (long long)least, (long long)most);
+                         request->role == CKPT_DATA_TARGET ? "class"
+                         : request->classes > 0            ? "index"
+                                                           : "the value",
+                         (long long)value[i], p.row, p.column, (long long)least, (long long)most);
     }
     return CKPT_OK;
 }
@@ -250,12 +267,14 @@ static ckpt_status check_names(const ckpt_array *array, const ckpt_data_request 
     const int64_t takes = array->type == CKPT_ARRAY_F32 ? 2 : request->classes;
     char list[CKPT_LIST_TEXT];
     if (!names->count || takes <= 0 || names->count == (uint64_t)takes) return CKPT_OK;
-    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %lld", names->count, names->count == 1 ? "" : "es",
-                     ckpt_data_list_text(names->name, names->count, list), (long long)takes);
+    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %lld", names->count,
+                     names->count == 1 ? "" : "es", ckpt_data_list_text(names->name, names->count, list),
+                     (long long)takes);
 }
 
 ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
     const uint64_t count = (uint64_t)array->dim[0] * array->values;
     CKPT_TRY(check_names(array, request, err));
-    return array->type == CKPT_ARRAY_F32 ? check_floats(array, request, count, err) : check_integers(array, request, count, err);
+    return array->type == CKPT_ARRAY_F32 ? check_floats(array, request, count, err)
+                                         : check_integers(array, request, count, err);
 }

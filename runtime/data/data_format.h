@@ -54,7 +54,8 @@ ckpt_status ckpt_stream_finish(ckpt_stream *stream, ckpt_error *err);
 void ckpt_stream_close(ckpt_stream *stream); /* a zeroed or closed stream is fine */
 
 bool ckpt_is_gzip(const uint8_t *bytes, size_t size);
-/* Replaces the bytes of a gzipped source (RFC 1952, of one member or several) by what they unpack to, in `pool`. */
+/* Replaces the bytes of a gzipped source (RFC 1952, of one member or several) by what they unpack to, in
+ * `pool`. */
 ckpt_status ckpt_data_gunzip(ckpt_data_source *source, ckpt_pool *pool, ckpt_error *err);
 
 typedef enum ckpt_element {
@@ -65,7 +66,9 @@ typedef enum ckpt_element {
     CKPT_ELEMENT_UCS4   /* a string of four bytes a character, likewise */
 } ckpt_element;
 
-static inline bool ckpt_element_is_text(ckpt_element element) { return element >= CKPT_ELEMENT_BYTES; }
+static inline bool ckpt_element_is_text(ckpt_element element) {
+    return element >= CKPT_ELEMENT_BYTES;
+}
 
 /* An array as the file has it. */
 typedef struct ckpt_layout {
@@ -92,9 +95,10 @@ ckpt_header_reader ckpt_idx_header;
 /* One array of a file. */
 typedef struct ckpt_data_entry {
     const char *path; /* of the file */
-    const char *name;  /* NULL where the format has no names */
-    int answers;       /* the request that the format made it for, or -1 */
-    ckpt_names from, classes; /* with `answers`: the columns that it is made of, and the names behind its numbers */
+    const char *name; /* NULL where the format has no names */
+    int answers;      /* the request that the format made it for, or -1 */
+    ckpt_names from,
+        classes; /* with `answers`: the columns that it is made of, and the names behind its numbers */
     ckpt_packed packed;
     ckpt_header_reader *header; /* NULL: `layout` is filled already and no header precedes the elements */
     ckpt_layout layout;
@@ -167,15 +171,15 @@ typedef struct ckpt_rounded {
     int64_t value;               /* the first */
 } ckpt_rounded;
 
-/* Reads the elements of `layout` into array->data, whose type and room the caller has set, row-major. Names become numbers by
- * `names`, in the order of their appearance. CKPT_USAGE: the stream ends early, an unsigned integer does not fit int64, or
- * a float is to be an integer and is not whole. */
+/* Reads the elements of `layout` into array->data, whose type and room the caller has set, row-major. Names
+ * become numbers by `names`, in the order of their appearance. CKPT_USAGE: the stream ends early, an unsigned
+ * integer does not fit int64, or a float is to be an integer and is not whole. */
 struct ckpt_class_table;
-ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array, ckpt_rounded *rounded,
-                              struct ckpt_class_table *names, ckpt_error *err);
+ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array,
+                              ckpt_rounded *rounded, struct ckpt_class_table *names, ckpt_error *err);
 
-/* Whether the converted values, and the number of classes that have names, are what the request allows; names the first that
- * is not. */
+/* Whether the converted values, and the number of classes that have names, are what the request allows; names
+ * the first that is not. */
 ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err);
 
 #endif

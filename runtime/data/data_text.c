@@ -11,9 +11,13 @@ enum { NUMBER_MAX = 400 };
 /* Beyond it a double no longer stands for one integer. */
 #define EXACT_INTEGERS 0x1p53
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
 
-static char lower(char c) { return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c); }
+static char lower(char c) {
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+}
 
 /* ASCII case is ignored; the list ends with NULL. */
 static bool is_one_of(const char *text, size_t length, const char *const *words) {
@@ -38,7 +42,9 @@ static int truth_of(const char *text, size_t length) {
     return -1;
 }
 
-static const char *skip_sign(const char *p, const char *end) { return p < end && (*p == '+' || *p == '-') ? p + 1 : p; }
+static const char *skip_sign(const char *p, const char *end) {
+    return p < end && (*p == '+' || *p == '-') ? p + 1 : p;
+}
 
 static bool is_decimal(const char *p, size_t length, char mark) {
     const char *end = p + length;
@@ -69,21 +75,24 @@ static bool is_grouped(const char *text, size_t length) {
 static bool is_hexadecimal(const char *text, size_t length) {
     const char *end = text + length, *p = skip_sign(text, end);
     if (end - p < 3 || p[0] != '0' || lower(p[1]) != 'x') return false;
-    for (p += 2; p < end && memchr("0123456789abcdef.p+-", lower(*p), 20); p++) {}
+    for (p += 2; p < end && memchr("0123456789abcdef.p+-", lower(*p), 20); p++) {
+    }
     return p == end;
 }
 
 ckpt_text_kind ckpt_text_kind_of(const char *text, size_t length, char mark) {
     /* What data frames, spreadsheets and the files of the UCI repository write. */
-    static const char *const missing[] = {"na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "?", ".", "#n/a", "#na", "#n/a n/a",
-                                          "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", NULL};
+    static const char *const missing[] = {
+        "na",   "n/a", "nan",      "-nan",    "null",    "none",  "nat",   "<na>",   "?",      ".",
+        "#n/a", "#na", "#n/a n/a", "#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!", NULL};
     static const char *const infinite[] = {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity", NULL};
     if (!length) return CKPT_TEXT_EMPTY;
     if (is_decimal(text, length, mark) || truth_of(text, length) >= 0) return CKPT_TEXT_NUMBER;
     if (is_one_of(text, length, missing)) return CKPT_TEXT_MISSING;
     if (is_one_of(text, length, infinite)) return CKPT_TEXT_INFINITE;
     if (is_hexadecimal(text, length)) return CKPT_TEXT_HEXADECIMAL;
-    if (is_grouped(text, length) || is_decimal(text, length, mark == '.' ? ',' : '.')) return CKPT_TEXT_GROUPED;
+    if (is_grouped(text, length) || is_decimal(text, length, mark == '.' ? ',' : '.'))
+        return CKPT_TEXT_GROUPED;
     return CKPT_TEXT_NAME;
 }
 
@@ -124,18 +133,23 @@ bool ckpt_text_read(const char *text, size_t length, char mark, locale_t c, ckpt
 
 bool ckpt_text_comma_is_unsure(const char *text, size_t length) {
     const char *end = text + length, *p = skip_sign(text, end), *comma = memchr(text, ',', length);
-    return comma && *p != '0' && comma - p >= 1 && comma - p <= 3 && end - comma == 4 && is_digit(end[-1]) && is_digit(end[-2]) && is_digit(end[-3]);
+    return comma && *p != '0' && comma - p >= 1 && comma - p <= 3 && end - comma == 4 && is_digit(end[-1]) &&
+           is_digit(end[-2]) && is_digit(end[-3]);
 }
 
 bool ckpt_text_is_utf8(const char *text, size_t length) {
     const unsigned char *p = (const unsigned char *)text, *end = p + length;
     while (p < end) {
         const unsigned char first = *p++;
-        const int more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : (first & 0xf0) == 0xe0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : -1;
+        const int more = first < 0x80                    ? 0
+                         : first >= 0xc2 && first < 0xe0 ? 1
+                         : (first & 0xf0) == 0xe0        ? 2
+                         : first >= 0xf0 && first < 0xf5 ? 3
+                                                         : -1;
         if (more < 0 || end - p < more) return false;
         /* Overlong forms, surrogates and what is beyond U+10FFFF show in the second byte. */
-        if (more >= 2 && ((first == 0xe0 && *p < 0xa0) || (first == 0xed && *p >= 0xa0) || (first == 0xf0 && *p < 0x90) ||
-                          (first == 0xf4 && *p >= 0x90)))
+        if (more >= 2 && ((first == 0xe0 && *p < 0xa0) || (first == 0xed && *p >= 0xa0) ||
+                          (first == 0xf0 && *p < 0x90) || (first == 0xf4 && *p >= 0x90)))
             return false;
         for (int i = 0; i < more; i++)
             if ((*p++ & 0xc0) != 0x80) return false;

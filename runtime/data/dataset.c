@@ -127,10 +127,16 @@ static ckpt_status read_source(ckpt_data_source *source, ckpt_pool *pool, ckpt_e
 static const char *packing_of(const ckpt_data_source *source) {
     static const struct {
         const char *start, *name;
-    } packings[] = {{"BZh", "bzip2"}, {"\xfd" "7zXZ", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"\x04\x22\x4d\x18", "lz4"}};
+    } packings[] = {{"BZh", "bzip2"},
+                    {"\xfd"
+                     "7zXZ",
+                     "xz"},
+                    {"\x28\xb5\x2f\xfd", "zstd"},
+                    {"\x04\x22\x4d\x18", "lz4"}};
     for (size_t i = 0; i < sizeof packings / sizeof *packings; i++) {
         const size_t length = strlen(packings[i].start);
-        if (source->size >= length && memcmp(source->bytes, packings[i].start, length) == 0) return packings[i].name;
+        if (source->size >= length && memcmp(source->bytes, packings[i].start, length) == 0)
+            return packings[i].name;
     }
     return NULL;
 }
@@ -141,7 +147,8 @@ static ckpt_status unpack_source(load *l, ckpt_data_source *source, ckpt_error *
     if (source->directory) return CKPT_OK;
     if (source->size == 0) return ckpt_fail(err, CKPT_USAGE, "is empty; save it again");
     const char *packing = packing_of(source);
-    if (packing) return ckpt_fail(err, CKPT_USAGE, "is packed by %s; unpack it, or pack it with gzip", packing);
+    if (packing)
+        return ckpt_fail(err, CKPT_USAGE, "is packed by %s; unpack it, or pack it with gzip", packing);
     if (!ckpt_is_gzip(source->bytes, source->size)) return CKPT_OK;
     if (ckpt_has_suffix(source->path, ".gz"))
         source->kind = ckpt_pool_strndup(&l->pool, source->path, strlen(source->path) - strlen(".gz"));
@@ -159,7 +166,8 @@ static ckpt_status load_source(load *l, ckpt_data_source *source, bool one_of_ma
                              formats[i].name);
         return formats[i].load(source, &l->wanted, &l->catalog, err);
     }
-    return ckpt_fail(err, CKPT_USAGE, "is %s; give a .npz, .npy, .csv, .tsv or IDX file, which may be gzipped",
+    return ckpt_fail(err, CKPT_USAGE,
+                     "is %s; give a .npz, .npy, .csv, .tsv or IDX file, which may be gzipped",
                      source->directory ? "a directory" : "in no known data format");
 }
 
@@ -208,7 +216,8 @@ static ckpt_status load_any(const char *spec, ckpt_data_source *memory, const ck
     return status;
 }
 
-static ckpt_data_wanted wanted_of(const ckpt_data_request *requests, size_t count, const ckpt_data_options *options) {
+static ckpt_data_wanted wanted_of(const ckpt_data_request *requests, size_t count,
+                                  const ckpt_data_options *options) {
     return (ckpt_data_wanted){requests, count, options ? *options : (ckpt_data_options){0}};
 }
 
@@ -220,7 +229,8 @@ ckpt_status ckpt_dataset_load(const char *spec, const ckpt_data_request *request
 
 ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t size,
                                      const ckpt_data_request *requests, size_t request_count,
-                                     const ckpt_data_options *options, ckpt_dataset *dataset, ckpt_error *err) {
+                                     const ckpt_data_options *options, ckpt_dataset *dataset,
+                                     ckpt_error *err) {
     ckpt_data_source source = {.path = path, .bytes = bytes, .size = size};
     const ckpt_data_wanted wanted = wanted_of(requests, request_count, options);
     return load_any(path, &source, &wanted, dataset, err);

@@ -13,10 +13,10 @@
  *     ckpt_array_gather(&set.arrays[0], order, batch, input);   // [batch, 784] float32
  *     ckpt_dataset_free(&set);
  *
- * Files: .npz and .npy (numpy.lib.format 1.0 to 3.0), CSV with a header line (RFC 4180, and as spreadsheets and
- * data frames write it), IDX, each also gzipped. Files are not trusted. Memory stays below the file as it unpacks
- * (at most 1032 times its size), its arrays as declared (of a compressed file at most 1032 times its size) and, for CSV, four
- * times the unpacked file and 200 bytes a column.
+ * Files: .npz and .npy (numpy.lib.format 1.0 to 3.0), CSV with a header line (RFC 4180, and as spreadsheets
+ * and data frames write it), IDX, each also gzipped. Files are not trusted. Memory stays below the file as it
+ * unpacks (at most 1032 times its size), its arrays as declared (of a compressed file at most 1032 times its
+ * size) and, for CSV, four times the unpacked file and 200 bytes a column.
  */
 #ifndef CKPT_DATASET_H
 #define CKPT_DATASET_H
@@ -42,8 +42,8 @@ typedef struct ckpt_names {
 } ckpt_names;
 
 typedef struct ckpt_array {
-    const char *name; /* of the request it answers */
-    ckpt_names from;  /* the file's columns in the order of the values, or its array; none where the file names nothing */
+    const char *name;   /* of the request it answers */
+    ckpt_names from;    /* the file's columns in the order of the values, or its array; or none */
     ckpt_names classes; /* names of the classes 0, 1, ..., where the file names them; else none */
     ckpt_array_type type;
     int rank;                         /* 1 .. CKPT_ARRAY_MAX_RANK */
@@ -57,8 +57,9 @@ typedef struct ckpt_dataset {
     size_t array_count;
     uint64_t samples; /* 1 .. UINT32_MAX, dim[0] of every array */
     bool has_columns; /* the file is CSV */
-    ckpt_names dropped, unused; /* columns or arrays of the file that nothing is made of: asked for, or left over */
-    ckpt_names notes;           /* sentences about what was read otherwise than it is written */
+    /* Columns or arrays of the file that nothing is made of: asked for, or left over. */
+    ckpt_names dropped, unused;
+    ckpt_names notes; /* sentences about what was read otherwise than it is written */
     ckpt_pool pool;   /* owns everything above */
 } ckpt_dataset;
 
@@ -67,8 +68,8 @@ typedef enum ckpt_data_role { CKPT_DATA_INPUT, CKPT_DATA_TARGET } ckpt_data_role
 typedef enum ckpt_data_want {
     CKPT_WANT_FLOAT,   /* float32; integers are converted */
     CKPT_WANT_INTEGER, /* int64; of floats only whole numbers */
-    CKPT_WANT_EITHER,  /* int64 for integers, and for whole floats with just `integer_values` a sample but not `values`; else
-                          float32 */
+    CKPT_WANT_EITHER,  /* int64 for integers, and for whole floats with just `integer_values` a sample but not
+                          `values`; else float32 */
 } ckpt_data_want;
 
 /* One array the model needs. Zero fields: no alias, an input, float32, no check of that kind. */
@@ -86,29 +87,31 @@ typedef struct ckpt_data_request {
 
 /* What a user says about the names of a file; each a list as base/name_pick.h takes, or NULL. */
 typedef struct ckpt_data_options {
-    const char *target;   /* --target: columns of the target, or its array */
-    const char *features; /* --features: columns of the inputs, or their arrays */
-    const char *drop;     /* --drop: columns or arrays to leave out */
-    const struct ckpt_dataset *like; /* the training data, for other data of the same task: columns are those of the same
-                                        names, classes have the same numbers; or NULL */
+    const char *target;              /* --target: columns of the target, or its array */
+    const char *features;            /* --features: columns of the inputs, or their arrays */
+    const char *drop;                /* --drop: columns or arrays to leave out */
+    const struct ckpt_dataset *like; /* the training data, for other data of the same task: columns are those
+                                        of the same names, classes have the same numbers; or NULL */
 } ckpt_data_options;
 
 /* Loads the arrays that `requests` name. `spec` is a path, or paths separated by commas (a file whose name
  * has commas is taken as it is when it exists). options: NULL for none.
  *
- * Arrays with names (.npz) are found by name, then alias; files of one nameless array (.npy, IDX) answer the remaining requests
- * in order: "images.idx,labels.idx". An array answers two requests only where --target or --features names it.
+ * Arrays with names (.npz) are found by name, then alias; files of one nameless array (.npy, IDX) answer the
+ * remaining requests in order: "images.idx,labels.idx". An array answers two requests only where --target or
+ * --features names it.
  *
- * CSV: the target is what --target names; else the column called like the request or one of its aliases, or y, target, label or
- * class, or several such columns with numbers (y0, y1 or y_0, y_1); else the file is refused. Several targets are found by their
- * own names, among the columns of --target if there are, which are theirs in order otherwise. An input is the columns
- * called like it, likewise, in the order of their numbers, where they are as many as it takes; inputs without such columns take
- * the columns left over, in the order of the file, which must be just as many as they take. With --features the inputs are made
- * of the columns listed, in the order of the list. Columns without a name are called "Unnamed: N", N counted from 0, and are no
- * features unless listed.
+ * CSV: the target is what --target names; else the column called like the request or one of its aliases, or
+ * y, target, label or class, or several such columns with numbers (y0, y1 or y_0, y_1); else the file is
+ * refused. Several targets are found by their own names, among the columns of --target if there are, which
+ * are theirs in order otherwise. An input is the columns called like it, likewise, in the order of their
+ * numbers, where they are as many as it takes; inputs without such columns take the columns left over, in the
+ * order of the file, which must be just as many as they take. With --features the inputs are made of the
+ * columns listed, in the order of the list. Columns without a name are called "Unnamed: N", N counted from 0,
+ * and are no features unless listed.
  *
- * A target of classes may be names: strings of numpy or cells that are no numbers. They are numbered in the order of their
- * bytes, and must be as many as the request has classes.
+ * A target of classes may be names: strings of numpy or cells that are no numbers. They are numbered in the
+ * order of their bytes, and must be as many as the request has classes.
  *
  * CKPT_USAGE: the file is missing, damaged or not what the requests ask; the message names the file, the
  * array, what was found and what to do. CKPT_NOMEM: memory ran out. On failure *dataset is empty; on success
@@ -119,7 +122,8 @@ ckpt_status ckpt_dataset_load(const char *spec, const ckpt_data_request *request
 /* The same from `size` bytes that the caller keeps; `path` serves messages and the recognition by suffix. */
 ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t size,
                                      const ckpt_data_request *requests, size_t request_count,
-                                     const ckpt_data_options *options, ckpt_dataset *dataset, ckpt_error *err);
+                                     const ckpt_data_options *options, ckpt_dataset *dataset,
+                                     ckpt_error *err);
 
 /* A fixed set that can be learned: the same bits for the same arguments on every machine. Float inputs are
  * near normal (Irwin-Hall, n = 12; mean 0, variance 1), integer inputs uniform in [0, classes). A target is

@@ -1,8 +1,9 @@
-/* CSV with a header line. One pass reads the cells: each row into a row of values, from where they go to one array for each
- * request. The header decides which column goes where; a bound on the number of rows comes from the file's size.
+/* CSV with a header line. One pass reads the cells: each row into a row of values, from where they go to one
+ * array for each request. The header decides which column goes where; a bound on the number of rows comes
+ * from the file's size.
  *
- * An array that may be classes is kept as integers until a cell is none; a target whose first cell is a name is kept as
- * numbers of names. Values are 8 bytes in either case.
+ * An array that may be classes is kept as integers until a cell is none; a target whose first cell is a name
+ * is kept as numbers of names. Values are 8 bytes in either case.
  */
 #include "data/class_table.h"
 #include "data/csv_columns.h"
@@ -49,12 +50,15 @@ typedef struct csv_file {
     const ckpt_data_source *source;
     ckpt_dataset *dataset;
     locale_t c_locale;
-    mark_seen point, comma, unsure_comma; /* decimal points; decimal commas, and those that may separate thousands */
+    mark_seen point, comma,
+        unsure_comma; /* decimal points; decimal commas, and those that may separate thousands */
     bool sure_comma;
     ckpt_rounded rounded; /* `row` is the line */
 } csv_file;
 
-static ckpt_status fail_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_NOMEM, "out of memory for the columns"); }
+static ckpt_status fail_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of memory for the columns");
+}
 
 /* ---- Header ----------------------------------------------------------------------------------------- */
 
@@ -68,8 +72,10 @@ static ckpt_status add_column(header *h, const ckpt_csv_cell *cell, ckpt_error *
     ckpt_csv_columns *columns = h->columns;
     if (columns->count == h->capacity) {
         const int more = h->capacity ? 2 * h->capacity : 64;
-        columns->name = ckpt_pool_grow(columns->pool, columns->name, (size_t)h->capacity, (size_t)more, sizeof *columns->name);
-        columns->unnamed = ckpt_pool_grow(columns->pool, columns->unnamed, (size_t)h->capacity, (size_t)more, sizeof *columns->unnamed);
+        columns->name = ckpt_pool_grow(columns->pool, columns->name, (size_t)h->capacity, (size_t)more,
+                                       sizeof *columns->name);
+        columns->unnamed = ckpt_pool_grow(columns->pool, columns->unnamed, (size_t)h->capacity, (size_t)more,
+                                          sizeof *columns->unnamed);
         if (!columns->name || !columns->unnamed) return fail_memory(err);
         h->capacity = more;
     }
@@ -95,7 +101,8 @@ static ckpt_status read_header(csv_file *csv, ckpt_pool *pool, ckpt_error *err) 
         numbers += ckpt_text_kind_of(c.text, c.length, '.') == CKPT_TEXT_NUMBER;
     }
     if (numbers == csv->columns.count)
-        return ckpt_fail(err, CKPT_USAGE, "line 1: has only numbers; put a line in front that names the columns, as x0,x1,y");
+        return ckpt_fail(err, CKPT_USAGE,
+                         "line 1: has only numbers; put a line in front that names the columns, as x0,x1,y");
     return CKPT_OK;
 }
 
@@ -105,18 +112,22 @@ static ckpt_status fail_cell(const csv_file *csv, int column, const char *what, 
     const ckpt_csv_cell *cell = &csv->row[column];
     const int shown = cell->length < SHOWN_MAX ? (int)cell->length : SHOWN_MAX;
     const char *name = csv->columns.name[column];
-    if (!cell->length) return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': %s", cell->line, name, what);
-    return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': '%.*s' %s", cell->line, name, shown, cell->text, what);
+    if (!cell->length)
+        return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': %s", cell->line, name, what);
+    return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': '%.*s' %s", cell->line, name, shown,
+                     cell->text, what);
 }
 
-/* The decimal mark of a cell that has one. Commas are read where they cannot separate cells, if all numbers have them. */
+/* The decimal mark of a cell that has one. Commas are read where they cannot separate cells, if all numbers
+ * have them. */
 static ckpt_status choose_mark(csv_file *csv, int column, char *mark, ckpt_error *err) {
     const ckpt_csv_cell *cell = &csv->row[column];
     const mark_seen here = {cell->line, column};
     const bool point = memchr(cell->text, '.', cell->length), comma = memchr(cell->text, ',', cell->length);
     *mark = '.';
     if (point && !csv->point.line) csv->point = here;
-    if (comma && csv->scan.separator != ',' && ckpt_text_kind_of(cell->text, cell->length, ',') == CKPT_TEXT_NUMBER) {
+    if (comma && csv->scan.separator != ',' &&
+        ckpt_text_kind_of(cell->text, cell->length, ',') == CKPT_TEXT_NUMBER) {
         const bool unsure = ckpt_text_comma_is_unsure(cell->text, cell->length);
         if (!csv->comma.line) csv->comma = here;
         if (unsure && !csv->unsure_comma.line) csv->unsure_comma = here;
@@ -125,21 +136,31 @@ static ckpt_status choose_mark(csv_file *csv, int column, char *mark, ckpt_error
     }
     if (!csv->point.line || !csv->comma.line) return CKPT_OK;
     const mark_seen *first = csv->point.line < csv->comma.line ? &csv->point : &csv->comma;
-    return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': '%.*s' has a decimal %s, and line %" PRIu64 ", column '%.80s' has a %s; "
-                     "write all numbers alike", cell->line, csv->columns.name[column],
-                     cell->length < SHOWN_MAX ? (int)cell->length : SHOWN_MAX, cell->text, *mark == ',' ? "comma" : "point", first->line,
-                     csv->columns.name[first->column], *mark == ',' ? "point" : "comma");
+    return ckpt_fail(err, CKPT_USAGE,
+                     "line %" PRIu64 ", column '%.80s': '%.*s' has a decimal %s, and line %" PRIu64
+                     ", column '%.80s' has a %s; "
+                     "write all numbers alike",
+                     cell->line, csv->columns.name[column],
+                     cell->length < SHOWN_MAX ? (int)cell->length : SHOWN_MAX, cell->text,
+                     *mark == ',' ? "comma" : "point", first->line, csv->columns.name[first->column],
+                     *mark == ',' ? "point" : "comma");
 }
 
-static ckpt_status read_number(csv_file *csv, int column, bool names_elsewhere, ckpt_text_number *number, ckpt_error *err) {
+static ckpt_status read_number(csv_file *csv, int column, bool names_elsewhere, ckpt_text_number *number,
+                               ckpt_error *err) {
     const ckpt_csv_cell *cell = &csv->row[column];
     char mark;
     const ckpt_text_kind as_is = ckpt_text_kind_of(cell->text, cell->length, '.');
-    if (as_is == CKPT_TEXT_NUMBER || as_is == CKPT_TEXT_GROUPED) CKPT_TRY(choose_mark(csv, column, &mark, err));
-    else mark = '.';
+    if (as_is == CKPT_TEXT_NUMBER || as_is == CKPT_TEXT_GROUPED)
+        CKPT_TRY(choose_mark(csv, column, &mark, err));
+    else
+        mark = '.';
     const ckpt_text_kind kind = mark == '.' ? as_is : CKPT_TEXT_NUMBER;
     if (kind == CKPT_TEXT_NAME && names_elsewhere)
-        return fail_cell(csv, column, "is a name, and the first cell of the column is a number; write all classes as names, or all as numbers", err);
+        return fail_cell(csv, column,
+                         "is a name, and the first cell of the column is a number; write all classes as "
+                         "names, or all as numbers",
+                         err);
     if (kind != CKPT_TEXT_NUMBER) return fail_cell(csv, column, ckpt_text_wrong(kind), err);
     if (!ckpt_text_read(cell->text, cell->length, mark, csv->c_locale, number))
         return fail_cell(csv, column, "has more digits than a number needs; round it", err);
@@ -152,10 +173,12 @@ static void make_real(csv_array *array, uint64_t count) {
     array->kind = REALS;
 }
 
-static ckpt_status store_real(csv_file *csv, int column, const ckpt_text_number *number, value *to, ckpt_error *err) {
+static ckpt_status store_real(csv_file *csv, int column, const ckpt_text_number *number, value *to,
+                              ckpt_error *err) {
     if (isinf(number->real)) return fail_cell(csv, column, "is too large for float32; scale it", err);
     /* Compared only where the float lies within int64. */
-    const bool exact = !number->whole || (fabsf(number->real) < 0x1p63f && (int64_t)number->real == number->integer);
+    const bool exact =
+        !number->whole || (fabsf(number->real) < 0x1p63f && (int64_t)number->real == number->integer);
     if (!exact && !csv->rounded.count++)
         csv->rounded = (ckpt_rounded){1, csv->row[column].line, (uint64_t)column, number->integer};
     to->real = (double)number->real;
@@ -165,7 +188,8 @@ static ckpt_status store_real(csv_file *csv, int column, const ckpt_text_number 
 static ckpt_status store_name(csv_file *csv, csv_array *array, int column, value *to, ckpt_error *err) {
     const ckpt_csv_cell *cell = &csv->row[column];
     char text[CKPT_CLASS_NAME_BYTES];
-    if (cell->length > sizeof text) return fail_cell(csv, column, "is longer than the name of a class may be", err);
+    if (cell->length > sizeof text)
+        return fail_cell(csv, column, "is longer than the name of a class may be", err);
     const size_t length = ckpt_csv_unquote(cell, text);
     const ckpt_status status = ckpt_class_table_number(&array->names, text, length, &to->integer, err);
     if (status == CKPT_OK || !err) return status;
@@ -178,8 +202,11 @@ static ckpt_status store(csv_file *csv, csv_array *array, int column, uint64_t a
     const ckpt_data_request *request = array->request;
     ckpt_text_number number = {0};
     if (array->kind == NAMES) return store_name(csv, array, column, &array->values[at], err);
-    CKPT_TRY(read_number(csv, column, ckpt_data_takes_names(request, (uint64_t)array->pick->count), &number, err));
-    if (!number.whole && request->want == CKPT_WANT_INTEGER) return fail_cell(csv, column, "is not a whole number that int64 holds; the model takes integers here", err);
+    CKPT_TRY(
+        read_number(csv, column, ckpt_data_takes_names(request, (uint64_t)array->pick->count), &number, err));
+    if (!number.whole && request->want == CKPT_WANT_INTEGER)
+        return fail_cell(csv, column, "is not a whole number that int64 holds; the model takes integers here",
+                         err);
     if (!number.whole && array->kind == INTEGERS) make_real(array, at);
     if (array->kind == REALS) return store_real(csv, column, &number, &array->values[at], err);
     array->values[at].integer = number.integer;
@@ -190,7 +217,8 @@ static ckpt_status store(csv_file *csv, csv_array *array, int column, uint64_t a
 
 /* Room for every row that can still come. Each cell takes at least a digit and a separator, and each row a
  * line, so the file's size bounds the rows; rows that would pass the bound have an error before they do. */
-static ckpt_status make_arrays(csv_file *csv, const ckpt_data_wanted *wanted, ckpt_pool *pool, ckpt_error *err) {
+static ckpt_status make_arrays(csv_file *csv, const ckpt_data_wanted *wanted, ckpt_pool *pool,
+                               ckpt_error *err) {
     const size_t left = (size_t)(csv->scan.end - csv->scan.at), lines = ckpt_csv_lines_left(&csv->scan);
     size_t rows = left / (2 * (size_t)csv->columns.count) + 1;
     if (rows > lines) rows = lines;
@@ -219,7 +247,8 @@ static ckpt_status fail_long_row(csv_file *csv, uint64_t line, ckpt_error *err) 
         CKPT_TRY(ckpt_csv_next(&csv->scan, &c, err));
         more++;
     }
-    return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ": has %d cells, line 1 names %d columns; %s", line, count + more, count,
+    return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ": has %d cells, line 1 names %d columns; %s", line,
+                     count + more, count,
                      more == 1 && !c.length ? "remove the separator at the end of the line"
                                             : "name them all, and leave an index out with --drop");
 }
@@ -232,7 +261,8 @@ static ckpt_status read_cells(csv_file *csv, ckpt_error *err) {
         if (!csv->row[c].last || c + 1 == count) continue;
         if (c == 0 && !csv->row[c].length && !csv->row[c].quoted)
             return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ": is empty; remove it", line);
-        return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ": has %d cell%s, line 1 names %d columns", line, c + 1, c ? "s" : "", count);
+        return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ": has %d cell%s, line 1 names %d columns", line,
+                         c + 1, c ? "s" : "", count);
     }
     return csv->row[count - 1].last ? CKPT_OK : fail_long_row(csv, line, err);
 }
@@ -241,7 +271,8 @@ static ckpt_status read_cells(csv_file *csv, ckpt_error *err) {
 static void choose_names(csv_file *csv) {
     for (size_t a = 0; a < csv->array_count; a++) {
         csv_array *array = &csv->arrays[a];
-        if (!array->pick->count || !ckpt_data_takes_names(array->request, (uint64_t)array->pick->count)) continue;
+        if (!array->pick->count || !ckpt_data_takes_names(array->request, (uint64_t)array->pick->count))
+            continue;
         const ckpt_csv_cell *first = &csv->row[array->pick->column[0]];
         if (ckpt_text_kind_of(first->text, first->length, '.') == CKPT_TEXT_NAME) array->kind = NAMES;
     }
@@ -253,7 +284,8 @@ static ckpt_status read_row(csv_file *csv, ckpt_error *err) {
     for (size_t a = 0; a < csv->array_count; a++) {
         csv_array *array = &csv->arrays[a];
         const uint64_t values = (uint64_t)array->pick->count;
-        for (uint64_t v = 0; v < values; v++) CKPT_TRY(store(csv, array, array->pick->column[v], csv->rows * values + v, err));
+        for (uint64_t v = 0; v < values; v++)
+            CKPT_TRY(store(csv, array, array->pick->column[v], csv->rows * values + v, err));
     }
     csv->rows++;
     return CKPT_OK;
@@ -283,24 +315,26 @@ static ckpt_status add_entries(csv_file *csv, ckpt_data_catalog *catalog, ckpt_e
         const uint64_t values = (uint64_t)array->pick->count, bytes = csv->rows * values * sizeof(value);
         ckpt_data_entry *entry = ckpt_data_catalog_add(catalog);
         if (!entry) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the list of arrays");
-        *entry = (ckpt_data_entry){.path = csv->source->path,
-                                   .name = array->request->name,
-                                   .answers = (int)a,
-                                   .classes = array->classes,
-                                   .packed = {.bytes = (const uint8_t *)array->values,
-                                              .size = (size_t)bytes,
-                                              .unpacked_bytes = bytes},
-                                   .layout = {.element = array->kind == REALS ? CKPT_ELEMENT_FLOAT : CKPT_ELEMENT_SIGNED,
-                                              .bytes = sizeof(value),
-                                              .big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__,
-                                              .rank = values > 1 ? 2 : 1,
-                                              .dim = {(int64_t)csv->rows, (int64_t)values}}};
+        *entry = (ckpt_data_entry){
+            .path = csv->source->path,
+            .name = array->request->name,
+            .answers = (int)a,
+            .classes = array->classes,
+            .packed = {.bytes = (const uint8_t *)array->values,
+                       .size = (size_t)bytes,
+                       .unpacked_bytes = bytes},
+            .layout = {.element = array->kind == REALS ? CKPT_ELEMENT_FLOAT : CKPT_ELEMENT_SIGNED,
+                       .bytes = sizeof(value),
+                       .big_endian = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__,
+                       .rank = values > 1 ? 2 : 1,
+                       .dim = {(int64_t)csv->rows, (int64_t)values}}};
         CKPT_TRY(name_columns(csv, array->pick, &entry->from, err));
     }
     for (int c = 0; c < csv->columns.count; c++)
         if (csv->columns.use[c] != CKPT_CSV_TAKEN)
             CKPT_TRY(ckpt_data_add_name(&csv->dataset->pool,
-                                        csv->columns.use[c] == CKPT_CSV_DROPPED ? &csv->dataset->dropped : &csv->dataset->unused,
+                                        csv->columns.use[c] == CKPT_CSV_DROPPED ? &csv->dataset->dropped
+                                                                                : &csv->dataset->unused,
                                         csv->columns.name[c], err));
     return CKPT_OK;
 }
@@ -309,20 +343,29 @@ static ckpt_status add_entries(csv_file *csv, ckpt_data_catalog *catalog, ckpt_e
 static ckpt_status check_commas(csv_file *csv, ckpt_error *err) {
     const mark_seen *unsure = &csv->unsure_comma;
     if (unsure->line && !csv->sure_comma)
-        return ckpt_fail(err, CKPT_USAGE, "line %" PRIu64 ", column '%.80s': the comma may be decimal or separate thousands; write numbers with "
-                         "a decimal point alone, as 1234.5", unsure->line, csv->columns.name[unsure->column]);
-    return csv->comma.line ? ckpt_data_add_note(csv->dataset, err, "%s: numbers have a decimal comma", csv->source->path) : CKPT_OK;
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "line %" PRIu64
+            ", column '%.80s': the comma may be decimal or separate thousands; write numbers with "
+            "a decimal point alone, as 1234.5",
+            unsure->line, csv->columns.name[unsure->column]);
+    return csv->comma.line
+               ? ckpt_data_add_note(csv->dataset, err, "%s: numbers have a decimal comma", csv->source->path)
+               : CKPT_OK;
 }
 
 static ckpt_status note_rounded(csv_file *csv, ckpt_error *err) {
     const ckpt_rounded *r = &csv->rounded;
     if (!r->count) return CKPT_OK;
-    return ckpt_data_add_note(csv->dataset, err, "%s: has %" PRIu64 " whole number%s that float32 rounds, the first %" PRId64 " in line %" PRIu64
-                              ", column '%.80s'", csv->source->path, r->count, r->count == 1 ? "" : "s", r->value, r->row,
+    return ckpt_data_add_note(csv->dataset, err,
+                              "%s: has %" PRIu64 " whole number%s that float32 rounds, the first %" PRId64
+                              " in line %" PRIu64 ", column '%.80s'",
+                              csv->source->path, r->count, r->count == 1 ? "" : "s", r->value, r->row,
                               csv->columns.name[r->column]);
 }
 
-static ckpt_status read_file(csv_file *csv, const ckpt_data_wanted *wanted, ckpt_data_catalog *catalog, ckpt_error *err) {
+static ckpt_status read_file(csv_file *csv, const ckpt_data_wanted *wanted, ckpt_data_catalog *catalog,
+                             ckpt_error *err) {
     CKPT_TRY(read_header(csv, catalog->pool, err));
     CKPT_TRY(ckpt_csv_assign(&csv->columns, wanted, err));
     CKPT_TRY(make_arrays(csv, wanted, catalog->pool, err));
@@ -345,7 +388,8 @@ static ckpt_status check_encoding(const ckpt_data_source *source, ckpt_error *er
     if (source->size >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0))
         return ckpt_fail(err, CKPT_USAGE, "is UTF-16 text; save it as UTF-8");
     if (memchr(text, 0, source->size))
-        return ckpt_fail(err, CKPT_USAGE, "has bytes of zero, as UTF-16 text and binary files have; save it as UTF-8");
+        return ckpt_fail(err, CKPT_USAGE,
+                         "has bytes of zero, as UTF-16 text and binary files have; save it as UTF-8");
     return CKPT_OK;
 }
 

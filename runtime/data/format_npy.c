@@ -109,11 +109,14 @@ static ckpt_status take_text_type(const char *descr, ckpt_layout *layout, ckpt_e
     uint64_t characters = 0;
     const bool wide = descr[1] == 'U';
     const char *p = descr + 2;
-    for (; *p >= '0' && *p <= '9' && characters <= CKPT_TEXT_BYTES; p++) characters = 10 * characters + (uint64_t)(*p - '0');
+    for (; *p >= '0' && *p <= '9' && characters <= CKPT_TEXT_BYTES; p++)
+        characters = 10 * characters + (uint64_t)(*p - '0');
     const uint64_t bytes = characters * (wide ? 4 : 1);
     if (*p || !bytes || bytes > CKPT_TEXT_BYTES)
-        return ckpt_fail(err, CKPT_USAGE, "holds strings of no length or of more than %d bytes (dtype '%s'); save shorter ones",
-                         CKPT_TEXT_BYTES, descr);
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "holds strings of no length or of more than %d bytes (dtype '%s'); save shorter ones",
+            CKPT_TEXT_BYTES, descr);
     layout->element = wide ? CKPT_ELEMENT_UCS4 : CKPT_ELEMENT_BYTES;
     layout->bytes = (unsigned)bytes;
     layout->big_endian = descr[0] == '>';
@@ -147,7 +150,8 @@ static ckpt_status take_type(text *t, ckpt_layout *layout, ckpt_error *err) {
         layout->big_endian = descr[0] == '>';
         return CKPT_OK;
     }
-    if (descr[0] && strchr("<>|", descr[0]) && (descr[1] == 'U' || descr[1] == 'S')) return take_text_type(descr, layout, err);
+    if (descr[0] && strchr("<>|", descr[0]) && (descr[1] == 'U' || descr[1] == 'S'))
+        return take_text_type(descr, layout, err);
     return refuse_type(descr, err);
 }
 

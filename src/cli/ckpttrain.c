@@ -33,7 +33,8 @@ static void say_data(const ckpt_job *job, const ckpt_dataset *set, const char *w
     if (ckpt_data_has_names(set))
         ckpt_console_note(program, "%s%s: %s", which, set->has_columns ? "columns" : "arrays", ckpt_data_names_text(set, words));
     for (size_t a = 0; a < set->array_count; a++)
-        if (set->arrays[a].classes.count) ckpt_console_note(program, "%sclasses: %s", which, ckpt_data_classes_text(&set->arrays[a], words));
+        if (set->arrays[a].classes.count)
+            ckpt_console_note(program, "%sclasses: %s", which, ckpt_data_classes_text(&set->arrays[a], words));
     for (size_t i = 0; i < set->notes.count; i++) ckpt_console_note(program, "%s", set->notes.name[i]);
 }
 

@@ -73,8 +73,8 @@ static json_t *array_json(const ckpt_array *array) {
     json_t *shape = json_array();
     for (int i = 0; shape && i < array->rank; i++) json_array_append_new(shape, json_integer((json_int_t)array->dim[i]));
     return json_pack("{s:o, s:s, s:o, s:o, s:o}", "name", ckpt_console_json_text(array->name), "type",
-                     array->type == CKPT_ARRAY_F32 ? "float32" : "int64", "shape", shape, "from", list_json(&array->from), "classes",
-                     list_json(&array->classes));
+                     array->type == CKPT_ARRAY_F32 ? "float32" : "int64", "shape", shape, "from", list_json(&array->from),
+                     "classes", list_json(&array->classes));
 }
 
 json_t *ckpt_data_json(const ckpt_dataset *set, const char *source) {

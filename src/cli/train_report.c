@@ -91,6 +91,7 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
                   samples_per_second(r), "step_seconds", step_seconds(s), "weights_sha256", s->weights_sha256, "verify", verification(s),
-                  "data", ckpt_data_json(&s->data->training, o->data), "validation_data", ckpt_data_json(&s->data->validation, o->val_data)),
+                  "data", ckpt_data_json(&s->data->training, o->data), "validation_data",
+                  ckpt_data_json(&s->data->validation, o->val_data)),
         err);
 }

@@ -1,6 +1,6 @@
 /* Data at the command line: CSV as tools write it, columns chosen by options, classes that have names; what is said of them, what
- * is saved, and what is refused. The files in data_files stand for those of public reports; the loss of those that can be read was computed by
- * PyTorch in float64. */
+ * is saved, and what is refused. The files in data_files stand for those of public reports; the loss of those that can be read
+ * was computed by PyTorch in float64. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -31,7 +31,8 @@ static void write_text(const char *name, const char *text) {
 static void refused(const char *piece, const char *words) {
     program_run run = run_program("train", "%s", words);
     const char *end = strchr(run.err, '\n');
-    if (run.status != 2 || !strstr(run.err, piece) || !end || end[1]) fail_msg("%s: status %d, not '%s': %s", words, run.status, piece, run.err);
+    if (run.status != 2 || !strstr(run.err, piece) || !end || end[1])
+        fail_msg("%s: status %d, not '%s': %s", words, run.status, piece, run.err);
     assert_string_equal(run.out, "");
     program_free(&run);
 }
@@ -54,12 +55,14 @@ static json_t *train(const char *words) {
     return document;
 }
 
-static double first_loss(json_t *document) { return json_real_value(json_object_get(json_object_get(document, "loss"), "first")); }
+static double first_loss(json_t *document) {
+    return json_real_value(json_object_get(json_object_get(document, "loss"), "first"));
+}
 
 static void test_csv_of_tools(void **state) {
     (void)state;
-    static const char *const read_right[] = {"bom_crlf", "quoted", "spaces", "float_labels", "y_first", "blank_end", "cr_only", "semicolon",
-                                             "index", "named_index"};
+    static const char *const read_right[] = {"bom_crlf",  "quoted",  "spaces",    "float_labels", "y_first",
+                                             "blank_end", "cr_only", "semicolon", "index",        "named_index"};
     for (size_t i = 0; i < sizeof read_right / sizeof *read_right; i++) {
         char words[256];
         snprintf(words, sizeof words, MODEL "--data " FILES "%s.csv " ONE_STEP, read_right[i]);
@@ -68,7 +71,8 @@ static void test_csv_of_tools(void **state) {
         json_decref(document);
     }
     static const char *const refusals[][2] = {
-        {"decimal_comma", "line 2, column 'x0': '0,346' has a thousands separator or a decimal comma; write it with a decimal point alone"},
+        {"decimal_comma",
+         "line 2, column 'x0': '0,346' has a thousands separator or a decimal comma; write it with a decimal point alone"},
         {"thousands", "line 2, column 'x0': '1,234.5' has a thousands separator or a decimal comma"},
         {"empty_cell", "line 2, column 'x1': is empty; fill it in"},
         {"na", "line 2, column 'x1': 'NA' stands for a missing value"},
@@ -86,26 +90,32 @@ static void test_csv_of_tools(void **state) {
 
 static void test_integers(void **state) {
     (void)state;
-    refused("int32.npz: array 'x' has the value 3000000000 at row 0, column 0 (counted from 0); the model takes -2147483648 to 2147483647",
+    refused("int32.npz: array 'x' has the value 3000000000 at row 0, column 0 (counted from 0); the model takes -2147483648 to "
+            "2147483647",
             FILES "int32.onnx --device cpu --data " FILES "int32.npz --batch 4 --steps 1");
     write_text("int32.csv", "x0,x1,y\n1,2,0\n3000000000,4,0\n");
     refused("has the value 3000000000 at row 1, column 0", FILES "int32.onnx --device cpu --data int32.csv --batch 2 --steps 1");
     write_text("int32.csv", "x0,x1,y\n1,2,0\n3,4.5,0\n");
-    refused("line 3, column 'x1': '4.5' is not a whole number", FILES "int32.onnx --device cpu --data int32.csv --batch 2 --steps 1");
+    refused("line 3, column 'x1': '4.5' is not a whole number",
+            FILES "int32.onnx --device cpu --data int32.csv --batch 2 --steps 1");
 }
 
 static void test_options(void **state) {
     (void)state;
     write_text("named.csv", "age,id,kind,height,weight\n1,r1,0,2,3\n4,r2,1,5,6\n16777217,r3,1,7,9\n");
-    refused("which column is the target? None is named 'y', 'target', 'targets', 'label', 'labels', 'class'; it has 'age', 'id', 'kind', "
-            "'height', 'weight'; choose with --target NAME", MODEL "--data named.csv --steps 1");
+    refused("which column is the target? None is named 'y', 'target', 'targets', 'label', 'labels', 'class'; it has 'age', 'id', "
+            "'kind', "
+            "'height', 'weight'; choose with --target NAME",
+            MODEL "--data named.csv --steps 1");
     refused("left are 4, 'age', 'id', 'height', 'weight'; choose with --features, or leave some out with --drop",
             MODEL "--data named.csv --target kind --steps 1");
-    refused("no column is named 'Kind' in --target; the nearest are 'kind' (2)", MODEL "--data named.csv --target Kind --steps 1");
+    refused("no column is named 'Kind' in --target; the nearest are 'kind' (2)",
+            MODEL "--data named.csv --target Kind --steps 1");
     says(MODEL "--data named.csv --target kind --drop id --steps 1 --batch 3",
          (const char *const[]){"data: 3 samples, 'x' of [3,3] -> 'y' of [3] in 2 classes\n",
                                "columns: x <- age, height, weight; y <- kind; dropped: id\n",
-                               "named.csv: has 1 whole number that float32 rounds, the first 16777217 in line 4, column 'age'\n", NULL});
+                               "named.csv: has 1 whole number that float32 rounds, the first 16777217 in line 4, column 'age'\n",
+                               NULL});
     says(MODEL "--data named.csv --target kind --features weight,age,height --steps 1 --batch 3",
          (const char *const[]){"columns: x <- weight, age, height; y <- kind; unused: id\n", NULL});
     static const char *const options[] = {"--target", "--features", "--drop"};
@@ -116,10 +126,13 @@ static void test_options(void **state) {
     }
     json_t *document = train(MODEL "--data named.csv --target kind --drop id --steps 1 --batch 3");
     json_t *data = json_object_get(document, "data");
-    json_t *expected = json_loads("{\"source\": \"named.csv\", \"samples\": 3, \"dropped\": [\"id\"], \"unused\": [],"
-                                  "\"notes\": [\"named.csv: has 1 whole number that float32 rounds, the first 16777217 in line 4, column 'age'\"],"
-                                  "\"arrays\": [{\"name\": \"x\", \"type\": \"float32\", \"shape\": [3, 3], \"from\": [\"age\", \"height\", \"weight\"], \"classes\": []},"
-                                  "{\"name\": \"y\", \"type\": \"int64\", \"shape\": [3], \"from\": [\"kind\"], \"classes\": []}]}", 0, NULL);
+    json_t *expected = json_loads(
+        "{\"source\": \"named.csv\", \"samples\": 3, \"dropped\": [\"id\"], \"unused\": [],"
+        "\"notes\": [\"named.csv: has 1 whole number that float32 rounds, the first 16777217 in line 4, column 'age'\"],"
+        "\"arrays\": [{\"name\": \"x\", \"type\": \"float32\", \"shape\": [3, 3], \"from\": [\"age\", \"height\", \"weight\"], "
+        "\"classes\": []},"
+        "{\"name\": \"y\", \"type\": \"int64\", \"shape\": [3], \"from\": [\"kind\"], \"classes\": []}]}",
+        0, NULL);
     assert_non_null(expected);
     assert_true(json_equal(data, expected));
     json_decref(expected);
@@ -212,7 +225,7 @@ static void test_named_classes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_csv_of_tools), cmocka_unit_test(test_integers),           cmocka_unit_test(test_options),
+        cmocka_unit_test(test_csv_of_tools),  cmocka_unit_test(test_integers),           cmocka_unit_test(test_options),
         cmocka_unit_test(test_named_classes), cmocka_unit_test(test_validation_by_name),
     };
     return cmocka_run_group_tests_name("data at the command line", tests, NULL, NULL);

@@ -44,8 +44,8 @@ static inline ckpt_dataset load_ok(const char *spec, const ckpt_data_request *wa
 
 /* Loads from a heap copy of exactly `size` bytes, so that a sanitizer sees any read beyond it. */
 static inline ckpt_status load_copy(const char *path, const void *bytes, size_t size,
-                                    const ckpt_data_request *want, size_t count, const ckpt_data_options *options,
-                                    ckpt_dataset *set, ckpt_error *err) {
+                                    const ckpt_data_request *want, size_t count,
+                                    const ckpt_data_options *options, ckpt_dataset *set, ckpt_error *err) {
     void *copy = malloc(size);
     if (size) memcpy(copy, bytes, size);
     ckpt_status status = ckpt_dataset_load_memory(path, copy, size, want, count, options, set, err);

@@ -60,10 +60,8 @@ static void put_member_head(sink *to, const member *m, int method) {
 static void put_local(sink *to, member *m, int method) {
     static sink packed;
     packed.size = 0;
-    if (method)
-        deflate_into(&packed, m->bytes, m->size, -15);
-    else
-        put(&packed, m->bytes, m->size);
+    if (method) deflate_into(&packed, m->bytes, m->size, -15);
+    else put(&packed, m->bytes, m->size);
     m->packed = packed.size;
     m->offset = to->size;
     put(to, "PK\3\4", 4);
@@ -84,7 +82,7 @@ static void zip_into(sink *to, const uint8_t *bytes, size_t size, int method) {
         put(to, "PK\1\2", 4);
         put_number(to, 20, 2);
         put_member_head(to, &members[i], method);
-        put_number(to, 0, 10);  /* comment, disk, attributes */
+        put_number(to, 0, 10); /* comment, disk, attributes */
         put_number(to, (uint32_t)members[i].offset, 4);
         put(to, members[i].name, strlen(members[i].name));
     }
@@ -107,15 +105,21 @@ static void check_usable(const ckpt_dataset *set) {
             FUZZ_EXPECT(!array->classes.count || (value >= 0 && value < (double)array->classes.count));
             sum += value;
         }
-        for (size_t i = 1; i < array->classes.count; i++) FUZZ_EXPECT(strcmp(array->classes.name[i - 1], array->classes.name[i]) < 0);
+        for (size_t i = 1; i < array->classes.count; i++)
+            FUZZ_EXPECT(strcmp(array->classes.name[i - 1], array->classes.name[i]) < 0);
     }
     FUZZ_EXPECT(sum == sum); /* no value is NaN; and every one is read */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     static const char *const paths[] = {"f.npz", "f.npy", "f.csv", "f.idx", "f.gz", "f.npz", "f.npz", "f"};
-    static const ckpt_data_options said[] = {{0}, {.target = "y"}, {.drop = "0"}, {.features = "1-2", .target = "y*"},
-                                             {.features = "x*,a*"}, {.target = "1,0"}, {.drop = "id,z*", .features = "x"},
+    static const ckpt_data_options said[] = {{0},
+                                             {.target = "y"},
+                                             {.drop = "0"},
+                                             {.features = "1-2", .target = "y*"},
+                                             {.features = "x*,a*"},
+                                             {.target = "1,0"},
+                                             {.drop = "id,z*", .features = "x"},
                                              {.target = "x", .features = "x"}};
     static sink packed;
     if (size < 2) return 0;
@@ -123,10 +127,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     const char *path = container == 4 && bytes[0] & 0x80 ? "f.csv.gz" : paths[container];
     ckpt_data_options options = said[bytes[0] >> 3 & 7];
     const ckpt_data_request want[2] = {
-        {.name = "input", .aliases = {"x"}, .want = ask & 1 ? CKPT_WANT_EITHER : CKPT_WANT_FLOAT,
-         .values = ask & 2 ? 4 : 0},
-        {.name = "y", .role = CKPT_DATA_TARGET, .want = ask & 4 ? CKPT_WANT_INTEGER : CKPT_WANT_EITHER,
-         .values = ask & 64 ? 1 : 0, .integer_values = ask & 64 ? 1 : 0, .classes = ask & 8 ? 3 : 0, .unit_range = (ask & 16) != 0},
+        {.name = "input", .aliases = {"x"}, .want = ask & 1 ? CKPT_WANT_EITHER : CKPT_WANT_FLOAT, .values = ask & 2 ? 4 : 0},
+        {.name = "y",
+         .role = CKPT_DATA_TARGET,
+         .want = ask & 4 ? CKPT_WANT_INTEGER : CKPT_WANT_EITHER,
+         .values = ask & 64 ? 1 : 0,
+         .integer_values = ask & 64 ? 1 : 0,
+         .classes = ask & 8 ? 3 : 0,
+         .unit_range = (ask & 16) != 0},
     };
     ckpt_dataset set;
     ckpt_error err;
