@@ -60,6 +60,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
     if (status == CKPT_OK && !job.forward_only) ckpt_parameters_say(&job.model, program);
+    if (status == CKPT_OK) ckpt_job_say_sparse(&job, program);
     if (status == CKPT_OK) ckpt_job_say_ties(&job, program);
     ckpt_job_free(&job);
     return status;

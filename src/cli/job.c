@@ -183,6 +183,16 @@ double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
+    const ckpt_onnx_dense *dense = &job->model.dense;
+    if (dense->count == 0) return;
+    char others[64] = "";
+    if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
+                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+                      (unsigned long long)dense->elements);
+}
+
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
     enum { MOST_LINES = 8 };
     const ckpt_tie_report *ties = &job->model.ties;
@@ -195,6 +205,9 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
             ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
                               tie->readers, tie->reason);
     }
+    for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
+        ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
+                          "them two)", ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 

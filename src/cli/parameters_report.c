@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/console.h"
+#include "proto/onnx_file.h"
 
 enum { LINE = 512, MOST_NAMES = 12 };
 
@@ -11,7 +12,7 @@ enum { LINE = 512, MOST_NAMES = 12 };
 static bool is_plain_constant(const ckpt_ruling *r) {
     switch (r->verdict) {
     case CKPT_VERDICT_CODE: case CKPT_VERDICT_BODY: case CKPT_VERDICT_STATISTIC: return true;
-    case CKPT_VERDICT_EXPORTER: return r->count == 1 || !r->initializer;
+    case CKPT_VERDICT_EXPORTER: return r->count == 1 || !r->initializer || strncmp(r->name, "val_", 4) == 0;
     default: return false;
     }
 }
@@ -59,20 +60,68 @@ static bool is_layout_name(const char *name) {
     return false;
 }
 
-/* What the exporter computed from a parameter, other than by laying it out anew, is trained in its place: another model than
- * the module that was exported. */
+/* Whether the exporter computed the tensor from a parameter other than by laying it out anew. The TorchScript exporter names
+ * such a tensor after the node that reads it; there, transposed weights of products and norms' columns are layout. */
+static bool is_computed(const ckpt_model *model, const ckpt_ruling *r) {
+    if (!ckpt_verdict_trains(r->verdict)) return false;
+    for (int i = 0; i < model->ruling_count && r->origin; i++) /* the parameter itself is trained beside it */
+        if (ckpt_verdict_trains(model->ruling[i].verdict) && strcmp(model->ruling[i].name, r->origin) == 0) return true;
+    if (r->origin) return !is_layout_name(r->name);
+    static const char *const layouts[] = {"MatMul_", "Gemm_", "Conv_", "ConvTranspose_", "Mul_", "Add_"};
+    if (!model->provenance.torch || strncmp(r->name, "onnx::", 6) != 0) return false;
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++)
+        if (strncmp(r->name + 6, layouts[i], strlen(layouts[i])) == 0) return false;
+    return true;
+}
+
+/* What was computed is trained in the parameter's place: another model than the module that was exported. */
 static void say_computed(const ckpt_model *model, const char *program) {
     const ckpt_ruling *first = NULL;
     int count = 0;
     for (int i = 0; i < model->ruling_count; i++) {
-        const ckpt_ruling *r = &model->ruling[i];
-        if (!ckpt_verdict_trains(r->verdict) || !r->origin || is_layout_name(r->name)) continue;
-        if (!first) first = r;
+        if (!is_computed(model, &model->ruling[i])) continue;
+        if (!first) first = &model->ruling[i];
         count++;
     }
-    if (count)
+    if (!first) return;
+    const char *others = count > 1 ? ", among others," : "";
+    if (first->origin)
         ckpt_console_note(program, "'%s'%s was computed from the parameter '%s' by the exporter and is trained as it stands; to train "
-                          "the parameter, export with optimize=False", first->name, count > 1 ? ", among others," : "", first->origin);
+                          "the parameter, export with optimize=False", first->name, others, first->origin);
+    else
+        ckpt_console_note(program, "'%s'%s was computed by the exporter, perhaps from a parameter, and is trained as it stands; export "
+                          "with do_constant_folding=False to train what the module has", first->name, others);
+}
+
+/* Whether "['a', 'b']" has the name. */
+static bool is_folded_from(const ckpt_said_tensor *said, const char *name) {
+    const size_t length = strlen(name);
+    for (const char *at = said->folded_from; at && (at = strstr(at, name)); at++)
+        if (at > said->folded_from && at[-1] == '\'' && at[length] == '\'') return true;
+    return false;
+}
+
+/* Parameters of the exported program that the file has no longer: the exporter found a 1 or a 0 that changed nothing. */
+static void say_missing(const ckpt_model *model, const char *program) {
+    const ckpt_provenance *p = &model->provenance;
+    const Onnx__GraphProto *graph = model->file->model->graph;
+    char line[LINE] = "";
+    size_t used = 0;
+    int count = 0;
+    for (int i = 0; i < p->count && p->speaks; i++) {
+        if (p->tensor[i].kind != CKPT_SAID_PARAMETER || p->tensor[i].folded_from) continue;
+        bool there = false;
+        for (size_t k = 0; k < graph->n_initializer && !there; k++) {
+            const char *name = graph->initializer[k]->name;
+            const ckpt_said_tensor *said = name ? ckpt_provenance_find(p, name) : NULL;
+            there = said && (said == &p->tensor[i] || is_folded_from(said, p->tensor[i].name));
+        }
+        if (!there && count++ < MOST_NAMES) used = add(line, used, count == 1 ? "%s" : ", %s", p->tensor[i].name);
+    }
+    if (count)
+        ckpt_console_note(program, "the exporter left out %d parameter%s of the module, which %s not trained: %s%s; export with "
+                          "optimize=False to keep all", count, count == 1 ? "" : "s", count == 1 ? "is" : "are", line,
+                          count > MOST_NAMES ? ", ..." : "");
 }
 
 void ckpt_parameters_say(const ckpt_model *model, const char *program) {
@@ -93,6 +142,7 @@ void ckpt_parameters_say(const ckpt_model *model, const char *program) {
     ckpt_console_note(program, "trains %d tensor%s, %s value%s%s", trained, trained == 1 ? "" : "s",
                       ckpt_console_count(total, values), total == 1 ? "" : "s", line);
     say_computed(model, program);
+    say_missing(model, program);
 }
 
 json_t *ckpt_parameters_json(const ckpt_model *model) {

@@ -266,7 +266,11 @@ ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, 
     const ckpt_value *value = ckpt_import_value(im, node, i);
     ckpt_onnx_tensor_info info;
     *trainable = CKPT_NEVER_TRAINED;
-    if (!value || !value->proto || value->is_folded || im->options->as_written) return CKPT_OK;
+    if (!value || !value->proto || im->options->as_written) return CKPT_OK;
+    if (value->is_folded) {
+        *trainable = value->of_weight ? CKPT_MAYBE_TRAINED : CKPT_NEVER_TRAINED;
+        return CKPT_OK;
+    }
     CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
     *trainable = ckpt_verdict_trainable(verdict_on(im, value, &info));
     return CKPT_OK;
@@ -319,6 +323,20 @@ static int64_t opset_of(const ckpt_import *im, const char *domain) {
     return *domain && strcmp(domain, "ai.onnx") != 0 ? 0 : im->opset;
 }
 
+/* As a number, as nodes, or as both where a weight must stay in the graph. */
+static ckpt_status import_known(ckpt_import *im, const Onnx__NodeProto *node, ckpt_import_function function) {
+    ckpt_number number;
+    CKPT_TRY(ckpt_import_fold(im, node, &number));
+    if (!number.proto) return function(im, node);
+    if (!number.of_weight || function == import_folded_only) return ckpt_import_folded(im, node, number.proto);
+    CKPT_TRY(function(im, node));
+    ckpt_value *value = ckpt_import_has_output(node, 0) ? find_value(im, node->output[0]) : NULL;
+    if (!value) return CKPT_OK;
+    value->proto = number.proto;
+    value->is_folded = value->of_weight = true;
+    return CKPT_OK;
+}
+
 static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     const Onnx__NodeProto *node = from->proto;
     const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
@@ -335,10 +353,8 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
         status = ckpt_fail(im->err, CKPT_MODEL, "this operator is not supported; export the model without it%s%s",
                            full ? "; supported are " : "", full ? ckpt_import_operators() : "");
     } else {
-        bool folded = false;
         status = ckpt_import_attrs_known(im, node, attributes);
-        if (status == CKPT_OK) status = ckpt_import_fold(im, node, &folded);
-        if (status == CKPT_OK && !folded) status = function(im, node);
+        if (status == CKPT_OK) status = import_known(im, node, function);
     }
     if (status == CKPT_NOMEM || (status == CKPT_OK && im->model->graph.node_count == nodes_before)) return status;
     const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
@@ -489,7 +505,8 @@ ckpt_status ckpt_import_run(ckpt_import *im) {
     if (!im->model->graph.input) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < graph->n_initializer; i++)
         CKPT_TRY(add_value(im, (ckpt_value){.name = graph->initializer[i]->name ? graph->initializer[i]->name : "",
-                                            .proto = graph->initializer[i], .view = {.tensor = -1}}));
+                                            .proto = graph->initializer[i],
+                                            .view = {.tensor = -1}}));
     for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i]));
     if (!im->model->graph.batch) im->model->graph.batch = 1;
     for (size_t i = 0; i < nodes.count; i++) CKPT_TRY(import_node(im, &nodes.node[i]));

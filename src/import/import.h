@@ -24,6 +24,7 @@ typedef struct ckpt_value {
     const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
     bool is_constant_node, in_function;
     bool is_folded;      /* computed here from other constants and shapes */
+    bool of_weight;      /* computed from what may be a parameter: a number with a view, whose node trains that */
     ckpt_view view;      /* tensor -1 until then */
     const char *failure; /* why it cannot be computed, or NULL */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
@@ -66,8 +67,14 @@ ckpt_status ckpt_import_float_list(ckpt_import *im, const Onnx__NodeProto *node,
 /* What input i stands for, or NULL: an absent input, or one that cannot be computed. */
 const ckpt_value *ckpt_import_value(const ckpt_import *im, const Onnx__NodeProto *node, size_t i);
 
-/* Computes the node's output now where all of its inputs are known before anything runs (fold.c). */
-ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool *done);
+/* What a node makes, where all of its inputs are known before anything runs. */
+typedef struct ckpt_number {
+    const Onnx__TensorProto *proto; /* lives as long as the graph; NULL: not known */
+    bool of_weight;                 /* a float computed from what may be a parameter: the node is needed too, to train that */
+} ckpt_number;
+
+/* Computes the node's output now where it is known (fold.c). */
+ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_number *number);
 
 /* Output i is `view`; an empty name is ignored. */
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view);

@@ -67,6 +67,7 @@ typedef struct ckpt_model {
     ckpt_graph graph;
     ckpt_loss loss;
     const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
+    ckpt_onnx_dense dense;   /* sparse initializers of the file, which are dense ones here and where it is saved */
     ckpt_tie_report ties;    /* weights that several nodes shared in the file */
     ckpt_pool file_pool;     /* of ties, provenance and rulings: what is known of the file */
     ckpt_provenance provenance;
@@ -93,6 +94,10 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
  * Everything else stays as it was. overwrite: `path` may be the file that was read. */
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
+
+/* CKPT_MODEL, naming the file and the tensor, where ckpt_model_save would fail whatever the values: to be asked before they are
+ * trained. */
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err);
 
 /* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
  * names the first node, its operator and `device`. */

@@ -49,7 +49,22 @@ static bool is_listed(const char *list, const char *name) {
     return false;
 }
 
-static ckpt_verdict said_verdict(const ckpt_said_tensor *said) {
+/* "conv1.weight_bias": what an exporter made of parameters that it fused, as a convolution's and the normalization's behind
+ * it, it names after one of them. */
+static bool is_named_after_parameter(const ckpt_provenance *p, const char *name) {
+    char stem[CKPT_NAME_ITEM];
+    const char *last = strrchr(name, '_');
+    const size_t length = last ? (size_t)(last - name) : 0;
+    if (!length || length >= sizeof stem) return false;
+    memcpy(stem, name, length);
+    stem[length] = 0;
+    const ckpt_said_tensor *said = ckpt_provenance_find(p, stem);
+    return said && said->kind == CKPT_SAID_PARAMETER;
+}
+
+static ckpt_verdict said_verdict(const ckpt_provenance *p, const char *name) {
+    const ckpt_said_tensor *said = ckpt_provenance_find(p, name);
+    if (!said && is_named_after_parameter(p, name)) return CKPT_VERDICT_REACHED;
     if (!said || said->kind == CKPT_SAID_NOTHING) return CKPT_VERDICT_EXPORTER;
     if (said->kind == CKPT_SAID_PARAMETER) return CKPT_VERDICT_SAID;
     if (said->kind == CKPT_SAID_BUFFER) return CKPT_VERDICT_BUFFER;
@@ -64,7 +79,7 @@ ckpt_verdict ckpt_parameters_by_file(const ckpt_provenance *p, const ckpt_model_
     if (is_listed(options->freeze, q->name)) return CKPT_VERDICT_FROZEN;
     /* A number in the code becomes a Constant node; PyTorch's exporters write all of their own tensors as such. */
     if (!q->is_initializer) return p->torch || q->count == 1 ? CKPT_VERDICT_CODE : CKPT_VERDICT_REACHED;
-    if (p->speaks) return said_verdict(ckpt_provenance_find(p, q->name));
+    if (p->speaks) return said_verdict(p, q->name);
     if (ckpt_provenance_is_code_constant(p, q->name)) return CKPT_VERDICT_CODE;
     /* The TorchScript exporter writes numbers as Constant nodes: an initializer of one value belongs to a module. */
     return p->torch && q->count == 1 ? CKPT_VERDICT_SAID : CKPT_VERDICT_REACHED;
@@ -275,8 +290,7 @@ static ckpt_status unknown_item(const ckpt_model *model, const char *option, con
         const int distance = ckpt_name_distance(item, model->ruling[i].name);
         if (!nearest || distance < least) nearest = model->ruling[i].name, least = distance;
     }
-    return ckpt_fail(err, CKPT_USAGE, "%s: no float tensor, module or layer of %s is named '%s'%s%s%s", option, model->graph.path,
-                     item, nearest ? "; the nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
+    return ckpt_fail(err, CKPT_USAGE, "%s: no float tensor, module or layer is named '%s'%s%s%s", option, item, nearest ? "; the nearest is '" : "", nearest ? nearest : "", nearest ? "'" : "");
 }
 
 static ckpt_status mark_list(const ckpt_model *model, const char *option, const char *list, bool *marked, ckpt_error *err) {
@@ -344,7 +358,7 @@ ckpt_status ckpt_parameters_by_gradient(ckpt_model *model, const ckpt_model_opti
             continue;
         }
         if (train[i])
-            status = ckpt_fail(err, CKPT_USAGE, "--train: no gradient of the loss reaches '%s' of %s", r->name, graph->path);
+            status = ckpt_fail(err, CKPT_USAGE, "--train: no gradient of the loss reaches '%s'", r->name);
         const bool spelled = r->verdict == CKPT_VERDICT_REACHED && r->count == 1 && graph->tensor[r->tensor].role == CKPT_ROLE_STEP;
         r->verdict = spelled ? CKPT_VERDICT_NUMBER : CKPT_VERDICT_UNREACHED;
     }

@@ -14,6 +14,10 @@
  * have been made one with a parameter. A weight and a running statistic of BatchNormalization never belong together, not even in
  * one node: the one is trained, the other follows the batches. The file in memory is edited: an accidental tie's other
  * readers get an initializer of their own, under the name of the Identity that stood for it, or NAME_2 and so on.
+ *
+ * The opposite happens too: while it folds constants, an exporter writes a weight once as it is and once transposed, as the
+ * embedding that is also the last layer. Where the second one's name or origin shows that it was computed and its values
+ * are those of the first, it becomes a Transpose of it.
  */
 #ifndef CKPT_TIES_H
 #define CKPT_TIES_H
@@ -34,9 +38,16 @@ typedef struct ckpt_tie {
     const char *reason; /* half a sentence */
 } ckpt_tie;
 
+/* A parameter that an exporter wrote a second time, transposed, while it folded constants: one again. */
+typedef struct ckpt_join {
+    const char *name, *source;
+} ckpt_join;
+
 typedef struct ckpt_tie_report {
     int count, copies; /* copies: initializers added in all */
     ckpt_tie *tie;     /* in the pool, in the order of the initializers */
+    int join_count;
+    ckpt_join *join;
 } ckpt_tie_report;
 
 /* What the file became: its graph, and the verdicts on its tensors. What is added to the file is noted in `provenance`. */

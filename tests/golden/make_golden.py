@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, numpy_helper
 
 from golden_files import Output, agree_with_reference, make_model, normal
-from golden_operators import make_operators
+from golden_operators import make_bounded, make_operators
 from golden_tier import make_tier
 from onnx_in_torch import forward, parameters_of, run_graph
 
@@ -259,6 +259,7 @@ def make_all():
     for name, make, seed in ("mlp_sgd", training_model, 500), ("batchnorm_sgd", normalized_model, 600):
         random = np.random.RandomState(seed)
         make_training(out, name, make(random), random)
+    make_bounded(out)
     out.files["cases.txt"] = "".join(out.index).encode()
     return out.files
 
