@@ -226,12 +226,12 @@ static ckpt_status give_numbered(assigner *a, size_t request, const numbered *fo
     return give(a, request, column, count, err);
 }
 
-/* Whether an input of the model has just this name: then the column is not the target's. */
+/* Whether an input of the model is called like this: then the column is not the target's. */
 static bool is_input_name(const assigner *a, const char *column) {
     uint64_t number;
     for (size_t r = 0; r < a->wanted->count; r++)
         if (a->wanted->requests[r].role == CKPT_DATA_INPUT &&
-            compare(column, a->wanted->requests[r].name, &number) == EXACT)
+            compare(column, a->wanted->requests[r].name, &number) != NO_MATCH)
             return true;
     return false;
 }
@@ -284,11 +284,13 @@ static ckpt_status assign_usual_target(assigner *a, size_t request, numbered *fo
 
 /* ---- Columns by name and by order ------------------------------------------------------------------- */
 
-static ckpt_status assign_named(assigner *a, size_t request, numbered *found, ckpt_error *err) {
+/* By the first of its names, or by the others. */
+static ckpt_status assign_named(assigner *a, size_t request, bool first, numbered *found, ckpt_error *err) {
     const ckpt_data_request *r = &a->wanted->requests[request];
     const char *names[MOST_NAMES];
-    const int n = names_of(a, r, names);
-    for (int k = 0, count = 0; k < n; k++) {
+    const int n = first ? 1 : names_of(a, r, names);
+    names[0] = r->name;
+    for (int k = first ? 0 : 1, count = 0; k < n; k++) {
         CKPT_TRY(find_called(a, names[k], found, &count, err));
         if (count && takes(r, (uint64_t)count)) return give_numbered(a, request, found, count, err);
     }
@@ -359,8 +361,11 @@ static ckpt_status assign_rest(assigner *a, ckpt_data_role role, ckpt_error *err
 /* Of the candidates; where a list has them for one request alone, in the order of the list, whatever they are
  * called. */
 static ckpt_status assign_role(assigner *a, ckpt_data_role role, numbered *found, ckpt_error *err) {
-    for (size_t r = 0; r < a->wanted->count && !(a->listed && a->requests[role] == 1); r++)
-        if (a->wanted->requests[r].role == role) CKPT_TRY(assign_named(a, r, found, err));
+    /* No alias takes what another request is called. */
+    for (int pass = 0; pass < 2 && !(a->listed && a->requests[role] == 1); pass++)
+        for (size_t r = 0; r < a->wanted->count; r++)
+            if (a->wanted->requests[r].role == role && !a->columns->pick[r].count)
+                CKPT_TRY(assign_named(a, r, pass == 0, found, err));
     return assign_rest(a, role, err);
 }
 

@@ -217,9 +217,11 @@ static ckpt_status find_entries(binder *b, ckpt_error *err) {
     CKPT_TRY(drop(b, order, err));
     CKPT_TRY(take_listed(b, CKPT_DATA_INPUT, "--features", options->features, order, err));
     CKPT_TRY(take_listed(b, CKPT_DATA_TARGET, "--target", options->target, order, err));
+    /* No alias takes what another request is called. */
+    for (size_t r = 0; r < count; r++)
+        if (!b->bound[r].entry) take_named(b, r, b->bound[r].request->name, &taken[r]);
     for (size_t r = 0; r < count; r++) {
         const ckpt_data_request *request = b->bound[r].request;
-        if (b->bound[r].entry || take_named(b, r, request->name, &taken[r])) continue;
         for (int k = 0; k < CKPT_DATA_MAX_ALIASES && !b->bound[r].entry; k++)
             take_named(b, r, request->aliases[k], &taken[r]);
     }

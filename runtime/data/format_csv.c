@@ -100,6 +100,8 @@ static ckpt_status read_header(csv_file *csv, ckpt_pool *pool, ckpt_error *err) 
         CKPT_TRY(add_column(&h, &c, err));
         numbers += ckpt_text_kind_of(c.text, c.length, '.') == CKPT_TEXT_NUMBER;
     }
+    if (csv->columns.count == 1 && csv->columns.unnamed[0])
+        return ckpt_fail(err, CKPT_USAGE, "line 1: is empty; the first line must name the columns");
     if (numbers == csv->columns.count)
         return ckpt_fail(err, CKPT_USAGE,
                          "line 1: has only numbers; put a line in front that names the columns, as x0,x1,y");

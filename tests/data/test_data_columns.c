@@ -240,9 +240,27 @@ static void test_arrays(void **state) {
                          CKPT_USAGE);
         assert_string_equal(err.message, cases[i].message);
     }
+    /* The first input goes by x as well, but x is the second's. */
+    const ckpt_data_request two[2] = {{.name = "z", .aliases = {"x"}}, {.name = "x"}};
+    set = load_with("many.npz", two, 2, NULL);
+    expect_names(&set.arrays[0].from, "z");
+    expect_names(&set.arrays[1].from, "x");
+    ckpt_dataset_free(&set);
+    const ckpt_data_request gone[2] = {{.name = "w", .aliases = {"x"}}, {.name = "x"}};
+    ckpt_error err;
+    assert_int_equal(ckpt_dataset_load("stored.npz", gone, 2, NULL, &set, &err), CKPT_USAGE);
+    assert_string_equal(
+        err.message,
+        "stored.npz: array 'x' is taken already, and there is no other for the model's input 'w'; it has "
+        "'x', 'y'; name one with --features");
+    const ckpt_data_request alias[2] = {{.name = "q", .aliases = {"x"}, .values = 1},
+                                        {.name = "x", .values = 2}};
+    set = load_csv_with("x0,x1,w,y\n1,2,3,4\n", alias, 2, &(ckpt_data_options){.drop = "y"});
+    expect_names(&set.arrays[0].from, "w");
+    expect_names(&set.arrays[1].from, "x0|x1");
+    ckpt_dataset_free(&set);
     /* An input called y: the target is another array, or none. */
     want[0] = (ckpt_data_request){.name = "y"};
-    ckpt_error err;
     assert_int_equal(ckpt_dataset_load("stored.npz", want, 2, NULL, &set, &err), CKPT_USAGE);
     assert_string_equal(
         err.message,

@@ -160,9 +160,7 @@ static void test_errors(void **state) {
     (void)state;
     static const char *const errors[][2] = {
         {"", "t.csv: is empty; save it again"},
-        {"\n1,2,3\n", "t.csv: line 1: which column is the target? None is named 'out', 'y', 'target', "
-                      "'label', 'class'; it has "
-                      "'Unnamed: 0'; choose with --target NAME"},
+        {"\n1,2,3\n", "t.csv: line 1: is empty; the first line must name the columns"},
         {"a,b,y\n", "t.csv: array 'input' has no samples (shape [0,2]); add some"},
         {"a b y\n1 2 3\n", "t.csv: line 1: which column is the target? None is named 'out', 'y', 'target', "
                            "'label', 'class'; it has "
