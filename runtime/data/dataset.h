@@ -16,7 +16,8 @@
  * Files: .npz and .npy (numpy.lib.format 1.0 to 3.0), CSV with a header line (RFC 4180, and as spreadsheets
  * and data frames write it), IDX, each also gzipped. Files are not trusted. Memory stays below the file as it
  * unpacks (at most 1032 times its size), its arrays as declared (of a compressed file at most 1032 times its
- * size) and, for CSV, four times the unpacked file and 200 bytes a column.
+ * size) and, for CSV, four times the unpacked file, once more where inputs are the target too, and 200 bytes
+ * a column.
  */
 #ifndef CKPT_DATASET_H
 #define CKPT_DATASET_H
