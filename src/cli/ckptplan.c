@@ -59,6 +59,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
     if (status == CKPT_OK) ckpt_job_say_ties(&job, program);
+    if (status == CKPT_OK) ckpt_job_say_parts(&job, &options, program);
     ckpt_job_free(&job);
     return status;
 }
