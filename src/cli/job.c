@@ -124,13 +124,15 @@ static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, c
     const char *names;
     ckpt_status status = ckpt_model_resize(&job->model, &options, &probe, err);
     if (status == CKPT_MODEL)
-        status = ckpt_fail(err, CKPT_USAGE, "the file fixes a batch of %" PRId64 ": %s", fixed, err->message);
+        status = ckpt_fail(err, CKPT_USAGE, "%s; the file fixes a batch of %" PRId64 ": --batch %" PRId64 " suits it", err->message,
+                           fixed, fixed);
     if (status != CKPT_OK) return status;
     const int count = name_across(&probe.graph, false, 1, &scratch, &names, err);
     if (count < 0) status = CKPT_NOMEM;
     if (count > 0)
-        status = ckpt_fail(err, CKPT_USAGE, "the file fixes a batch of %" PRId64 ", and its %s works across samples: it cannot be run "
-                           "with %" PRId64, fixed, names, job->model.graph.batch);
+        status = ckpt_fail(err, CKPT_USAGE, "%s: the file fixes a batch of %" PRId64 ", and its %s works across samples: with %" PRId64
+                           " it would be another network, --batch %" PRId64 " suits it", o->model_path, fixed, names,
+                           job->model.graph.batch, fixed);
     ckpt_pool_free(&scratch);
     ckpt_model_free(&probe);
     return status;

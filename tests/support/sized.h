@@ -25,6 +25,9 @@ typedef struct sized {
     ckpt_graph evaluation;
     ckpt_plan *plan, *evaluation_plan;
     int *origin;
+    int constant_count;
+    ckpt_exec_constant *constant; /* all of them, differing or not */
+    ckpt_pool pool;
 } sized;
 
 void sized_make(sized *size, const sized_whole *whole, int64_t samples, const ckpt_backend *backend);
