@@ -29,7 +29,7 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
     ckpt_console_note(program, "loss: %s", job->model.loss_reason);
     ckpt_job_say_ties(job, program);
     ckpt_job_say_parts(job, o, program);
-    ckpt_train_sizes_say(&s->sizes, program);
+    ckpt_train_sizes_say(&s->sizes, job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
                           ckpt_train_data_describe(job, &data->training, text));

@@ -185,7 +185,22 @@ ckpt_status ckpt_train_sizes_add(const ckpt_train_sizes *sizes, int plan, ckpt_e
     return CKPT_OK;
 }
 
-void ckpt_train_sizes_say(const ckpt_train_sizes *s, const char *program) {
+/* The first node that has one value a channel to make statistics of, or NULL. */
+static const char *find_lone(const ckpt_graph *graph) {
+    for (int n = 0; n < graph->forward_count; n++) {
+        const ckpt_node *node = &graph->node[n];
+        if (node->op == CKPT_OP_BATCH_STATS && node->attr.group.batch * node->attr.group.inner == 1)
+            return node->origin ? node->origin : node->name;
+    }
+    return NULL;
+}
+
+void ckpt_train_sizes_say(const ckpt_train_sizes *s, const ckpt_job *job, const char *program) {
+    const char *lone = find_lone(&job->model.graph);
+    for (int i = 0; i < s->count && !lone; i++)
+        if (s->size[i].train) lone = find_lone(&s->size[i].job.model.graph);
+    if (lone) ckpt_console_note(program, "%s sees batches of one value a channel, whose variance is 0; --drop-last or another --batch "
+                                "leaves none", lone);
     if (s->dropped)
         ckpt_console_note(program, "--drop-last: each epoch leaves out %" PRId64 " of its %" PRId64 " samples", s->dropped,
                           s->train_samples + s->dropped);

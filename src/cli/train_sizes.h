@@ -46,8 +46,8 @@ ckpt_status ckpt_train_sizes_make(const ckpt_cli_options *options, const ckpt_jo
 /* Adds them to the executor of one of the plans. */
 ckpt_status ckpt_train_sizes_add(const ckpt_train_sizes *sizes, int plan, ckpt_exec *exec, ckpt_error *err);
 
-/* Says what is left out, if anything is. */
-void ckpt_train_sizes_say(const ckpt_train_sizes *sizes, const char *program);
+/* Says what is left out, and where a single sample has no variance. */
+void ckpt_train_sizes_say(const ckpt_train_sizes *sizes, const ckpt_job *job, const char *program);
 
 void ckpt_train_sizes_free(ckpt_train_sizes *sizes);
 

@@ -256,8 +256,9 @@ static void place_outputs(const ckpt_graph *graph, const ckpt_node *node, int64_
     const int64_t whole = count_of(graph, node->out[0]);
     for (int o = 0; o < node->out_count; o++) {
         if (node->out[o] < 0 || graph->tensor[node->out[o]].role != CKPT_ROLE_STEP) continue;
-        const int64_t scaled = o == 0 || first == NONE ? first : first * count_of(graph, node->out[o]);
-        stride[node->out[o]] = o == 0 || first == NONE ? first : whole && scaled % whole == 0 ? scaled / whole : NONE;
+        const int64_t part = count_of(graph, node->out[o]), ratio = part > 0 ? whole / part : 0;
+        const bool whole_axes = first != NONE && ratio > 0 && ratio * part == whole && first % ratio == 0;
+        stride[node->out[o]] = whole_axes ? first / ratio : NONE;
     }
 }
 

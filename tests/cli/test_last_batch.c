@@ -145,6 +145,18 @@ static void test_validation_does_not_depend_on_the_batch(void **state) {
     }
 }
 
+/* One sample has no variance, which is worth a word; PyTorch trains no such batch. */
+static void test_a_lone_sample_is_named(void **state) {
+    (void)state;
+    for (int batch = 3; batch <= 4; batch++) {
+        program_run run = run_program("train", GOLDEN "batchnorm/model.onnx --data " GOLDEN "batchnorm/data_7.npz --batch %d --epochs 1 "
+                                      "--device cpu", batch);
+        assert_int_equal(run.status, 0);
+        assert_true((strstr(run.err, "variance is 0") != NULL) == (batch == 3));
+        program_free(&run);
+    }
+}
+
 /* Fewer samples than a batch are one batch of their own. */
 static void test_fewer_samples_than_a_batch(void **state) {
     (void)state;
@@ -321,6 +333,7 @@ int main(void) {
         cmocka_unit_test(test_weights_are_pytorchs),
         cmocka_unit_test(test_parts_are_pytorchs),
         cmocka_unit_test(test_validation_does_not_depend_on_the_batch),
+        cmocka_unit_test(test_a_lone_sample_is_named),
         cmocka_unit_test(test_fewer_samples_than_a_batch),
         cmocka_unit_test(test_what_does_not_take_a_smaller_batch),
         cmocka_unit_test(test_a_fixed_batch_that_any_other_suits),
