@@ -69,7 +69,21 @@ class Across(nn.Module):
         return self.last(centred * torch.softmax(h, dim=0) + alike @ h + sums)
 
 
-NETWORKS = {"batchnorm": BatchNorm, "spatial": Spatial, "across": Across}
+class Poles(nn.Module):
+    """Functions without a finite value or slope at 0, behind a product that a row of zeros would not move from there."""
+
+    sizes = (1, 2, 3)
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(FEATURES, 6, bias=False), nn.Linear(24, CLASSES)
+
+    def forward(self, x):
+        size = self.first(x) ** 2
+        return self.last(torch.cat([size.log(), size.sqrt(), 1 / (1 + 1 / size), size / size.sum(1, keepdim=True)], 1))
+
+
+NETWORKS = {"batchnorm": BatchNorm, "spatial": Spatial, "across": Across, "poles": Poles}
 
 
 def train(network, x, y, micro):
