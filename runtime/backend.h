@@ -23,8 +23,8 @@ typedef struct ckpt_scalars {
     uint32_t step;          /* counts training steps from 0 */
     float learning_rate;
     int64_t first_sample;   /* of this micro-batch in the batch: shifts the element index of dropout masks */
-    int64_t valid_samples;  /* samples of this micro-batch that count; rows beyond are padding */
-    int64_t total_samples;  /* samples that count in the whole batch: the mean's denominator */
+    int64_t valid_samples;  /* of this micro-batch: those of the graph that runs */
+    int64_t total_samples;  /* of the whole batch: the mean's denominator */
     int input_buffer;       /* the copy of the inputs that is read: below ckpt_traits.input_buffers */
 } ckpt_scalars;
 

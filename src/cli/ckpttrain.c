@@ -44,6 +44,8 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
     ckpt_parameters_say(&job->model, program);
     ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);
+    ckpt_job_say_parts(job, o, program);
+    ckpt_train_sizes_say(&s->sizes, job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
                           ckpt_train_data_describe(job, &data->training, text));

@@ -4,6 +4,8 @@
  *     ckpt_model model;
  *     ckpt_model_load("mlp.onnx", &options, &model, &err);
  *     ckpt_autodiff_run(&model.graph, &training, &err);
+ *     options.batch = 10;                                   // and what the last batch of an epoch needs
+ *     ckpt_model_resize(&model, &options, &last, &err);
  *     ...
  *     ckpt_model_save(&model, trained, "trained.onnx", &err);
  *     ckpt_model_free(&model);
@@ -34,6 +36,7 @@ typedef struct ckpt_known_input {
 
 typedef struct ckpt_model_options {
     int64_t batch; /* 0: the size that the file fixes, else 64 */
+    bool batch_decides; /* also where `dim` names the batch dimension */
     int dim_count;
     const ckpt_dim_binding *dim; /* other symbolic dimensions */
     bool loss_auto;
@@ -64,6 +67,8 @@ typedef struct ckpt_file_loss {
 
 typedef struct ckpt_model {
     struct ckpt_onnx_file *file;
+    bool borrowed;         /* the file is another model's */
+    int64_t fixed_batch;   /* the batch that the file's first input has as a number; 0: it has a name, or any size */
     ckpt_graph graph;
     ckpt_loss loss;
     const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
@@ -85,6 +90,10 @@ typedef struct ckpt_model {
 /* Reads, checks and simplifies. CKPT_USAGE: unreadable file, unbound dimension (naming it and the option);
  * CKPT_MODEL: invalid or unsupported (naming node, operator and opset). Weights are not read. */
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
+
+/* The same file, which is not read again, for another batch: with the options that `of` was loaded with, but for the
+ * batch, the graph is the one that ckpt_model_load makes. `of` must outlive it and owns the file. */
+ckpt_status ckpt_model_resize(const ckpt_model *of, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
 
 /* The initial values of a PARAM or CONST tensor in its own type: count * element bytes at `values`. Reads
  * external data only now. */
