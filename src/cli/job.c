@@ -16,7 +16,7 @@ static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forwar
 
 static ckpt_model_options model_options(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch) {
     ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
-                                  .untie = (ckpt_untie)o->untie, .dropout = (float)o->dropout,
+                                  .untie = (ckpt_untie)o->untie, .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
                                   .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
                                   .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
     if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);
@@ -248,6 +248,16 @@ double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
+    const ckpt_onnx_dense *dense = &job->model.dense;
+    if (dense->count == 0) return;
+    char others[64] = "";
+    if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
+                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+                      (unsigned long long)dense->elements);
+}
+
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
     enum { MOST_LINES = 8 };
     const ckpt_tie_report *ties = &job->model.ties;
@@ -260,6 +270,9 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
             ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
                               tie->readers, tie->reason);
     }
+    for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
+        ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
+                          "them two)", ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 

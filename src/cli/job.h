@@ -62,6 +62,9 @@ double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_cost_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_cost);
 
+/* Says which sparse initializers of the file are dense ones from here on. */
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program);
+
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);
 

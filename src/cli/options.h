@@ -53,6 +53,7 @@ typedef struct ckpt_cli_options {
     double dropout;  /* 0: none is added */
     int dropout_rng; /* ckpt_drop_rng */
     int untie;     /* ckpt_untie */
+    const char *train, *freeze; /* lists of tensors, modules and layers, or NULL */
     int loss;      /* CKPT_CLI_LOSS_AUTO, or an index into ckpt_loss_choices */
     int device, device_index;
     int precision; /* ckpt_precision */
@@ -67,7 +68,7 @@ typedef struct ckpt_cli_options {
     int checkpoint; /* likewise */
     const char *plan;
 
-    const char *data, *val_data;
+    const char *data, *val_data, *target, *features, *drop;
     int64_t epochs, steps; /* 0: no limit */
     double lr;
     uint64_t seed;

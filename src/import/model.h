@@ -16,6 +16,8 @@
 #include "base/status.h"
 #include "graph/build.h"
 #include "graph/graph.h"
+#include "import/provenance.h"
+#include "import/ruling.h"
 #include "import/ties.h"
 
 typedef struct ckpt_dim_binding {
@@ -41,6 +43,7 @@ typedef struct ckpt_model_options {
     ckpt_loss loss; /* without loss_auto; CKPT_LOSS_NONE: forward only */
     ckpt_target_hint target;
     ckpt_untie untie; /* what becomes of shared weights; not with as_written */
+    const char *train, *freeze; /* lists of names, globs, modules and (freeze) layers; --train wins; NULL: none */
     int known_count;
     const ckpt_known_input *known;
     ckpt_drop_rng dropout_rng;
@@ -69,8 +72,12 @@ typedef struct ckpt_model {
     ckpt_graph graph;
     ckpt_loss loss;
     const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
+    ckpt_onnx_dense dense;   /* sparse initializers of the file, which are dense ones here and where it is saved */
     ckpt_tie_report ties;    /* weights that several nodes shared in the file */
-    ckpt_pool ties_pool;
+    ckpt_pool file_pool;     /* of ties, provenance and rulings: what is known of the file */
+    ckpt_provenance provenance;
+    int ruling_count;
+    ckpt_ruling *ruling; /* on the float tensors of the file that the graph reads, in the file's order, initializers first */
     const char *prediction;  /* name of the file's output that the loss is on */
     ckpt_view predicted;     /* what the loss reads of it */
     int64_t classes;         /* of a loss that is a node of the file; else 0 */
@@ -96,6 +103,10 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
  * Everything else stays as it was. overwrite: `path` may be the file that was read. */
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
+
+/* CKPT_MODEL, naming the file and the tensor, where ckpt_model_save would fail whatever the values: to be asked before they are
+ * trained. */
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err);
 
 /* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
  * names the first node, its operator and `device`. */
