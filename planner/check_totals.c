@@ -273,8 +273,8 @@ static ckpt_status check_place(const ckpt_graph *g, int t, const ckpt_graph *roo
     const ckpt_tensor *there = &room_graph->tensor[origin];
     const uint64_t bytes = ckpt_tensor_bytes(here), most = ckpt_tensor_bytes(there);
     if (here->role != there->role || strcmp(here->name, there->name) != 0 || (is_shared(here) ? bytes != most : bytes > most))
-        return ckpt_fail(err, CKPT_INFEASIBLE, "'%s' of %" PRIu64 " bytes does not fit in the place of '%s' of %" PRIu64, here->name,
-                         bytes, there->name, most);
+        return ckpt_fail(err, CKPT_INFEASIBLE, "'%s' of %" PRIu64 " bytes does not fit in the place of '%s' of %" PRIu64,
+                         here->name, bytes, there->name, most);
     return CKPT_OK;
 }
 

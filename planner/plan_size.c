@@ -49,8 +49,9 @@ static ckpt_status find_origins(const ckpt_graph *whole, const ckpt_graph *graph
     for (int h = 0, w = 0; h < here_count && status == CKPT_OK; h++, w++) {
         while (w < there_count && !same_name(&there[w], &here[h])) w++;
         if (w < there_count) origin[here[h].id] = there[w].id;
-        else status = ckpt_fail(err, CKPT_INFEASIBLE, "with %" PRId64 " samples the network has '%s', which it has not with %" PRId64,
-                                graph->batch, here[h].name, whole->batch);
+        else
+            status = ckpt_fail(err, CKPT_INFEASIBLE, "with %" PRId64 " samples the network has '%s', which it has not with %" PRId64,
+                               graph->batch, here[h].name, whole->batch);
     }
     ckpt_pool_free(&scratch);
     return status;
@@ -125,7 +126,8 @@ static ckpt_status plan_apart(const ckpt_plan_room *room, const ckpt_graph *grap
 }
 
 /* Moves what outlives the step to where the room has it. */
-static ckpt_status settle(const ckpt_plan_room *room, const ckpt_graph *graph, const int *origin, ckpt_plan *plan, ckpt_error *err) {
+static ckpt_status settle(const ckpt_plan_room *room, const ckpt_graph *graph, const int *origin, ckpt_plan *plan,
+                          ckpt_error *err) {
     plan->tensor_count = graph->tensor_count;
     plan->persistent_offset = ckpt_pool_array(&plan->pool, graph->tensor_count, uint64_t);
     if (!plan->persistent_offset) return out_of_memory(err);

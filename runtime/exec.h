@@ -58,16 +58,17 @@ ckpt_status ckpt_exec_add_size(ckpt_exec *exec, const ckpt_exec_size *size, ckpt
  * CKPT_FAILED: no such size was added. */
 ckpt_status ckpt_exec_use(ckpt_exec *exec, int64_t samples, ckpt_error *err);
 
-/* Copies a whole tensor that outlives the step to or from the device, by its id in the main graph; of inputs and targets, buffer 0. Outputs of the graph, which stay until the end
- * of a step, can be copied from it too. */
+/* Copies a whole tensor that outlives the step to or from the device, by its id in the main graph; of inputs and targets,
+ * buffer 0. Outputs of the graph, which stay until the end of a step, can be copied from it too. */
 ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err);
 ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err);
 
 /* Batches in and results out beside the steps, where the device can (runtime/backend.h); where it cannot, the same
  * calls copy at once. There are ckpt_exec_buffers() input buffers, and `buffer` is one of them, as scalars->input_buffer
- * is. Host memory comes from ckpt_exec_pin, the caller gives it back. ckpt_exec_feed starts a copy of an INPUT or
- * TARGET tensor of the main graph, as long as the size in use has it, which the runs after it wait for; ckpt_exec_fed waits until its host memory may be written again.
- * ckpt_exec_post_result asks for the result as the steps so far leave it; it is there after ckpt_exec_posted. */
+ * is. Host memory comes from ckpt_exec_pin, the caller gives it back. ckpt_exec_feed starts a copy of an INPUT or TARGET
+ * tensor of the main graph, as many samples of it as the size in use has, which the runs after it wait for; ckpt_exec_fed
+ * waits until its host memory may be written again. ckpt_exec_post_result asks for the result as the steps so far leave
+ * it; it is there after ckpt_exec_posted. */
 int ckpt_exec_buffers(const ckpt_exec *exec);
 ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **address, ckpt_error *err);
 void ckpt_exec_unpin(ckpt_exec *exec, void *address);
@@ -76,8 +77,8 @@ ckpt_status ckpt_exec_fed(ckpt_exec *exec, int buffer, ckpt_error *err);
 ckpt_status ckpt_exec_post_result(ckpt_exec *exec, int buffer, double pinned[2], ckpt_error *err);
 ckpt_status ckpt_exec_posted(ckpt_exec *exec, int buffer, ckpt_error *err);
 
-/* Runs the training plan of the size in use once, for one micro-batch. first and last say whether it is the first and the last of its
- * batch; without micro-batches both. */
+/* Runs the training plan of the size in use once, for one micro-batch. first and last say whether it is the first and the
+ * last of its batch; without micro-batches both. */
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err);
 
 /* The same node by node: seconds[plan->step_count] says what each took, 0 for those that this micro-batch leaves out. */

@@ -94,7 +94,8 @@ static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_er
 
 /* The nodes of the model at this batch that work across samples, as messages name them: *names lists `most` of them;
  * how many there are, -1 on failure. BatchNormalization's statistics are left out on demand: they suit any batch. */
-static int name_across(const ckpt_graph *graph, bool with_statistics, int most, ckpt_pool *pool, const char **names, ckpt_error *err) {
+static int name_across(const ckpt_graph *graph, bool with_statistics, int most, ckpt_pool *pool, const char **names,
+                       ckpt_error *err) {
     bool *across = ckpt_pool_array(pool, graph->node_count, bool);
     const char *last = NULL;
     int count = 0;
@@ -130,8 +131,8 @@ static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, c
     const int count = name_across(&probe.graph, false, 1, &scratch, &names, err);
     if (count < 0) status = CKPT_NOMEM;
     if (count > 0)
-        status = ckpt_fail(err, CKPT_USAGE, "%s: the file fixes a batch of %" PRId64 ", and its %s works across samples: with %" PRId64
-                           " it would be another network, --batch %" PRId64 " suits it", o->model_path, fixed, names,
+        status = ckpt_fail(err, CKPT_USAGE, "%s: the file fixes a batch of %" PRId64 ", and its %s works across samples: with %"
+                           PRId64 " it would be another network, --batch %" PRId64 " suits it", o->model_path, fixed, names,
                            job->model.graph.batch, fixed);
     ckpt_pool_free(&scratch);
     ckpt_model_free(&probe);
@@ -288,8 +289,8 @@ void ckpt_job_say_parts(const ckpt_job *job, const ckpt_cli_options *o, const ch
     const int count = name_across(single ? &two.model.graph : &job->model.graph, true, MOST_NAMES, &scratch, &names, &own);
     if (count > MOST_NAMES) names = ckpt_pool_printf(&scratch, "%s and %d more", names, count - MOST_NAMES);
     if (count > 0 && names)
-        ckpt_console_note(program, "--micro-batch: what works across samples sees %" PRId64 " of the %" PRId64 " of a batch at a time: %s",
-                          job->model.graph.batch, job->batch, names);
+        ckpt_console_note(program, "--micro-batch: what works across samples sees %" PRId64 " of the %" PRId64
+                          " of a batch at a time: %s", job->model.graph.batch, job->batch, names);
     ckpt_pool_free(&scratch);
     ckpt_job_free(&two);
 }

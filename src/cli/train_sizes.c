@@ -51,15 +51,16 @@ static ckpt_status find_constants(ckpt_train_size *size, const ckpt_job *whole, 
 
 /* A sample is as large as in a whole batch, and the loss is the same. */
 static ckpt_status check_samples(const ckpt_job *job, const ckpt_job *whole, const int *origin, ckpt_error *err) {
-    const ckpt_graph *graph = &job->model.graph;
+    const ckpt_graph *graph = &job->model.graph, *whole_graph = &whole->model.graph;
     if (job->model.loss != whole->model.loss)
         return ckpt_fail(err, CKPT_USAGE, "the loss would be %s instead of %s", job->model.loss_reason, whole->model.loss_reason);
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         if (tensor->role != CKPT_ROLE_INPUT && tensor->role != CKPT_ROLE_TARGET) continue;
-        const int64_t here = tensor->count / graph->batch, there = whole->model.graph.tensor[origin[t]].count / whole->model.graph.batch;
+        const int64_t here = tensor->count / graph->batch, there = whole_graph->tensor[origin[t]].count / whole_graph->batch;
         if (tensor->count % graph->batch != 0 || here != there)
-            return ckpt_fail(err, CKPT_USAGE, "'%s' would have %" PRId64 " values a sample instead of %" PRId64, tensor->name, here, there);
+            return ckpt_fail(err, CKPT_USAGE, "'%s' would have %" PRId64 " values a sample instead of %" PRId64, tensor->name,
+                             here, there);
     }
     return CKPT_OK;
 }
@@ -111,15 +112,15 @@ static ckpt_status add_size(const ckpt_cli_options *o, const ckpt_job *job, cons
 /* --- what is left of the data ------------------------------------------------------------------------ */
 
 static ckpt_status refuse_all(const char *path, int64_t samples, int64_t batch, ckpt_error *err) {
-    return ckpt_fail(err, CKPT_USAGE, "%s: --drop-last leaves out all of its %" PRId64 " samples, which do not fill a batch of %" PRId64
-                     "; give a smaller --batch", path, samples, batch);
+    return ckpt_fail(err, CKPT_USAGE, "%s: --drop-last leaves out all of its %" PRId64 " samples, which do not fill a batch of %"
+                     PRId64 "; give a smaller --batch", path, samples, batch);
 }
 
 /* What the model says about so few samples, and what to do. */
 static ckpt_status refuse(const char *path, int64_t samples, int64_t left, const char *option, ckpt_error *err) {
-    return ckpt_fail(err, CKPT_USAGE, "%s: its %" PRId64 " samples leave a last batch of %" PRId64 ", which the model does not take: %s; "
-                     "leave them out with --drop-last, or give a %s that divides %" PRId64, path, samples, left, err->message, option,
-                     samples);
+    return ckpt_fail(err, CKPT_USAGE, "%s: its %" PRId64 " samples leave a last batch of %" PRId64 ", which the model does not "
+                     "take: %s; leave them out with --drop-last, or give a %s that divides %" PRId64, path, samples, left,
+                     err->message, option, samples);
 }
 
 static const char *batch_option(const ckpt_cli_options *o) { return o->micro_batch ? "--micro-batch" : "--batch"; }
@@ -199,8 +200,9 @@ void ckpt_train_sizes_say(const ckpt_train_sizes *s, const ckpt_job *job, const 
     const char *lone = find_lone(&job->model.graph);
     for (int i = 0; i < s->count && !lone; i++)
         if (s->size[i].train) lone = find_lone(&s->size[i].job.model.graph);
-    if (lone) ckpt_console_note(program, "%s sees batches of one value a channel, whose variance is 0; --drop-last or another --batch "
-                                "leaves none", lone);
+    if (lone)
+        ckpt_console_note(program, "%s sees batches of one value a channel, whose variance is 0; --drop-last or another --batch "
+                          "leaves none", lone);
     if (s->dropped)
         ckpt_console_note(program, "--drop-last: each epoch leaves out %" PRId64 " of its %" PRId64 " samples", s->dropped,
                           s->train_samples + s->dropped);
