@@ -119,3 +119,43 @@ ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, cons
     memmove(&graph->initializer[index], &graph->initializer[index + 1], (graph->n_initializer - index) * sizeof *graph->initializer);
     return CKPT_OK;
 }
+
+static Onnx__StringStringEntryProto *find_metadata(const Onnx__ModelProto *model, const char *key) {
+    for (size_t i = 0; i < model->n_metadata_props; i++)
+        if (strcmp(onnx_text(model->metadata_props[i]->key), key) == 0) return model->metadata_props[i];
+    return NULL;
+}
+
+/* A list that is longer by one entry, in place of the old one; NULL when memory runs out. */
+static Onnx__StringStringEntryProto *add_metadata(onnx_heap *heap, Onnx__ModelProto *model, const char *key) {
+    const size_t count = model->n_metadata_props;
+    Onnx__StringStringEntryProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    Onnx__StringStringEntryProto *entry = list ? heap->api.alloc(heap, sizeof *entry) : NULL;
+    char *text = entry ? onnx_copy_text(heap, key) : NULL;
+    if (!text) {
+        heap->api.free(heap, entry);
+        heap->api.free(heap, list);
+        return NULL;
+    }
+    onnx__string_string_entry_proto__init(entry);
+    entry->key = text;
+    if (count) memcpy(list, model->metadata_props, count * sizeof *list);
+    list[count] = entry;
+    heap->api.free(heap, model->metadata_props);
+    model->metadata_props = list;
+    model->n_metadata_props = count + 1;
+    return entry;
+}
+
+ckpt_status ckpt_onnx_set_metadata(ckpt_onnx_file *file, const char *key, const char *value, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    char *text = onnx_copy_text(heap, value);
+    Onnx__StringStringEntryProto *entry = text ? find_metadata(file->model, key) : NULL;
+    if (text && !entry) entry = add_metadata(heap, file->model, key);
+    if (!entry) {
+        heap->api.free(heap, text);
+        return fail_memory(file, key, err);
+    }
+    replace_text(heap, &entry->value, text);
+    return CKPT_OK;
+}

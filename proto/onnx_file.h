@@ -83,6 +83,8 @@ const char *ckpt_onnx_type_name(int type);
 ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err);
 ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err);
 void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node);
+/* Gives `key` of the model's metadata_props this value, in UTF-8; other keys stay. */
+ckpt_status ckpt_onnx_set_metadata(ckpt_onnx_file *file, const char *key, const char *value, ckpt_error *err);
 /* The 2-D initializer `index` becomes the output of a Transpose of `source`, which runs before all other nodes. */
 ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err);
 

@@ -68,7 +68,7 @@ typedef struct ckpt_cli_options {
     int checkpoint; /* likewise */
     const char *plan;
 
-    const char *data, *val_data;
+    const char *data, *val_data, *target, *features, *drop;
     int64_t epochs, steps; /* 0: no limit */
     double lr;
     uint64_t seed;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/data_words.h"
 #include "graph/loss_choice.h"
 #include "proto/onnx_file.h"
 
@@ -61,17 +62,24 @@ static ckpt_status make_requests(const ckpt_model *model, bool open, ckpt_pool *
         made[i] = (ckpt_data_request){.name = input->name, .aliases = {i == 0 ? "x" : NULL}, .role = CKPT_DATA_INPUT,
                                       .want = input->dtype == CKPT_F32 ? CKPT_WANT_FLOAT : CKPT_WANT_INTEGER,
                                       .values = values_a_sample(graph, graph->input[i])};
-        if (input->dtype == CKPT_I32) made[i].integer_values = made[i].values;
+        if (input->dtype != CKPT_I32) continue;
+        made[i].integer_values = made[i].values;
+        made[i].least = INT32_MIN;
+        made[i].most = INT32_MAX;
     }
     made[graph->input_count] = target_request(model, open);
     return CKPT_OK;
 }
 
-static ckpt_status load_file(const ckpt_job *job, bool open, const char *path, ckpt_dataset *set, ckpt_error *err) {
+/* like: the training data, for validation; or NULL. */
+static ckpt_status load_file(const ckpt_cli_options *o, const ckpt_job *job, bool open, const char *path, const ckpt_dataset *like,
+                             ckpt_dataset *set, ckpt_error *err) {
+    const ckpt_data_options options = {.target = o->target, .features = o->features, .drop = o->drop, .like = like};
     ckpt_pool pool = {0};
     ckpt_data_request *requests;
     ckpt_status status = make_requests(&job->model, open, &pool, &requests, err);
-    if (status == CKPT_OK) status = ckpt_dataset_load(path, requests, (size_t)job->model.graph.input_count + 1, set, err);
+    if (status == CKPT_OK)
+        status = ckpt_dataset_load(path, requests, (size_t)job->model.graph.input_count + 1, &options, set, err);
     ckpt_pool_free(&pool);
     return status;
 }
@@ -79,7 +87,7 @@ static ckpt_status load_file(const ckpt_job *job, bool open, const char *path, c
 /* Loads once with the loss open; if the targets do not suit the loss that was assumed, the loss follows them. */
 static ckpt_status load_training(const ckpt_cli_options *o, ckpt_job *job, ckpt_dataset *set, ckpt_error *err) {
     const bool open = o->loss == CKPT_CLI_LOSS_AUTO;
-    CKPT_TRY(load_file(job, open, o->data, set, err));
+    CKPT_TRY(load_file(o, job, open, o->data, NULL, set, err));
     const bool classes = set->arrays[set->array_count - 1].type == CKPT_ARRAY_I64;
     if (classes == takes_classes(job->model.loss)) return CKPT_OK;
     const ckpt_traits *traits = job->traits;
@@ -111,7 +119,8 @@ static ckpt_status make_synthetic(const ckpt_cli_options *o, const ckpt_job *job
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
     *data = (ckpt_train_data){.synthetic = !o->data};
     ckpt_status status = o->data ? load_training(o, job, &data->training, err) : make_synthetic(o, job, &data->training, err);
-    if (status == CKPT_OK && o->val_data) status = load_file(job, false, o->val_data, &data->validation, err);
+    if (status == CKPT_OK && o->val_data) status = load_file(o, job, false, o->val_data, &data->training, &data->validation, err);
+    if (status == CKPT_OK) status = ckpt_data_save_classes(&data->training, job->model.file, err);
     if (status != CKPT_OK) ckpt_train_data_free(data);
     return status;
 }

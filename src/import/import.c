@@ -138,6 +138,7 @@ static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
     ckpt_onnx_tensor_info info;
     ckpt_dtype type;
     if (value->view.tensor >= 0) return CKPT_OK;
+    if (value->part) return ckpt_fail(im->err, CKPT_MODEL, "'%s' is a sequence of tensors", value->name);
     CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
     if (!ckpt_import_type(im, info.type, &type))
         return ckpt_fail(im->err, CKPT_MODEL, "the initializer '%s' is of type %s, which is not supported here", value->name,
@@ -204,6 +205,22 @@ ckpt_status ckpt_import_scalar(ckpt_import *im, const Onnx__NodeProto *node, siz
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view) {
     if (!ckpt_import_has_output(node, i)) return CKPT_OK;
     return add_value(im, (ckpt_value){.name = node->output[i], .view = *view});
+}
+
+ckpt_status ckpt_import_define_sequence(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *parts, int count) {
+    const ckpt_view *copy = ckpt_pool_grow(im->pool, parts, (size_t)count, (size_t)count, sizeof *parts);
+    if (!copy) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
+    return add_value(im, (ckpt_value){.name = node->output[0], .view = {.tensor = -1}, .part = copy, .part_count = count});
+}
+
+ckpt_status ckpt_import_sequence(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view **parts, int *count) {
+    ckpt_value *value;
+    CKPT_TRY(look_up(im, node, i, &value));
+    if (!value->part) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is no sequence", node->input[i]);
+    *parts = value->part;
+    *count = value->part_count;
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i) {

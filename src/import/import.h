@@ -26,6 +26,8 @@ typedef struct ckpt_value {
     bool is_folded;      /* computed here from other constants and shapes */
     bool of_weight;      /* computed from what may be a parameter: a number with a view, whose node trains that */
     ckpt_view view;      /* tensor -1 until then */
+    const ckpt_view *part; /* a sequence's tensors, or NULL */
+    int part_count;
     const char *failure; /* why it cannot be computed, or NULL */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
 } ckpt_value;
@@ -78,6 +80,10 @@ ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_
 
 /* Output i is `view`; an empty name is ignored. */
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view);
+
+/* Output 0 is the sequence of these tensors, copied; input i is one. */
+ckpt_status ckpt_import_define_sequence(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *parts, int count);
+ckpt_status ckpt_import_sequence(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view **parts, int *count);
 
 /* Output i is the same value as input 0, constants included. */
 ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i);

@@ -56,7 +56,23 @@ ckpt_status import_mean(ckpt_import *im, const Onnx__NodeProto *node) {
 }
 
 /* Without axes all of them are summed, or with noop_with_empty_axes none. */
-typedef enum reduction { SUM, MEAN, LARGEST, LEAST } reduction;
+typedef enum reduction { SUM, MEAN, LARGEST, LEAST, SUM_ABS, SUM_SQUARE, NORM, LOG_SUM } reduction;
+
+/* What is summed instead of x. */
+static ckpt_status summand(ckpt_import *im, reduction kind, ckpt_view *x) {
+    const ckpt_view of = *x;
+    if (kind == SUM_SQUARE || kind == NORM)
+        return ckpt_build_binary(&im->model->graph, NULL, CKPT_BINARY_MUL, &of, &of, x, im->err);
+    return kind == SUM_ABS ? ckpt_build_act(&im->model->graph, NULL, &(ckpt_epilogue){.act = CKPT_ACT_ABS}, &of, x, im->err) : CKPT_OK;
+}
+
+/* What becomes of the sum. */
+static ckpt_status finish_sum(ckpt_import *im, const Onnx__NodeProto *node, reduction kind, ckpt_view *y) {
+    const ckpt_view sum = *y;
+    if (kind != NORM && kind != LOG_SUM) return CKPT_OK;
+    const ckpt_epilogue act = {.act = kind == NORM ? CKPT_ACT_SQRT : CKPT_ACT_LOG};
+    return ckpt_build_act(&im->model->graph, node->name, &act, &sum, y, im->err);
+}
 
 static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reduction kind) {
     ckpt_view x, y;
@@ -73,14 +89,19 @@ static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reductio
         summed |= 1u << axis;
     }
     if (count <= 0) {
+        if (noop && kind > LEAST) return ckpt_fail(im->err, CKPT_MODEL, "it has no axes, and noop_with_empty_axes");
         if (noop) return ckpt_import_alias(im, node, 0);
         summed = (1u << x.rank) - 1;
     }
     ckpt_graph *graph = &im->model->graph;
-    if (kind == LARGEST || kind == LEAST)
+    if (kind == LARGEST || kind == LEAST) {
         CKPT_TRY(ckpt_build_reduce_max(graph, node->name, &x, summed, keep != 0, kind == LEAST, &y, im->err));
-    else
-        CKPT_TRY(ckpt_build_reduce(graph, node->name, &x, summed, keep != 0, kind == MEAN, &y, im->err));
+    } else {
+        CKPT_TRY(summand(im, kind, &x));
+        CKPT_TRY(ckpt_build_reduce(graph, kind == NORM || kind == LOG_SUM ? NULL : node->name, &x, summed, keep != 0, kind == MEAN, &y,
+                                   im->err));
+        CKPT_TRY(finish_sum(im, node, kind, &y));
+    }
     return ckpt_import_define(im, node, 0, &y);
 }
 
@@ -88,6 +109,10 @@ ckpt_status import_reducesum(ckpt_import *im, const Onnx__NodeProto *node) { ret
 ckpt_status import_reducemean(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, MEAN); }
 ckpt_status import_reducemax(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LARGEST); }
 ckpt_status import_reducemin(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LEAST); }
+ckpt_status import_reducel1(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, SUM_ABS); }
+ckpt_status import_reducel2(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, NORM); }
+ckpt_status import_reducesumsquare(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, SUM_SQUARE); }
+ckpt_status import_reducelogsum(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LOG_SUM); }
 
 /* y = x above 0, slope * x below: max(x, 0) + slope * min(x, 0), so that the slope is trained like any other factor.
  * The gradient at 0 is the slope, as PyTorch has it. */

@@ -103,12 +103,22 @@ class Tables(nn.Module):
         return a @ s.v(y) * s.drop * s.index
 
 
+class Normed(nn.Module):
+    """Weight normalization by hand, norms of activations, and parts of a list of sizes."""
+    shape = (6,)
+    def __init__(s): super().__init__(); s.v = P(rand(6, 6)); s.g = P(torch.ones(6, 1) * 1.3); s.b = P(rand(6)); s.k = P(rand(4, 6))
+    def forward(s, x):
+        y = F.linear(x, s.v / s.v.norm(dim=1, keepdim=True) * s.g, s.b)
+        a, b = torch.split(y, [2, 4], 1)
+        return F.normalize(b, dim=1) @ s.k / (1.5 + a.abs().sum(1, keepdim=True)) + (a ** 2).sum(1, keepdim=True) * x
+
+
 EXPORTS = {
     'script': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=False, opset_version=17, input_names=['x'], output_names=['y'], dynamic_axes={'x': {0: 'b'}, 'y': {0: 'b'}}),
     'train': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=False, opset_version=17, input_names=['x'], output_names=['y'], dynamic_axes={'x': {0: 'b'}, 'y': {0: 'b'}},
                                                training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False),
-    'dynamo': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=True, opset_version=18, input_names=['x'], output_names=['y'], dynamic_shapes=({0: torch.export.Dim('b')},), verbose=False),
-    'plain': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=True, opset_version=18, input_names=['x'], output_names=['y'], dynamic_shapes=({0: torch.export.Dim('b')},), verbose=False, optimize=False),
+    'dynamo': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=True, opset_version=18, input_names=['x'], output_names=['y'], dynamic_shapes=({0: torch.export.Dim('b')},), verbose=False, external_data=False),
+    'plain': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=True, opset_version=18, input_names=['x'], output_names=['y'], dynamic_shapes=({0: torch.export.Dim('b')},), verbose=False, optimize=False, external_data=False),
 }
 
 
@@ -122,7 +132,7 @@ def strip(path):
 
 
 lines = []
-for number, Module in enumerate((Mixed, Tied, Copies, Zeros, Ones, Lora, Bounds, Tables)):
+for number, Module in enumerate((Mixed, Tied, Copies, Zeros, Ones, Lora, Bounds, Tables, Normed)):
     torch.manual_seed(number)
     m, name = Module(), Module.__name__.lower()
     x, y = torch.randn(BATCH, *Module.shape), torch.randn(BATCH, *Module.shape)
@@ -137,7 +147,7 @@ for number, Module in enumerate((Mixed, Tied, Copies, Zeros, Ones, Lora, Bounds,
         losses.append(loss.item())
     count = sum(p.numel() for p in m.parameters())
     for kind, export in EXPORTS.items():
-        if name == 'bounds' and kind in ('script', 'plain'): continue  # one folds weights, one writes SplitToSequence
+        if name == 'bounds' and kind == 'script' or name == 'normed' and kind in ('script', 'dynamo'): continue  # weights are folded away
         if name == 'ones' and kind == 'dynamo': continue  # it removes the scalars
         if name == 'lora' and kind in ('script', 'dynamo', 'plain'): continue  # they fold the normalization away
         path = f'{folder}/{name}_{kind}.onnx'

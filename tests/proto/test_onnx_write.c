@@ -43,6 +43,38 @@ static void expect_same_bytes(const char *a, const char *b) {
 
 static const float new_w[6] = {1, 2, 3, 4, 5, 6}, new_b[3] = {-1, -2, -3}, new_c[2] = {0.5f, 0.25f};
 
+/* Keys are added and replaced, everything else stays. */
+static void metadata_is_set(void **state) {
+    small_model m;
+    small_model_start(&m);
+    const char *in = in_scratch(state, "in.onnx"), *out = in_scratch(state, "out.onnx");
+    ckpt_error err;
+    small_model_save(&m, in);
+    ckpt_onnx_file *file = read_or_fail(in);
+    assert_int_equal(file->model->n_metadata_props, 0);
+    static const char *const set[][2] = {{"ckpt.classes", "[\"a\"]"}, {"author", ""}, {"ckpt.classes", "[\"b\",\"c\"]"}};
+    for (int i = 0; i < 3; i++) assert_int_equal(ckpt_onnx_set_metadata(file, set[i][0], set[i][1], &err), CKPT_OK);
+    write_or_fail(file, out, NULL, 0);
+    ckpt_onnx_free(file);
+
+    file = read_or_fail(out);
+    assert_int_equal(file->model->n_metadata_props, 2);
+    for (int i = 0; i < 2; i++) {
+        const Onnx__StringStringEntryProto *entry = file->model->metadata_props[i];
+        assert_string_equal(entry->key, i ? "author" : "ckpt.classes");
+        assert_string_equal(entry->value ? entry->value : "", i ? "" : "[\"b\",\"c\"]");
+    }
+    expect_floats(file, file->model->graph->initializer[0], m.w_data, 6);
+    assert_int_equal(ckpt_onnx_set_metadata(file, "author", "someone", &err), CKPT_OK); /* of a file that has some */
+    assert_int_equal(ckpt_onnx_set_metadata(file, "more", "x", &err), CKPT_OK);
+    write_or_fail(file, in, NULL, 0);
+    ckpt_onnx_free(file);
+    file = read_or_fail(in);
+    assert_int_equal(file->model->n_metadata_props, 3);
+    assert_string_equal(file->model->metadata_props[1]->value, "someone");
+    ckpt_onnx_free(file);
+}
+
 static void replaced_weights_come_back(void **state) {
     small_model m;
     small_model_start(&m);
@@ -431,6 +463,7 @@ static void missing_data_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        CASE(metadata_is_set),
         CASE(replaced_weights_come_back),
         CASE(sixteen_bit_weights),
         CASE(too_large_for_sixteen_bits),
