@@ -203,8 +203,9 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
     ckpt_pool scratch = {0};
     size_t count;
     const ckpt_onnx_replacement *list = list_replacements(model, values, &scratch, &count);
-    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
-                              : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    const unsigned flags = overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0;
+    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, flags, err)
+                                    : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
     return status;
 }
@@ -217,7 +218,7 @@ ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, 
                               : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
     if (status == CKPT_MODEL)
-        status = ckpt_fail(err, CKPT_MODEL, "%s; --freeze keeps a tensor as it is, and without --save nothing is written", err->message);
+        ckpt_fail(err, CKPT_MODEL, "%s; --freeze keeps a tensor as it is, and without --save nothing is written", err->message);
     return status;
 }
 
