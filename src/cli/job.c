@@ -253,8 +253,8 @@ void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
     if (dense->count == 0) return;
     char others[64] = "";
     if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
-    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
-                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the "
+                      "others (%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
                       (unsigned long long)dense->elements);
 }
 

@@ -223,22 +223,22 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
     ckpt_pool scratch = {0};
     size_t count;
     const ckpt_onnx_replacement *list = list_replacements(model, values, &scratch, &count);
-    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
-                              : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    const unsigned flags = overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0;
+    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, flags, err)
+                                    : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
     return status;
 }
 
-ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err) {
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, ckpt_error *err) {
     ckpt_pool scratch = {0};
     size_t count;
     const ckpt_onnx_replacement *list = list_replacements(model, NULL, &scratch, &count);
-    ckpt_status status = list ? ckpt_onnx_check_replacements(model->file, list, count, err)
+    ckpt_status status = list ? ckpt_onnx_check_write(model->file, path, list, count, err)
                               : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
-    if (status == CKPT_USAGE) /* a tensor without a place, or of another size there */
-        status = ckpt_fail(err, CKPT_MODEL, "%s: trained values of it could not be saved; --freeze it, or export the model with "
-                           "its weights as initializers", err->message);
+    if (status == CKPT_MODEL)
+        ckpt_fail(err, CKPT_MODEL, "%s; --freeze keeps a tensor as it is, and without --save nothing is written", err->message);
     return status;
 }
 

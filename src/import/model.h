@@ -104,9 +104,9 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
 
-/* CKPT_MODEL, naming the file and the tensor, where ckpt_model_save would fail whatever the values: to be asked before they are
- * trained. */
-ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err);
+/* Fails, naming the file and the tensor, where ckpt_model_save would whatever the values: to be asked before they are trained.
+ * Whether `path` itself can be written is not asked. */
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, ckpt_error *err);
 
 /* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
  * names the first node, its operator and `device`. */
