@@ -212,7 +212,7 @@ static int64_t count_steps(const ckpt_train_options *options) {
 }
 
 ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data,
-                               const volatile sig_atomic_t *stop, ckpt_error *err) {
+                               const atomic_int *stop, ckpt_error *err) {
     ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
                                   .batch = s->job->batch, .epochs = o->epochs, .steps = o->steps,

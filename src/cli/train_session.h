@@ -9,7 +9,7 @@
 #ifndef CKPT_TRAIN_SESSION_H
 #define CKPT_TRAIN_SESSION_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "cli/job.h"
 #include "cli/progress.h"
@@ -45,7 +45,7 @@ ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt
 
 /* Trains, then saves if asked to: after an interruption too, not after a failure. Errors as ckpt_train_run's. */
 ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,
-                               const volatile sig_atomic_t *stop, ckpt_error *err);
+                               const atomic_int *stop, ckpt_error *err);
 
 /* Whether there is something to report: training ended, was interrupted, or failed nothing but its verification. */
 static inline bool ckpt_session_has_report(const ckpt_session *session, ckpt_status status) {
