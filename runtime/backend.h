@@ -54,7 +54,7 @@ typedef struct ckpt_device ckpt_device;
 
 typedef struct ckpt_device_options {
     int index;   /* which of several devices */
-    int threads; /* CPU: 0 means as many as OpenMP offers */
+    int threads; /* CPU: 0 means ckpt_team_default_threads() */
     bool poison; /* fill fresh memory with NaN */
     ckpt_precision precision; /* CKPT_USAGE where the backend does not have it */
     bool no_fusion; /* CUDA: a kernel for each node; otherwise pointwise nodes behind each other may share one */
