@@ -115,8 +115,7 @@ static ckpt_status cpu_run(ckpt_device *device, const ckpt_launch *launches, int
     ckpt_team *before = ckpt_cpu_use_team(device->team);
     for (int i = 0; i < count; i++) launches[i].run(launches[i].self, scalars);
     ckpt_cpu_use_team(before);
-    if (!ckpt_dnnl_take_ok(device->dnnl)) return ckpt_fail(err, CKPT_FAILED, "a matrix product of oneDNN failed");
-    return CKPT_OK;
+    return ckpt_dnnl_take_status(device->dnnl, err);
 }
 
 static ckpt_status cpu_copy_in(ckpt_device *device, void *to, const void *from_host, uint64_t bytes,

@@ -1,9 +1,14 @@
 #include "cpu/cpu_dnnl.h"
 
+#include <errno.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <oneapi/dnnl/dnnl.h>
 
@@ -11,7 +16,7 @@ struct ckpt_dnnl {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     ckpt_dnnl_product *products; /* newest first */
-    atomic_bool failed;
+    atomic_int status; /* the last ckpt_status other than CKPT_OK of a run */
 };
 
 enum { ARG_COUNT = 3 };
@@ -30,6 +35,7 @@ struct ckpt_dnnl_product {
     ckpt_dnnl *dnnl;
     ckpt_gemm gemm;
     char implementation[48];
+    bool led; /* part 0 has been run once */
     int part_count;
     product_part part[];
 };
@@ -39,6 +45,70 @@ struct ckpt_dnnl_product {
  * the number instead would allocate in every thread, and end the process where that fails. */
 int omp_get_max_threads(void);
 int omp_get_max_threads(void) { return 1; }
+
+/* --- out of memory ---
+ *
+ * oneDNN does not look at what some of its allocations return, and no exception of its C++ gets past its C interface: where
+ * memory ends it crashes. So every call is made under a guard, which is jumped back to from where memory is refused: from
+ * posix_memalign and mmap, defined here in front of the C library's, and from the handlers that C++ calls where `new` finds no memory and
+ * where nobody catches an exception. What oneDNN held then is lost, locks included; it is never called again. */
+
+static _Thread_local void **guard; /* five words of __builtin_setjmp: longjmp itself may need memory */
+static atomic_bool lost;
+
+int posix_memalign(void **address, size_t alignment, size_t bytes) {
+    if (alignment < sizeof(void *) || alignment & (alignment - 1)) return EINVAL;
+    void *block = memalign(alignment, bytes);
+    if (!block && guard) __builtin_longjmp(guard, 1);
+    if (!block) return ENOMEM;
+    *address = block;
+    return 0;
+}
+
+void *mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset) {
+    void *block = (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
+    if (block == MAP_FAILED && guard) __builtin_longjmp(guard, 1);
+    return block;
+}
+
+/* std::set_new_handler and std::set_terminate. */
+typedef void (*cxx_handler)(void);
+cxx_handler set_new_handler(cxx_handler handler) __asm__("_ZSt15set_new_handlerPFvvE");
+cxx_handler set_terminate(cxx_handler handler) __asm__("_ZSt13set_terminatePFvvE");
+static cxx_handler outer_new, outer_terminate;
+
+static void leave_new(void) {
+    if (guard) __builtin_longjmp(guard, 1);
+    if (outer_new) outer_new();
+    else set_new_handler(NULL); /* the exception that it would have been */
+}
+
+static void leave_exception(void) {
+    if (guard) __builtin_longjmp(guard, 1);
+    if (outer_terminate) outer_terminate();
+    abort();
+}
+
+static void set_handlers(void) {
+    const cxx_handler before_new = set_new_handler(leave_new), before_terminate = set_terminate(leave_exception);
+    if (before_new != leave_new) outer_new = before_new;
+    if (before_terminate != leave_exception) outer_terminate = before_terminate;
+}
+
+/* False when memory ended, now or in an earlier call. */
+static __attribute__((noinline)) bool call_guarded(void (*call)(void *context), void *context) {
+    void *here[5];
+    if (atomic_load(&lost)) return false;
+    if (__builtin_setjmp(here)) {
+        guard = NULL;
+        atomic_store(&lost, true);
+        return false;
+    }
+    guard = here;
+    call(context);
+    guard = NULL;
+    return true;
+}
 
 /* A memory descriptor is a struct in 2.x and a handle in 3.x; the rest of the file holds it as `md`. */
 #if DNNL_VERSION_MAJOR >= 3
@@ -89,17 +159,30 @@ static dnnl_status_t pd_fetch(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, m
 }
 #endif
 
+typedef struct opening {
+    ckpt_dnnl *dnnl;
+    dnnl_status_t status;
+} opening;
+
+static void open_engine(void *context) {
+    opening *o = context;
+    o->status = dnnl_engine_create(&o->dnnl->engine, dnnl_cpu, 0);
+    if (o->status == dnnl_success) o->status = dnnl_stream_create(&o->dnnl->stream, o->dnnl->engine, dnnl_stream_default_flags);
+}
+
 ckpt_status ckpt_dnnl_open(ckpt_dnnl **dnnl, ckpt_error *err) {
     ckpt_dnnl *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CPU device");
-    dnnl_status_t status = dnnl_engine_create(&d->engine, dnnl_cpu, 0);
-    if (status == dnnl_success) status = dnnl_stream_create(&d->stream, d->engine, dnnl_stream_default_flags);
-    if (status != dnnl_success) {
-        ckpt_dnnl_close(d);
-        return ckpt_fail(err, CKPT_FAILED, "oneDNN cannot use the CPU (status %d)", (int)status);
+    set_handlers();
+    opening o = {.dnnl = d, .status = dnnl_success};
+    const bool whole = call_guarded(open_engine, &o);
+    if (whole && o.status == dnnl_success) {
+        *dnnl = d;
+        return CKPT_OK;
     }
-    *dnnl = d;
-    return CKPT_OK;
+    ckpt_dnnl_close(d);
+    if (!whole || o.status == dnnl_out_of_memory) return ckpt_fail(err, CKPT_NOMEM, "no memory for oneDNN");
+    return ckpt_fail(err, CKPT_FAILED, "oneDNN cannot use the CPU (status %d)", (int)o.status);
 }
 
 static void part_free(product_part *part) {
@@ -110,7 +193,7 @@ static void part_free(product_part *part) {
 }
 
 static void product_free(ckpt_dnnl_product *p) {
-    for (int i = 0; i < p->part_count; i++) part_free(&p->part[i]);
+    for (int i = 0; i < p->part_count && !atomic_load(&lost); i++) part_free(&p->part[i]);
     free(p);
 }
 
@@ -120,8 +203,8 @@ void ckpt_dnnl_close(ckpt_dnnl *dnnl) {
         next = p->next;
         product_free(p);
     }
-    if (dnnl->stream) dnnl_stream_destroy(dnnl->stream);
-    if (dnnl->engine) dnnl_engine_destroy(dnnl->engine);
+    if (dnnl->stream && !atomic_load(&lost)) dnnl_stream_destroy(dnnl->stream);
+    if (dnnl->engine && !atomic_load(&lost)) dnnl_engine_destroy(dnnl->engine);
     free(dnnl);
 }
 
@@ -280,6 +363,18 @@ static dnnl_status_t find_primitive(ckpt_dnnl_product *p, product_part *part) {
     return status;
 }
 
+typedef struct making {
+    ckpt_dnnl_product *product;
+    product_part *part;
+    dnnl_status_t status;
+} making;
+
+static void make_part(void *context) {
+    making *m = context;
+    m->status = find_primitive(m->product, m->part);
+    if (m->status != dnnl_success) part_free(m->part);
+}
+
 ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err) {
     const gemm_grid grid = choose_grid(gemm, threads);
     const int parts = grid.batch_parts * grid.row_parts * grid.col_parts;
@@ -292,19 +387,20 @@ ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, 
     dnnl->products = *product = p;
     const bool empty = gemm->m == 0 || gemm->n == 0 || gemm->k == 0 || batch_count(gemm) == 0;
     for (int i = 0; i < parts; i++) {
+        making m = {.product = p, .part = &p->part[i], .status = dnnl_unimplemented};
         p->part[i].gemm = take_part(gemm, &grid, i);
-        if (!empty && find_primitive(p, &p->part[i]) == dnnl_success) continue;
-        part_free(&p->part[i]); /* dnnl_sgemm takes every case */
-        snprintf(p->implementation, sizeof p->implementation, "sgemm");
+        if ((!empty && !call_guarded(make_part, &m)) || m.status == dnnl_out_of_memory)
+            return ckpt_fail(err, CKPT_NOMEM, "no memory for oneDNN's kernel of a matrix product");
+        if (m.status != dnnl_success) snprintf(p->implementation, sizeof p->implementation, "sgemm"); /* which takes every case */
     }
     return CKPT_OK;
 }
 
-static bool run_plain(const ckpt_gemm *whole, const ckpt_gemm *g) {
+static dnnl_status_t run_plain(const ckpt_gemm *whole, const ckpt_gemm *g) {
     const int64_t count = batch_count(g);
-    bool ok = true;
-    if (g->m == 0 || g->n == 0) return true;
-    for (int64_t i = 0; i < count; i++) {
+    dnnl_status_t status = dnnl_success;
+    if (g->m == 0 || g->n == 0) return status;
+    for (int64_t i = 0; i < count && status == dnnl_success; i++) {
         int64_t a = 0, b = 0, c = 0, rest = i, run = 1;
         for (int d = g->batch_rank - 1; d >= 0; d--) {
             a += rest % g->batch_dim[d] * g->stride_a[d];
@@ -318,26 +414,49 @@ static bool run_plain(const ckpt_gemm *whole, const ckpt_gemm *g) {
             for (int64_t row = 0; row < g->m && !g->accumulate; row++) memset(to + row * whole->n, 0, sizeof(float) * (size_t)g->n);
             continue;
         }
-        ok &= dnnl_sgemm(g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha,
-                         g->a + a * whole->m * whole->k, g->trans_a ? whole->m : whole->k, g->b + b * whole->k * whole->n,
-                         g->trans_b ? whole->k : whole->n, g->accumulate ? 1 : 0, to, whole->n) == dnnl_success;
+        status = dnnl_sgemm(g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N', g->m, g->n, g->k, g->alpha,
+                            g->a + a * whole->m * whole->k, g->trans_a ? whole->m : whole->k, g->b + b * whole->k * whole->n,
+                            g->trans_b ? whole->k : whole->n, g->accumulate ? 1 : 0, to, whole->n);
     }
-    return ok;
+    return status;
 }
 
 int ckpt_dnnl_parts(const ckpt_dnnl_product *product) { return product->part_count; }
 
-void ckpt_dnnl_run_part(const ckpt_dnnl_product *p, int index) {
-    const product_part *part = &p->part[index];
-    const bool ok = part->primitive ? dnnl_primitive_execute(part->primitive, p->dnnl->stream, part->arg_count, part->arg) ==
-                                              dnnl_success &&
-                                          dnnl_stream_wait(p->dnnl->stream) == dnnl_success
-                                    : run_plain(&p->gemm, &part->gemm);
-    if (!ok) atomic_store(&p->dnnl->failed, true);
+typedef struct running {
+    const ckpt_dnnl_product *product;
+    const product_part *part;
+    dnnl_status_t status;
+} running;
+
+static void run_guarded(void *context) {
+    running *r = context;
+    const dnnl_stream_t stream = r->product->dnnl->stream;
+    if (!r->part->primitive) {
+        r->status = run_plain(&r->product->gemm, &r->part->gemm);
+        return;
+    }
+    r->status = dnnl_primitive_execute(r->part->primitive, stream, r->part->arg_count, r->part->arg);
+    if (r->status == dnnl_success) r->status = dnnl_stream_wait(stream);
 }
 
-bool ckpt_dnnl_take_ok(ckpt_dnnl *dnnl) {
-    return !atomic_exchange(&dnnl->failed, false);
+void ckpt_dnnl_run_part(const ckpt_dnnl_product *product, int part) {
+    running r = {.product = product, .part = &product->part[part], .status = dnnl_success};
+    if (!call_guarded(run_guarded, &r) || r.status == dnnl_out_of_memory) atomic_store(&product->dnnl->status, CKPT_NOMEM);
+    else if (r.status != dnnl_success) atomic_store(&product->dnnl->status, CKPT_FAILED);
+}
+
+bool ckpt_dnnl_lead(ckpt_dnnl_product *product) {
+    if (product->led) return false;
+    product->led = true;
+    ckpt_dnnl_run_part(product, 0);
+    return true;
+}
+
+ckpt_status ckpt_dnnl_take_status(ckpt_dnnl *dnnl, ckpt_error *err) {
+    const int status = atomic_exchange(&dnnl->status, CKPT_OK);
+    if (status == CKPT_NOMEM) return ckpt_fail(err, CKPT_NOMEM, "no memory for what oneDNN packs inside a matrix product");
+    return status == CKPT_OK ? CKPT_OK : ckpt_fail(err, CKPT_FAILED, "a matrix product of oneDNN failed");
 }
 
 const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product) { return product->implementation; }

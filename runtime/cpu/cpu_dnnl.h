@@ -37,13 +37,17 @@ ckpt_status ckpt_dnnl_open(ckpt_dnnl **dnnl, ckpt_error *err);
 void ckpt_dnnl_close(ckpt_dnnl *dnnl);
 
 /* Divided into at most `threads` parts, by sizes alone, for each of which the fastest implementation is taken that needs no
- * scratchpad. The product belongs to `dnnl`. */
+ * scratchpad. The product belongs to `dnnl`. CKPT_NOMEM, after which oneDNN is not called again. */
 ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err);
 int ckpt_dnnl_parts(const ckpt_dnnl_product *product);
+/* Before the first run: does part 0 and returns true. oneDNN then generates its code, under locks that would be held for ever if
+ * memory ended, with other threads waiting for them. Later it does nothing and returns false. */
+bool ckpt_dnnl_lead(ckpt_dnnl_product *product);
 void ckpt_dnnl_run_part(const ckpt_dnnl_product *product, int part);
 
-/* False once a run has failed, until asked. */
-bool ckpt_dnnl_take_ok(ckpt_dnnl *dnnl);
+/* How the runs went since this was asked last: CKPT_NOMEM, after which no product can be made or run in this process any
+ * more, or CKPT_FAILED. */
+ckpt_status ckpt_dnnl_take_status(ckpt_dnnl *dnnl, ckpt_error *err);
 
 /* "gemm:jit", "brg_matmul:avx2", or "sgemm" for the plain interface. */
 const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product);

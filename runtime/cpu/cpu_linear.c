@@ -16,7 +16,13 @@ static ckpt_status make_product(const ckpt_bind *bind, const ckpt_gemm *gemm, ck
 }
 
 static void product_part(const void *product, int part) { ckpt_dnnl_run_part(product, part); }
-static void run_product(const ckpt_dnnl_product *product) { ckpt_cpu_parts(ckpt_dnnl_parts(product), product_part, product); }
+static void later_part(const void *product, int part) { ckpt_dnnl_run_part(product, part + 1); }
+
+static void run_product(ckpt_dnnl_product *product) {
+    const int parts = ckpt_dnnl_parts(product);
+    if (ckpt_dnnl_lead(product)) ckpt_cpu_parts(parts - 1, later_part, product);
+    else ckpt_cpu_parts(parts, product_part, product);
+}
 
 typedef struct linear_kernel {
     ckpt_dnnl_product *product;

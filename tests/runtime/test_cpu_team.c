@@ -158,7 +158,7 @@ static int check_product(ckpt_dnnl *dnnl, ckpt_gemm g, int threads) {
     g.a = a, g.b = b, g.c = c;
     assert_int_equal(ckpt_dnnl_make(dnnl, &g, threads, &product, &err), CKPT_OK);
     for (int part = ckpt_dnnl_parts(product) - 1; part >= 0; part--) ckpt_dnnl_run_part(product, part);
-    assert_true(ckpt_dnnl_take_ok(dnnl));
+    assert_int_equal(ckpt_dnnl_take_status(dnnl, &err), CKPT_OK);
     for (int64_t i = 0; i < 16; i++) assert_true(c[c_count + i] == 8);
     for (int64_t batch = 0; batch < batches; batch++) {
         int64_t rest = batch, at_a = 0, at_b = 0;
