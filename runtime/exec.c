@@ -272,6 +272,10 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
     return CKPT_OK;
 }
 
+void *ckpt_exec_input(const ckpt_exec *exec, int tensor) {
+    return exec->backend->in_host ? address(exec, NULL, tensor, -1, 0) : NULL;
+}
+
 int ckpt_exec_buffers(const ckpt_exec *exec) { return exec->buffers; }
 
 ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **pinned, ckpt_error *err) {
@@ -289,6 +293,7 @@ void ckpt_exec_unpin(ckpt_exec *exec, void *pinned) {
 ckpt_status ckpt_exec_feed(ckpt_exec *exec, int buffer, int tensor, const void *pinned, ckpt_error *err) {
     const uint64_t bytes = ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]);
     void *to = address(exec, NULL, tensor, -1, buffer);
+    if (to == pinned) return CKPT_OK;
     if (!exec->backend->overlap) return exec->backend->upload(exec->device, to, pinned, bytes, err);
     return exec->backend->overlap->fetch(exec->device, buffer, to, pinned, bytes, err);
 }

@@ -144,6 +144,7 @@ const ckpt_backend *ckpt_backend_cpu(void) {
         .run = cpu_run,
         .upload = cpu_copy_in,
         .download = cpu_copy_out,
+        .in_host = true,
     };
     return &backend;
 }

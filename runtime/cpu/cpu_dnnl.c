@@ -12,32 +12,43 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-struct ckpt_dnnl {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-    ckpt_dnnl_product *products; /* newest first */
-    atomic_int status; /* the last ckpt_status other than CKPT_OK of a run */
-};
-
 enum { ARG_COUNT = 3 };
 
-/* What one thread computes: a block of rows and columns, or some of the batch. Its sizes and addresses are in `gemm`, the
+/* What one thread computes: a block of rows and columns, or some of the batch. `gemm` has its sizes and no addresses; the
  * distances between rows and between matrices are those of the whole product. */
 typedef struct product_part {
     ckpt_gemm gemm;
+    int64_t at_a, at_b, at_c; /* where its first elements are */
     dnnl_primitive_t primitive; /* NULL: dnnl_sgemm */
     dnnl_exec_arg_t arg[ARG_COUNT];
     int arg_count;
 } product_part;
 
+/* What products of one form share: one runs at a time, and a plan that recomputes much has thousands of them. */
+typedef struct product_form {
+    struct product_form *next;
+    ckpt_gemm gemm; /* without addresses */
+    int threads;
+    bool led; /* part 0 has been run once */
+    char implementation[48];
+    int part_count;
+    product_part part[];
+} product_form;
+
 struct ckpt_dnnl_product {
     ckpt_dnnl_product *next;
     ckpt_dnnl *dnnl;
-    ckpt_gemm gemm;
-    char implementation[48];
-    bool led; /* part 0 has been run once */
-    int part_count;
-    product_part part[];
+    product_form *form;
+    const float *a, *b;
+    float *c;
+};
+
+struct ckpt_dnnl {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    product_form *forms;         /* newest first */
+    ckpt_dnnl_product *products; /* likewise */
+    atomic_int status; /* the last ckpt_status other than CKPT_OK of a run */
 };
 
 /* oneDNN asks OpenMP's library how many threads it may start: none. A product is divided among our own threads before it
@@ -192,16 +203,20 @@ static void part_free(product_part *part) {
     part->arg_count = 0;
 }
 
-static void product_free(ckpt_dnnl_product *p) {
-    for (int i = 0; i < p->part_count && !atomic_load(&lost); i++) part_free(&p->part[i]);
-    free(p);
+static void form_free(product_form *f) {
+    for (int i = 0; i < f->part_count && !atomic_load(&lost); i++) part_free(&f->part[i]);
+    free(f);
 }
 
 void ckpt_dnnl_close(ckpt_dnnl *dnnl) {
     if (!dnnl) return;
     for (ckpt_dnnl_product *p = dnnl->products, *next; p; p = next) {
         next = p->next;
-        product_free(p);
+        free(p);
+    }
+    for (product_form *f = dnnl->forms, *next; f; f = next) {
+        next = f->next;
+        form_free(f);
     }
     if (dnnl->stream && !atomic_load(&lost)) dnnl_stream_destroy(dnnl->stream);
     if (dnnl->engine && !atomic_load(&lost)) dnnl_engine_destroy(dnnl->engine);
@@ -251,25 +266,26 @@ static int64_t share_begin(int64_t total, int64_t unit, int shares, int index) {
     return begin < total ? begin : total;
 }
 
-static ckpt_gemm take_part(const ckpt_gemm *whole, const gemm_grid *grid, int index) {
-    ckpt_gemm g = *whole;
+static void take_part(const ckpt_gemm *whole, const gemm_grid *grid, int index, product_part *part) {
+    ckpt_gemm *g = &part->gemm;
     const int row = index / grid->col_parts % grid->row_parts, col = index % grid->col_parts;
-    const int64_t row_begin = share_begin(g.m, ROW_UNIT, grid->row_parts, row), col_begin = share_begin(g.n, COL_UNIT, grid->col_parts, col);
-    g.m = share_begin(g.m, ROW_UNIT, grid->row_parts, row + 1) - row_begin;
-    g.n = share_begin(g.n, COL_UNIT, grid->col_parts, col + 1) - col_begin;
-    g.a += row_begin * (g.trans_a ? 1 : g.k);
-    g.b += col_begin * (g.trans_b ? g.k : 1);
-    g.c += row_begin * whole->n + col_begin;
-    if (grid->batch_parts == 1) return g;
+    const int64_t row_begin = share_begin(whole->m, ROW_UNIT, grid->row_parts, row);
+    const int64_t col_begin = share_begin(whole->n, COL_UNIT, grid->col_parts, col);
+    *g = *whole;
+    g->m = share_begin(whole->m, ROW_UNIT, grid->row_parts, row + 1) - row_begin;
+    g->n = share_begin(whole->n, COL_UNIT, grid->col_parts, col + 1) - col_begin;
+    part->at_a = row_begin * (g->trans_a ? 1 : g->k);
+    part->at_b = col_begin * (g->trans_b ? g->k : 1);
+    part->at_c = row_begin * whole->n + col_begin;
+    if (grid->batch_parts == 1) return;
     const int axis = grid->axis, share = index / (grid->row_parts * grid->col_parts);
-    const int64_t begin = share_begin(g.batch_dim[axis], 1, grid->batch_parts, share);
+    const int64_t begin = share_begin(whole->batch_dim[axis], 1, grid->batch_parts, share);
     int64_t run = 1;
-    for (int i = axis + 1; i < g.batch_rank; i++) run *= g.batch_dim[i];
-    g.a += begin * g.stride_a[axis] * g.m * g.k;
-    g.b += begin * g.stride_b[axis] * g.k * g.n;
-    g.c += begin * run * g.m * g.n;
-    g.batch_dim[axis] = share_begin(g.batch_dim[axis], 1, grid->batch_parts, share + 1) - begin;
-    return g;
+    for (int i = axis + 1; i < g->batch_rank; i++) run *= g->batch_dim[i];
+    part->at_a += begin * g->stride_a[axis] * g->m * g->k;
+    part->at_b += begin * g->stride_b[axis] * g->k * g->n;
+    part->at_c += begin * run * g->m * g->n;
+    g->batch_dim[axis] = share_begin(whole->batch_dim[axis], 1, grid->batch_parts, share + 1) - begin;
 }
 
 /* Descriptors of a part's a, b and c with the batch dims in front; a broadcast dim has size 1. */
@@ -319,39 +335,32 @@ static bool acceptable(dnnl_primitive_desc_t pd, char name[48]) {
     return (!pad || dnnl_memory_desc_get_size(pad) == 0) && !strstr(found, "ref");
 }
 
-static dnnl_status_t add_memory(product_part *part, dnnl_engine_t engine, int id, const_md m, const void *address) {
-    dnnl_exec_arg_t *arg = &part->arg[part->arg_count];
-    arg->arg = id;
-    dnnl_status_t status = dnnl_memory_create(&arg->memory, m, engine, (void *)(uintptr_t)address);
-    if (status == dnnl_success) part->arg_count++;
-    return status;
-}
-
 static dnnl_status_t finish(product_part *part, dnnl_engine_t engine, dnnl_primitive_desc_t pd, md m[ARG_COUNT]) {
-    const int id[ARG_COUNT] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
-    const void *const address[ARG_COUNT] = {part->gemm.a, part->gemm.b, part->gemm.c};
+    static const int id[ARG_COUNT] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
     dnnl_status_t status = dnnl_primitive_create(&part->primitive, pd);
-    for (int i = 0; i < ARG_COUNT && status == dnnl_success; i++)
-        status = add_memory(part, engine, id[i], MD_ARG(m[i]), address[i]);
+    for (int i = 0; i < ARG_COUNT && status == dnnl_success; i++) {
+        part->arg[i].arg = id[i];
+        status = dnnl_memory_create(&part->arg[i].memory, MD_ARG(m[i]), engine, DNNL_MEMORY_NONE);
+        if (status == dnnl_success) part->arg_count++;
+    }
     return status;
 }
 
 /* The first implementation that will do, in oneDNN's order of preference. */
-static dnnl_status_t find_primitive(ckpt_dnnl_product *p, product_part *part) {
+static dnnl_status_t find_primitive(product_form *f, product_part *part, dnnl_engine_t engine) {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    const dnnl_engine_t engine = p->dnnl->engine;
     md m[ARG_COUNT];
     memset(m, 0, sizeof m);
-    dnnl_status_t status = describe(&p->gemm, &part->gemm, m);
-    if (status == dnnl_success) status = attributes(&p->gemm, &attr);
+    dnnl_status_t status = describe(&f->gemm, &part->gemm, m);
+    if (status == dnnl_success) status = attributes(&f->gemm, &attr);
 #if DNNL_VERSION_MAJOR >= 3
     if (status == dnnl_success) status = pd_make(&pd, engine, &m[0], &m[1], &m[2], attr);
-    while (status == dnnl_success && !acceptable(pd, p->implementation)) status = pd_next(pd);
+    while (status == dnnl_success && !acceptable(pd, f->implementation)) status = pd_next(pd);
 #else
     for (int skip = 0; status == dnnl_success; skip++) {
         status = pd_fetch(&pd, engine, &m[0], &m[1], &m[2], attr, skip);
-        if (status != dnnl_success || acceptable(pd, p->implementation)) break;
+        if (status != dnnl_success || acceptable(pd, f->implementation)) break;
         dnnl_primitive_desc_destroy(pd);
         pd = NULL;
     }
@@ -363,36 +372,59 @@ static dnnl_status_t find_primitive(ckpt_dnnl_product *p, product_part *part) {
     return status;
 }
 
+static bool same_form(const product_form *f, const ckpt_gemm *g, int threads) {
+    const ckpt_gemm *h = &f->gemm;
+    bool same = f->threads == threads && h->m == g->m && h->n == g->n && h->k == g->k && h->trans_a == g->trans_a &&
+                h->trans_b == g->trans_b && h->accumulate == g->accumulate && memcmp(&h->alpha, &g->alpha, sizeof g->alpha) == 0 &&
+                h->batch_rank == g->batch_rank;
+    for (int i = 0; same && i < g->batch_rank; i++)
+        same = h->batch_dim[i] == g->batch_dim[i] && h->stride_a[i] == g->stride_a[i] && h->stride_b[i] == g->stride_b[i];
+    return same;
+}
+
 typedef struct making {
-    ckpt_dnnl_product *product;
+    product_form *form;
     product_part *part;
+    dnnl_engine_t engine;
     dnnl_status_t status;
 } making;
 
 static void make_part(void *context) {
     making *m = context;
-    m->status = find_primitive(m->product, m->part);
+    m->status = find_primitive(m->form, m->part, m->engine);
     if (m->status != dnnl_success) part_free(m->part);
 }
 
-ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err) {
+static ckpt_status make_form(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, product_form **form, ckpt_error *err) {
     const gemm_grid grid = choose_grid(gemm, threads);
     const int parts = grid.batch_parts * grid.row_parts * grid.col_parts;
-    ckpt_dnnl_product *p = calloc(1, sizeof *p + (size_t)parts * sizeof p->part[0]);
-    if (!p) return ckpt_fail(err, CKPT_NOMEM, "no memory for a matrix product");
-    p->next = dnnl->products;
-    p->dnnl = dnnl;
-    p->gemm = *gemm;
-    p->part_count = parts;
-    dnnl->products = *product = p;
+    product_form *f = *form = calloc(1, sizeof *f + (size_t)parts * sizeof f->part[0]);
+    if (!f) return ckpt_fail(err, CKPT_NOMEM, "no memory for a matrix product");
+    f->next = dnnl->forms;
+    dnnl->forms = f;
+    f->gemm = *gemm;
+    f->gemm.a = f->gemm.b = f->gemm.c = NULL;
+    f->threads = threads;
+    f->part_count = parts;
     const bool empty = gemm->m == 0 || gemm->n == 0 || gemm->k == 0 || batch_count(gemm) == 0;
     for (int i = 0; i < parts; i++) {
-        making m = {.product = p, .part = &p->part[i], .status = dnnl_unimplemented};
-        p->part[i].gemm = take_part(gemm, &grid, i);
+        making m = {.form = f, .part = &f->part[i], .engine = dnnl->engine, .status = dnnl_unimplemented};
+        take_part(&f->gemm, &grid, i, &f->part[i]);
         if ((!empty && !call_guarded(make_part, &m)) || m.status == dnnl_out_of_memory)
             return ckpt_fail(err, CKPT_NOMEM, "no memory for oneDNN's kernel of a matrix product");
-        if (m.status != dnnl_success) snprintf(p->implementation, sizeof p->implementation, "sgemm"); /* which takes every case */
+        if (m.status != dnnl_success) snprintf(f->implementation, sizeof f->implementation, "sgemm"); /* which takes every case */
     }
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err) {
+    product_form *form = dnnl->forms;
+    while (form && !same_form(form, gemm, threads)) form = form->next;
+    if (!form) CKPT_TRY(make_form(dnnl, gemm, threads, &form, err));
+    ckpt_dnnl_product *p = calloc(1, sizeof *p);
+    if (!p) return ckpt_fail(err, CKPT_NOMEM, "no memory for a matrix product");
+    *p = (ckpt_dnnl_product){.next = dnnl->products, .dnnl = dnnl, .form = form, .a = gemm->a, .b = gemm->b, .c = gemm->c};
+    dnnl->products = *product = p;
     return CKPT_OK;
 }
 
@@ -421,7 +453,7 @@ static dnnl_status_t run_plain(const ckpt_gemm *whole, const ckpt_gemm *g) {
     return status;
 }
 
-int ckpt_dnnl_parts(const ckpt_dnnl_product *product) { return product->part_count; }
+int ckpt_dnnl_parts(const ckpt_dnnl_product *product) { return product->form->part_count; }
 
 typedef struct running {
     const ckpt_dnnl_product *product;
@@ -431,24 +463,30 @@ typedef struct running {
 
 static void run_guarded(void *context) {
     running *r = context;
+    const product_part *part = r->part;
     const dnnl_stream_t stream = r->product->dnnl->stream;
-    if (!r->part->primitive) {
-        r->status = run_plain(&r->product->gemm, &r->part->gemm);
+    const float *const address[ARG_COUNT] = {r->product->a + part->at_a, r->product->b + part->at_b, r->product->c + part->at_c};
+    if (!part->primitive) {
+        ckpt_gemm gemm = part->gemm;
+        gemm.a = address[0], gemm.b = address[1], gemm.c = r->product->c + part->at_c;
+        r->status = run_plain(&r->product->form->gemm, &gemm);
         return;
     }
-    r->status = dnnl_primitive_execute(r->part->primitive, stream, r->part->arg_count, r->part->arg);
+    for (int i = 0; i < ARG_COUNT && r->status == dnnl_success; i++)
+        r->status = dnnl_memory_set_data_handle(part->arg[i].memory, (void *)(uintptr_t)address[i]);
+    if (r->status == dnnl_success) r->status = dnnl_primitive_execute(part->primitive, stream, part->arg_count, part->arg);
     if (r->status == dnnl_success) r->status = dnnl_stream_wait(stream);
 }
 
 void ckpt_dnnl_run_part(const ckpt_dnnl_product *product, int part) {
-    running r = {.product = product, .part = &product->part[part], .status = dnnl_success};
+    running r = {.product = product, .part = &product->form->part[part], .status = dnnl_success};
     if (!call_guarded(run_guarded, &r) || r.status == dnnl_out_of_memory) atomic_store(&product->dnnl->status, CKPT_NOMEM);
     else if (r.status != dnnl_success) atomic_store(&product->dnnl->status, CKPT_FAILED);
 }
 
 bool ckpt_dnnl_lead(ckpt_dnnl_product *product) {
-    if (product->led) return false;
-    product->led = true;
+    if (product->form->led) return false;
+    product->form->led = true;
     ckpt_dnnl_run_part(product, 0);
     return true;
 }
@@ -459,7 +497,7 @@ ckpt_status ckpt_dnnl_take_status(ckpt_dnnl *dnnl, ckpt_error *err) {
     return status == CKPT_OK ? CKPT_OK : ckpt_fail(err, CKPT_FAILED, "a matrix product of oneDNN failed");
 }
 
-const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product) { return product->implementation; }
+const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product) { return product->form->implementation; }
 
 const char *ckpt_dnnl_version(char text[32]) {
     const dnnl_version_t *v = dnnl_version();

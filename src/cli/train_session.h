@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "cli/host_memory.h"
 #include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/train_data.h"
@@ -27,6 +28,7 @@ typedef struct ckpt_session {
     ckpt_train_report report; /* before training: how far the run was that this one continues */
     int64_t resumed_steps;    /* steps of that run; 0: this one begins anew */
     ckpt_exec_memory memory; /* when training had ended */
+    ckpt_host_memory host;   /* then too; all 0 where the plan is not in the host's memory */
     char weights_sha256[65];
 } ckpt_session;
 
