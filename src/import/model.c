@@ -57,16 +57,17 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
         model->loss = question.loss;
         *reason = ckpt_pool_printf(&graph->pool, "%s (a node of the file)", question.loss == CKPT_LOSS_CE
                                                                                ? "cross-entropy" : "negative log-likelihood");
-        return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
+        return ckpt_loss_attach(graph, &term, &question.prediction, err);
     }
     graph->tensor[labels].role = CKPT_ROLE_TARGET;
     graph->tensor[labels].dtype = CKPT_I32;
     for (int n = 0; n < graph->node_count; n++) /* past a conversion from what the file had */
         if (graph->node[n].op == CKPT_OP_CLASS_LOSS && graph->node[n].in[1] == own->target) graph->node[n].in[1] = labels;
-    graph->target = labels;
+    CKPT_TRY(ckpt_loss_add_target(graph, labels, err));
     model->loss = CKPT_LOSS_FILE;
     *reason = ckpt_pool_printf(&graph->pool, "the file's own (node '%s')", own->node);
-    return ckpt_loss_attach_own(graph, own->value, own->sum, err);
+    return ckpt_loss_attach_own(graph, own->value, own->sum, 1, err);
 }
 
 static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *options, int chosen, ckpt_error *err) {
@@ -77,7 +78,10 @@ static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *opti
     model->loss = question.loss;
     model->loss_reason = question.reason;
     model->predicted = question.prediction;
-    if (question.loss != CKPT_LOSS_NONE) return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+    if (question.loss != CKPT_LOSS_NONE) {
+        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
+        return ckpt_loss_attach(graph, &term, &question.prediction, err);
+    }
     graph->output_count = 1;
     graph->output[0] = question.prediction.tensor;
     return CKPT_OK;
@@ -125,7 +129,7 @@ static ckpt_status import_untied(ckpt_import *im) {
     ckpt_model *model = im->model;
     ckpt_error *err = im->err;
     for (bool again = false;; again = true) {
-        model->graph = (ckpt_graph){.target = -1, .result = -1};
+        model->graph = (ckpt_graph){.result = -1};
         model->file_loss = NULL;
         model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
         if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
@@ -142,7 +146,7 @@ static ckpt_status import_untied(ckpt_import *im) {
 }
 
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
-    *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
+    *model = (ckpt_model){.graph = {.result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
     ckpt_import im = {.model = model, .options = options, .err = err};
     ckpt_status status = import_untied(&im);
