@@ -153,6 +153,7 @@ ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *re
     const int64_t *value = array->data;
     for (uint64_t i = 0; request->classes > 0 && i < count; i++) {
         if (value[i] >= 0 && value[i] < request->classes) continue;
+        if (request->has_ignore && value[i] == request->ignore) continue;
         return ckpt_fail(err, CKPT_USAGE,
                          "has %s %lld at row %llu, column %llu (counted from 0); the model takes 0 to %lld",
                          request->role == CKPT_DATA_TARGET ? "class" : "index", (long long)value[i],
