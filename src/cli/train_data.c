@@ -33,7 +33,6 @@ static ckpt_data_request target_request(const ckpt_model *model, bool open) {
     const int64_t columns = output_columns(model);
     ckpt_data_request request = {.name = "y", .aliases = {"target", "targets", "label", "labels"},
                                  .role = CKPT_DATA_TARGET, .want = CKPT_WANT_FLOAT, .values = values,
-                                 .has_ignore = model->ignore[0].present, .ignore = model->ignore[0].value,
                                  .unit_range = model->loss == CKPT_LOSS_BCE};
     if (model->labels) {
         request.name = model->labels;

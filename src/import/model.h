@@ -59,12 +59,6 @@ typedef struct ckpt_file_loss {
     bool plain; /* the same as CKPT_LOSS_CE or CKPT_LOSS_NLL on x: a mean, nothing weighted, nothing ignored */
 } ckpt_file_loss;
 
-/* A class in the data that the loss leaves out, as PyTorch's ignore_index. */
-typedef struct ckpt_ignore {
-    bool present;
-    int64_t value;
-} ckpt_ignore;
-
 typedef struct ckpt_model {
     struct ckpt_onnx_file *file;
     ckpt_graph graph;
@@ -74,7 +68,6 @@ typedef struct ckpt_model {
     ckpt_pool ties_pool;
     const char *prediction;  /* name of the file's output that the loss is on */
     ckpt_view predicted;     /* what the loss reads of it */
-    ckpt_ignore ignore[CKPT_MAX_TARGETS]; /* by target of the graph */
     int64_t classes;         /* of a loss that is a node of the file; else 0 */
     const char *labels;      /* the input that was its target, no longer one of graph.input; else NULL */
     const ckpt_file_loss *file_loss; /* the newest; in the graph's pool */
