@@ -251,6 +251,7 @@ static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_reque
                   most = request->classes > 0 ? request->classes - 1 : request->most;
     for (uint64_t i = 0; (least || most || request->classes > 0) && i < count; i++) {
         if (value[i] >= least && value[i] <= most) continue;
+        if (request->has_ignore && value[i] == request->ignore) continue;
         const place p = place_of(array, i);
         return ckpt_fail(err, CKPT_USAGE, "has %s %lld " AT "; the model takes %lld to %lld",
                          request->role == CKPT_DATA_TARGET ? "class"

@@ -58,16 +58,17 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
         model->loss = question.loss;
         *reason = ckpt_pool_printf(&graph->pool, "%s (a node of the file)", question.loss == CKPT_LOSS_CE
                                                                                ? "cross-entropy" : "negative log-likelihood");
-        return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
+        return ckpt_loss_attach(graph, &term, &question.prediction, err);
     }
     graph->tensor[labels].role = CKPT_ROLE_TARGET;
     graph->tensor[labels].dtype = CKPT_I32;
     for (int n = 0; n < graph->node_count; n++) /* past a conversion from what the file had */
         if (graph->node[n].op == CKPT_OP_CLASS_LOSS && graph->node[n].in[1] == own->target) graph->node[n].in[1] = labels;
-    graph->target = labels;
+    CKPT_TRY(ckpt_loss_add_target(graph, labels, err));
     model->loss = CKPT_LOSS_FILE;
     *reason = ckpt_pool_printf(&graph->pool, "the file's own (node '%s')", own->node);
-    return ckpt_loss_attach_own(graph, own->value, own->sum, err);
+    return ckpt_loss_attach_own(graph, own->value, own->sum, 1, err);
 }
 
 static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *options, int chosen, ckpt_error *err) {
@@ -78,7 +79,10 @@ static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *opti
     model->loss = question.loss;
     model->loss_reason = question.reason;
     model->predicted = question.prediction;
-    if (question.loss != CKPT_LOSS_NONE) return ckpt_loss_attach(graph, question.loss, &question.prediction, err);
+    if (question.loss != CKPT_LOSS_NONE) {
+        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
+        return ckpt_loss_attach(graph, &term, &question.prediction, err);
+    }
     graph->output_count = 1;
     graph->output[0] = question.prediction.tensor;
     return CKPT_OK;
@@ -126,7 +130,7 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
 static ckpt_status import_once(ckpt_import *im) {
     ckpt_model *model = im->model;
     ckpt_pool scratch = {0};
-    model->graph = (ckpt_graph){.target = -1, .result = -1};
+    model->graph = (ckpt_graph){.result = -1};
     model->file_loss = NULL;
     model->ruling = NULL;
     model->ruling_count = 0;
@@ -169,7 +173,7 @@ static ckpt_status make_graph(ckpt_model *model, const ckpt_model_options *optio
 }
 
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
-    *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
+    *model = (ckpt_model){.graph = {.result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
     ckpt_status status = ckpt_onnx_make_dense(model->file, &model->dense, err);
     if (status == CKPT_OK) status = ckpt_provenance_read(model->file, &model->file_pool, &model->provenance, err);
@@ -181,7 +185,7 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
 ckpt_status ckpt_model_resize(const ckpt_model *of, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
     ckpt_model_options own = *options;
     own.batch_decides = true;
-    *model = (ckpt_model){.file = of->file, .borrowed = true, .provenance = of->provenance, .graph = {.target = -1, .result = -1}};
+    *model = (ckpt_model){.file = of->file, .borrowed = true, .provenance = of->provenance, .graph = {.result = -1}};
     return make_graph(model, &own, import_once, err); /* ties were taken apart in the file */
 }
 

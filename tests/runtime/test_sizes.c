@@ -105,7 +105,7 @@ static void feed(stand *s, int64_t samples, uint32_t seed) {
     const ckpt_graph *g = &s->model.graph;
     MUST(ckpt_exec_use(s->exec, samples, &err), &err);
     for (int i = 0; i <= g->input_count; i++) {
-        const int tensor = i < g->input_count ? g->input[i] : g->target;
+        const int tensor = i < g->input_count ? g->input[i] : g->target[0];
         const int64_t count = g->tensor[tensor].count / g->batch * samples;
         float *values = calloc((size_t)g->tensor[tensor].count, sizeof *values);
         int32_t *classes = (int32_t *)(void *)values;
@@ -125,7 +125,8 @@ static void run(stand *s, int64_t samples, uint32_t seed, char text[160]) {
     char hash[65];
     int *ids = calloc((size_t)s->model.graph.tensor_count, sizeof *ids);
     feed(s, samples, seed);
-    const ckpt_scalars scalars = {.seed = 3, .step = seed, .learning_rate = 0.01f, .valid_samples = samples, .total_samples = samples};
+    ckpt_scalars scalars = {.seed = 3, .step = seed, .learning_rate = 0.01f, .valid_samples = samples};
+    ckpt_scalars_count_all(&scalars, &s->model.graph, samples);
     MUST(ckpt_exec_train(s->exec, &scalars, true, true, &err), &err);
     MUST(ckpt_exec_result(s->exec, trained, &err), &err);
     feed(s, samples, seed + 100);
