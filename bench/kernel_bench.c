@@ -361,7 +361,7 @@ bool kernel_prepare(kernel_bench *b, int index, kernel_run *r, bool *missing) {
     *r = (kernel_run){.name = it->name, .in_count = (int)strlen(it->in), .out_count = (int)strlen(it->out), .in_place = is_update(it->op)};
     *missing = !b->backend->supports(it->op);
     if (*missing) return printf("%-24s no kernel\n", it->name), false;
-    r->scalars = (ckpt_scalars){.seed = 1, .learning_rate = 1e-3f, .valid_samples = b->rows, .denominator = {(double)b->rows}};
+    r->scalars = (ckpt_scalars){.seed = 1, .learning_rate = 1e-3f, .denominator = {(double)b->rows}};
     int in[CKPT_MAX_IN], out[CKPT_MAX_OUT];
     for (int i = 0; i < r->in_count; i++) {
         in[i] = make_tensor(b, it->in[i]);

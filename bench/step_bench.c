@@ -155,7 +155,7 @@ static double run(runner *r, const options *o, const ckpt_graph *g, int64_t step
     double result[2];
     const double start = seconds();
     for (int64_t i = 0; i < steps; i++) {
-        ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = (float)o->lr, .valid_samples = g->batch};
+        ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = (float)o->lr};
         ckpt_scalars_count_all(&scalars, g, g->batch);
         must(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
     }

@@ -226,7 +226,7 @@ static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count,
     for (int64_t p = 0; p < parts; p++) {
         const int64_t begin = p * micro, samples = count - begin < micro ? count - begin : micro;
         ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)f->step, .learning_rate = o->learning_rate,
-                                .first_sample = begin, .valid_samples = samples};
+                                .first_sample = begin};
         memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
         CKPT_TRY(feed_batch(tr, o->data, order + begin, samples, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
@@ -272,7 +272,7 @@ static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss,
     count_batch(tr, data, tr->identity, count, &counted);
     for (int64_t begin = 0; begin < count; begin += micro) {
         const int64_t samples = count - begin < micro ? count - begin : micro;
-        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = samples};
+        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin};
         memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
         CKPT_TRY(feed_batch(tr, data, tr->identity + begin, samples, NULL, &scalars.input_buffer, err));
         CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));

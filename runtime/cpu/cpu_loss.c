@@ -19,7 +19,7 @@ struct loss_kernel {
     int term;
     double scale;
     int64_t items, classes, inner;
-    int64_t items_per_sample; /* 0: its targets say themselves what counts */
+    int64_t samples; /* of the graph that runs */
     bool sum;
     const float *x, *value;
     const int32_t *class;
@@ -28,12 +28,8 @@ struct loss_kernel {
     double *result;
 };
 
-/* Items in front of the padding; none when nothing in the whole batch counts. */
-static int64_t real_items(const loss_kernel *k, const ckpt_scalars *s) {
-    if (s->denominator[k->term] == 0) return 0;
-    const int64_t items = s->valid_samples * k->items_per_sample;
-    return k->items_per_sample && items < k->items ? items : k->items;
-}
+/* None when nothing in the whole batch counts. */
+static int64_t counted_items(const loss_kernel *k, const ckpt_scalars *s) { return s->denominator[k->term] == 0 ? 0 : k->items; }
 
 /* What one item counts in the sum of all losses. */
 static double item_factor(const loss_kernel *k, const ckpt_scalars *s) {
@@ -377,7 +373,7 @@ static void loss_run(const void *self, const ckpt_scalars *scalars) {
     const loss_kernel *k = self;
     double loss[PARTS], sum = 0;
     int64_t correct[PARTS], hits = 0;
-    const int64_t items = real_items(k, scalars);
+    const int64_t items = counted_items(k, scalars);
     const loss_call call = {k, items, (items + PARTS - 1) / PARTS, loss, correct};
     const int64_t work = call.part * k->classes * 8;
     ckpt_cpu_for(PARTS, work > 0 ? (CKPT_CPU_GRAIN + work - 1) / work : PARTS, loss_body, &call);
@@ -407,13 +403,13 @@ static void gradient_body(const void *context, int64_t begin, int64_t end) {
 
 static void gradient_run(const void *self, const ckpt_scalars *scalars) {
     const loss_kernel *k = self;
-    const gradient_call call = {k, real_items(k, scalars), (float)item_factor(k, scalars)};
+    const gradient_call call = {k, counted_items(k, scalars), (float)item_factor(k, scalars)};
     ckpt_cpu_for(k->items, (ckpt_cpu_row_grain(k->classes) + 7) / 8, gradient_body, &call);
 }
 
 /* A loss that the file computed: the sum over micro-batches, or their mean by samples. */
 static float own_factor(const loss_kernel *k, const ckpt_scalars *s) {
-    return (float)(k->sum ? k->scale : (double)s->valid_samples * item_factor(k, s));
+    return (float)(k->sum ? k->scale : (double)k->samples * item_factor(k, s));
 }
 
 static void own_run(const void *self, const ckpt_scalars *scalars) {
@@ -457,7 +453,7 @@ static loss_kernel *bind_loss(const ckpt_bind *bind, void (*run)(const void *, c
     k->classes = node->attr.loss.classes;
     /* Values have no classes between them, so they are one run. */
     k->inner = k->classes > 1 ? node->attr.loss.inner : 1;
-    k->items_per_sample = classes ? 0 : k->items / bind->graph->batch;
+    k->samples = bind->graph->batch;
     k->sum = node->attr.loss.sum;
     k->x = bind->in[0];
     k->class = classes ? bind->in[1] : NULL;

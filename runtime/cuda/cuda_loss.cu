@@ -13,7 +13,7 @@ struct loss_node {
     bool sum, shares; /* shares: every class may have one, not the target's alone */
     double scale;
     int64_t items, classes, inner;
-    int64_t items_per_sample; /* 0: its targets say themselves what counts */
+    int64_t samples; /* of the graph that runs */
     const float *x, *value;
     const int32_t *target;
     ckpt_mix mix;
@@ -22,11 +22,9 @@ struct loss_node {
     int64_t *hits;
 };
 
-/* Items in front of the padding; none when nothing in the whole batch counts. */
-__device__ static inline int64_t real_items(const loss_node &k) {
-    if (k.scalars->denominator[k.term] == 0) return 0;
-    const int64_t items = k.scalars->valid_samples * k.items_per_sample;
-    return k.items_per_sample && items < k.items ? items : k.items;
+/* None when nothing in the whole batch counts. */
+__device__ static inline int64_t counted_items(const loss_node &k) {
+    return k.scalars->denominator[k.term] == 0 ? 0 : k.items;
 }
 
 /* What one item counts in the sum of all losses. */
@@ -174,7 +172,7 @@ struct thread_rows {
 template <typename ROWS> __global__ static void row_loss_kernel(loss_node k) {
     __shared__ float row_loss[ROWS::WORKERS];
     __shared__ int row_hit[ROWS::WORKERS];
-    const int64_t items = real_items(k), part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
+    const int64_t items = counted_items(k), part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
     const int64_t first = blockIdx.x * part, last = first + part < items ? first + part : items;
     const int workers = ROWS::workers(), own = ROWS::worker();
     double loss = 0;
@@ -212,7 +210,7 @@ __device__ static inline double lanes_in_order(double lane) {
 /* A block a part, a group a block of values. */
 __global__ static void value_loss_kernel(loss_node k) {
     __shared__ int thread_hits[CKPT_GROUP_THREADS];
-    const int64_t items = real_items(k), part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
+    const int64_t items = counted_items(k), part = (items + CKPT_CUDA_PARTS - 1) / CKPT_CUDA_PARTS;
     const int64_t first = blockIdx.x * part, left = items - first;
     int hits = 0;
     const double loss = ckpt_blocks_sum(left < part ? left : part, CKPT_LOSS_BLOCK, [&](int64_t at, int64_t n) {
@@ -271,7 +269,7 @@ __global__ static void group_grad_kernel(loss_node k) {
     const float *x = k.x + r * n;
     float *g = k.gradient + r * n;
     const int64_t class_ = class_of(k, r);
-    if (r >= real_items(k) || class_ < 0 || class_ >= n) {
+    if (r >= counted_items(k) || class_ < 0 || class_ >= n) {
         for (int64_t j = lane; j < n; j += CKPT_LANES) g[j] = 0.0f;
         return;
     }
@@ -294,7 +292,7 @@ __global__ static void group_grad_kernel(loss_node k) {
 
 __global__ static void thread_grad_kernel(loss_node k) {
     const float factor = (float)item_factor(k);
-    const int64_t real = real_items(k);
+    const int64_t real = counted_items(k);
     CKPT_EACH_ELEMENT(r, k.items) {
         const int64_t at = row_at(k, r), class_ = class_of(k, r);
         const float *x = k.x + at;
@@ -316,7 +314,7 @@ __global__ static void thread_grad_kernel(loss_node k) {
 
 __global__ static void nll_grad_kernel(loss_node k) {
     const float factor = (float)item_factor(k);
-    const int64_t real = real_items(k);
+    const int64_t real = counted_items(k);
     CKPT_EACH_ELEMENT(e, k.items * k.classes) {
         int64_t o = e;
         const int64_t i = ckpt_split(&o, k.inner), c = ckpt_split(&o, k.classes), r = o * k.inner + i;
@@ -326,7 +324,7 @@ __global__ static void nll_grad_kernel(loss_node k) {
 
 template <ckpt_loss KIND> __global__ static void value_grad_kernel(loss_node k, ckpt_plane plane) {
     const float factor = (float)item_factor(k);
-    const int64_t real = real_items(k);
+    const int64_t real = counted_items(k);
     float x[CKPT_PLANE_ROWS][4], t[CKPT_PLANE_ROWS][4];
     CKPT_PLANE_EACH(
         plane, q, u,
@@ -368,9 +366,8 @@ static void gradient_run(const void *self, const ckpt_scalars *scalars) {
 }
 
 /* A loss that the file computed: the sum over micro-batches, or their mean by samples. */
-
 __device__ static inline float own_factor(const loss_node &k) {
-    return (float)(k.sum ? k.scale : (double)k.scalars->valid_samples * item_factor(k));
+    return (float)(k.sum ? k.scale : (double)k.samples * item_factor(k));
 }
 
 __global__ static void own_kernel(loss_node k) { k.result[0] += (double)(own_factor(k) * k.x[0]); }
@@ -399,7 +396,7 @@ static ckpt_status bind_loss(const ckpt_bind *bind, void (*run)(const void *, co
     k->items = ckpt_loss_items(n);
     k->classes = n->attr.loss.classes;
     k->inner = n->attr.loss.inner;
-    k->items_per_sample = classes ? 0 : k->items / bind->graph->batch;
+    k->samples = bind->graph->batch;
     k->x = (const float *)bind->in[0];
     k->target = (const int32_t *)(classes ? bind->in[1] : NULL);
     k->value = (const float *)(classes ? NULL : bind->in[1]);

@@ -10,7 +10,7 @@ void rig_open(rig_case *c, ckpt_op op) {
     c->node.op = op;
     c->node.name = "node";
     c->over = -1;
-    c->scalars = (ckpt_scalars){.seed = 0x123456789abcdef, .step = 3, .learning_rate = 0.01f, .valid_samples = 1};
+    c->scalars = (ckpt_scalars){.seed = 0x123456789abcdef, .step = 3, .learning_rate = 0.01f};
 }
 
 void rig_close(rig_case *c) {

@@ -115,7 +115,7 @@ static void test_a_smaller_batch_moves_them(void **state) {
         runner_load_weights(&runner, &model);
         feed(&runner, 0, 5);
         MUST(ckpt_exec_use(runner.exec, 5, &err), &err);
-        ckpt_scalars scalars = {.learning_rate = 0.1f, .valid_samples = 5};
+        ckpt_scalars scalars = {.learning_rate = 0.1f};
         ckpt_scalars_count_all(&scalars, runner.graph, 5);
         MUST(ckpt_exec_train(runner.exec, &scalars, true, true, &err), &err);
         MUST(ckpt_exec_result(runner.exec, result, &err), &err);
@@ -141,7 +141,7 @@ static void test_micro_batches_move_them_once(void **state) {
         runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
         runner_load_weights(&runner, &model);
         for (int part = 0; part <= micro; part++) {
-            ckpt_scalars scalars = {.learning_rate = 0.1f, .first_sample = 4 * part, .valid_samples = 4};
+            ckpt_scalars scalars = {.learning_rate = 0.1f, .first_sample = 4 * part};
             ckpt_scalars_count_all(&scalars, runner.graph, 4 * (micro + 1));
             feed(&runner, 4 * part, 4);
             MUST(ckpt_exec_train(runner.exec, &scalars, part == 0, part == micro, &err), &err);

@@ -299,7 +299,6 @@ static void loss_case(ckpt_op op, ckpt_loss kind, int64_t rows, int64_t cols, in
     c.node.attr.loss.classes = classes ? cols : 1;
     c.node.attr.loss.inner = classes ? 1 : cols;
     c.node.attr.loss.scale = 1;
-    c.scalars.valid_samples = valid;
     c.scalars.denominator[0] = (double)((valid + 7) * (classes ? 1 : cols));
     rig_add_in(&c, CKPT_F32, 2, dims, 5);
     const int t = rig_add_in(&c, classes ? CKPT_I32 : CKPT_F32, classes ? 1 : 2, dims, classes ? (float)cols : 1);
@@ -348,7 +347,6 @@ static void mixed_loss_case(ckpt_op op, ckpt_loss kind, const int64_t dims[3], b
     c.node.attr.loss.smoothing = smoothing;
     c.node.attr.loss.scale = 0.75f;
     c.node.attr.loss.term = 2;
-    c.scalars.valid_samples = dims[0] - 1;
     c.scalars.denominator[2] = all;
     rig_add_in(&c, CKPT_F32, 3, dims, 5);
     const int t = soft ? rig_add_in(&c, CKPT_F32, 3, dims, 1) : rig_add_in(&c, CKPT_I32, 2, row, (float)dims[1]);
@@ -397,7 +395,6 @@ static void test_losses_of_a_file(void **state) {
             c.node.attr.loss.classes = c.node.attr.loss.inner = 1;
             c.node.attr.loss.scale = 0.5f;
             c.node.attr.loss.sum = sum;
-            c.scalars.valid_samples = 4;
             c.scalars.denominator[0] = 12;
             rig_add_in(&c, CKPT_F32, 1, &one, 5);
             const int out = o ? rig_add_out(&c, CKPT_F32, 1, &one) : rig_add_out(&c, CKPT_F64, 1, &two);

@@ -163,7 +163,7 @@ static void make_program(program *p, uint32_t seed) {
 /* Runs it, and reads the arena back. */
 static int run_program(const program *p, const ckpt_backend *backend, bool no_fusion, unsigned char *arena) {
     const ckpt_device_options options = {.poison = true, .threads = 1, .no_fusion = no_fusion};
-    const ckpt_scalars scalars = {.seed = 77, .step = 3, .valid_samples = 1};
+    const ckpt_scalars scalars = {.seed = 77, .step = 3};
     ckpt_launch launch[MOST_NODES];
     ckpt_pool pool = {0};
     ckpt_device *device;

@@ -116,7 +116,7 @@ static void run_case(golden_case *c, int parts) {
     double loss = 0, result[2];
     make_graph(c, batch, &graph);
     runner_open(&runner, &graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
-    ckpt_scalars scalars = {.valid_samples = batch};
+    ckpt_scalars scalars = {0};
     for (int i = 0; i < c->count; i++) {
         if (c->term[i].weighted) runner_set_f64(&runner, c->term[i].constant, c->term[i].weights.value);
         scalars.denominator[i] = c->term[i].denominator;

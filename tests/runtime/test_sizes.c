@@ -125,7 +125,7 @@ static void run(stand *s, int64_t samples, uint32_t seed, char text[160]) {
     char hash[65];
     int *ids = calloc((size_t)s->model.graph.tensor_count, sizeof *ids);
     feed(s, samples, seed);
-    ckpt_scalars scalars = {.seed = 3, .step = seed, .learning_rate = 0.01f, .valid_samples = samples};
+    ckpt_scalars scalars = {.seed = 3, .step = seed, .learning_rate = 0.01f};
     ckpt_scalars_count_all(&scalars, &s->model.graph, samples);
     MUST(ckpt_exec_train(s->exec, &scalars, true, true, &err), &err);
     MUST(ckpt_exec_result(s->exec, trained, &err), &err);

@@ -122,7 +122,7 @@ static void mark_touched(step_runner *runner, unsigned char fill, unsigned char 
     ckpt_error err;
     const ckpt_plan_memory *m = &runner->plan->memory;
     unsigned char *region = (unsigned char *)ckpt_exec_arena(runner->exec) + runner->plan->persistent_bytes + m->workspace;
-    ckpt_scalars scalars = {.seed = 1, .valid_samples = runner->graph->batch};
+    ckpt_scalars scalars = {.seed = 1};
     ckpt_scalars_count_all(&scalars, runner->graph, runner->graph->batch);
     double result[2];
     memset(region, fill, m->arena);

@@ -10,7 +10,7 @@
 /* The share of each sample of the batch, or the loss of a file as it is. */
 static double own_factor(const ckpt_bind *b, const ckpt_scalars *s) {
     const double scale = (double)b->node->attr.loss.scale, all = s->denominator[b->node->attr.loss.term];
-    return b->node->attr.loss.sum ? scale : all == 0 ? 0 : scale * (double)s->valid_samples / all;
+    return b->node->attr.loss.sum ? scale : all == 0 ? 0 : scale * (double)b->graph->batch / all;
 }
 
 /* A row of scores x[c * stride], or a value, whose targets are t[c], probabilities or values, of which `classes` there are:
@@ -64,7 +64,6 @@ void ckpt_reference_run_loss(const ckpt_bind *b, const ckpt_scalars *s) {
         return;
     }
     const int64_t n = b->node->attr.loss.classes, inner = b->node->attr.loss.inner, items = ckpt_loss_items(b->node);
-    const int64_t real = classes ? items : s->valid_samples * (items / b->graph->batch);
     const double all = s->denominator[b->node->attr.loss.term], factor = all == 0 ? 0 : (double)b->node->attr.loss.scale / all;
     const float *x = b->in[0], *t = b->in[1];
     const int32_t *class = b->in[1];
@@ -72,7 +71,7 @@ void ckpt_reference_run_loss(const ckpt_bind *b, const ckpt_scalars *s) {
     const loss_row row = {b->node, b->node->in_count > 2 ? b->in[2] : NULL, n, rows, rows + n, rows + 2 * n};
     for (int64_t i = 0; i < items && rows; i++) {
         const int64_t at = i / inner * n * inner + i % inner;
-        const bool counts = i < real && all != 0 && !(classes && class[i] < 0);
+        const bool counts = i < items && all != 0 && !(classes && class[i] < 0);
         for (int64_t c = 0; c < n; c++) {
             row.x[c] = (double)x[at + c * inner];
             row.t[c] = classes ? c == class[i] : (double)t[at + c * inner];
