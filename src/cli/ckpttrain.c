@@ -26,7 +26,7 @@ static void catch_signals(void) {
 
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
     char size[CKPT_SIZE_TEXT], text[CKPT_DATA_TEXT];
-    ckpt_console_note(program, "loss: %s", job->model.loss_reason);
+    ckpt_job_say_losses(job, program);
     ckpt_job_say_ties(job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
@@ -61,7 +61,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
     if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
-    CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, backend->traits, &job, err));
+    CKPT_TRY(ckpt_job_load(o, NULL, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);

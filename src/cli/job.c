@@ -13,13 +13,13 @@
 
 static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }
 
-static ckpt_status load_model(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch, ckpt_model *model,
+static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
-    ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
-                                  .untie = (ckpt_untie)o->untie, .dropout = (float)o->dropout,
-                                  .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
-                                  .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
-    if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);
+    const ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie,
+                                        .dropout = (float)o->dropout, .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
+                                        .loss_auto = true, .wish_count = o->loss_count, .wish = o->loss, .output = o->loss_output,
+                                        .class_axis = (int)o->class_axis, .smoothing = (float)o->label_smoothing,
+                                        .weights = o->class_weights, .ignores = true, .ignore = o->ignore_index, .data = data};
     return ckpt_model_load(o->model_path, &options, model, err);
 }
 
@@ -28,7 +28,7 @@ static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_err
     job->batch = o->batch;
     if (job->batch || !o->micro_batch) return CKPT_OK;
     ckpt_model model;
-    CKPT_TRY(load_model(o, CKPT_TARGET_UNKNOWN, 0, &model, err));
+    CKPT_TRY(load_model(o, NULL, 0, &model, err));
     job->batch = model.graph.batch;
     ckpt_model_free(&model);
     if (job->batch % o->micro_batch == 0) return CKPT_OK;
@@ -61,7 +61,7 @@ static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model
         bool found = count == MAX_DIM_NAMES;
         for (int i = 0; i < count; i++) found = found || (names[i] && strcmp(names[i], o->dim[d].name) == 0);
         if (found) continue;
-        const char *near = ckpt_cli_nearest(o->dim[d].name, names, count);
+        const char *near = ckpt_nearest(o->dim[d].name, names, count);
         if (!near) near = names[0];
         return ckpt_fail(err, CKPT_USAGE, "--dim %s: no input of %s has a dimension of that name%s%s%s", o->dim[d].name,
                          o->model_path, near ? "; there is '" : "", near ? near : "", near ? "'" : "");
@@ -74,6 +74,16 @@ static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const c
     if (!asked || model->graph.batch == asked) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "--dim makes the batch %" PRId64 ", not %" PRId64 "; give it with --%s alone",
                      model->graph.batch, asked, o->micro_batch ? "batch and --micro-batch" : "batch");
+}
+
+/* A loss that the file computes may be no function of those of a batch's parts. */
+static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
+    for (int i = 0; i < job->model.loss_count && job->parts > 1; i++)
+        if (!job->model.losses[i].in_parts)
+            return ckpt_fail(err, CKPT_USAGE, "--micro-batch: the loss '%s', which the file computes, does not show to be a mean or a sum over "
+                             "the samples%s; leave out --micro-batch", job->model.losses[i].name,
+                             job->model.graph.batch == 1 ? " where a part has one" : "");
+    return CKPT_OK;
 }
 
 static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
@@ -92,16 +102,17 @@ static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_e
     return ckpt_fail_in(err, "%s", o->model_path);
 }
 
-ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, const ckpt_traits *traits, ckpt_job *job,
+ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data, const ckpt_traits *traits, ckpt_job *job,
                           ckpt_error *err) {
     *job = (ckpt_job){.traits = traits};
     CKPT_TRY(find_batch(o, job, err));
     const int64_t asked = o->micro_batch ? o->micro_batch : job->batch;
-    CKPT_TRY(load_model(o, hint, asked, &job->model, err));
+    CKPT_TRY(load_model(o, data, asked, &job->model, err));
     if (!job->batch) job->batch = job->model.graph.batch;
     job->parts = o->micro_batch ? job->batch / o->micro_batch : 1;
-    job->forward_only = job->model.loss == CKPT_LOSS_NONE;
+    job->forward_only = job->model.loss_count == 0;
     ckpt_status status = check_dims(o, &job->model, err);
+    if (status == CKPT_OK) status = check_parts(job, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
     if (status == CKPT_OK) status = in_file(o, make_graphs(o, job, err), err);
     if (status == CKPT_OK) status = ckpt_costs_flops(&job->model.graph, &job->cost_pool, &job->costs, err);
@@ -181,6 +192,40 @@ double ckpt_compute_cost_fraction(const ckpt_plan_compute *c) {
 double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     const double least = (double)c->step_cost + (double)lower_bound_cost;
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
+}
+
+void ckpt_job_say_losses(const ckpt_job *job, const char *program) {
+    if (job->forward_only) return;
+    ckpt_console_note(program, "loss: %s", job->model.loss_reason);
+    if (job->model.unread) ckpt_console_note(program, "outputs that no loss is on: %s", job->model.unread);
+}
+
+static json_t *text_or_null(const char *text) { return text ? ckpt_console_json_text(text) : json_null(); }
+
+static json_t *loss_json(const ckpt_model_loss *loss, const ckpt_cli_options *o) {
+    const ckpt_loss_choice *c = &loss->choice;
+    const bool chosen = loss->chosen;
+    json_t *targets = chosen ? text_or_null(ckpt_loss_target_name(&loss->question)) : text_or_null(loss->labels);
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:f, s:o, s:f, s:o}", "kind", ckpt_loss_name(loss->loss), "output",
+                     ckpt_console_json_text(loss->name), "class_axis",
+                     chosen && c->class_axis > 0 ? json_integer(c->class_axis - loss->question.split) : loss->classes ? json_integer(1) : json_null(),
+                     "classes", chosen && c->classes ? json_integer(c->classes) : loss->classes ? json_integer(loss->classes) : json_null(),
+                     "targets", targets, "targets_are",
+                     chosen ? text_or_null(ckpt_loss_targets(&loss->question, c)) : loss->labels ? json_string("class indices") : json_null(),
+                     "soft", chosen && c->soft, "ignore_index", loss->ignores ? json_integer(loss->ignore) : json_null(), "label_smoothing",
+                     chosen ? o->label_smoothing : 0.0, "class_weights", chosen ? text_or_null(o->class_weights) : json_null(), "scale",
+                     (double)loss->scale, "reason", ckpt_console_json_text(loss->sentence));
+}
+
+json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *o) {
+    const ckpt_model *model = &job->model;
+    if (job->forward_only) return json_null();
+    json_t *loss = loss_json(&model->losses[0], o), *all = json_array();
+    for (int i = 0; i < model->loss_count; i++) json_array_append_new(all, loss_json(&model->losses[i], o));
+    json_object_set_new(loss, "text", ckpt_console_json_text(model->loss_reason));
+    json_object_set_new(loss, "unread_outputs", text_or_null(model->unread));
+    json_object_set_new(loss, "terms", all);
+    return loss;
 }
 
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {

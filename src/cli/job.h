@@ -2,7 +2,7 @@
  *
  *     ckpt_job job;
  *     ckpt_plan *plan;
- *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, traits, &job, &err);
+ *     ckpt_job_load(&options, NULL, traits, &job, &err);
  *     ckpt_job_plan(&job, &options, traits, &plan, &err);
  *     ...
  *     ckpt_plan_free(plan);
@@ -10,6 +10,8 @@
  */
 #ifndef CKPT_JOB_H
 #define CKPT_JOB_H
+
+#include <jansson.h>
 
 #include "cli/options.h"
 #include "import/model.h"
@@ -28,9 +30,9 @@ typedef struct ckpt_job {
     double *profile;       /* seconds by node, where this run measured them itself; else NULL */
 } ckpt_job;
 
-/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs as the device
- * of `traits` can run them. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
-ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, const ckpt_traits *traits,
+/* Loads the model, with the losses that suit the data (NULL: they are not known), and makes both graphs as the device of
+ * `traits` can run them; `data` must outlive the job. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
+ckpt_status ckpt_job_load(const ckpt_cli_options *options, const ckpt_loss_data *data, const ckpt_traits *traits,
                           ckpt_job *job, ckpt_error *err);
 
 /* The plan that the options ask for: made, or read from --plan. The caller frees it. */
@@ -53,6 +55,12 @@ ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
 double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_cost_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_cost);
+
+/* Says what is minimised, and which outputs of the model are not looked at. */
+void ckpt_job_say_losses(const ckpt_job *job, const char *program);
+
+/* The same as JSON: an object with the fields of the first loss, and all of them in "terms"; null without one. */
+json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *options);
 
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);
