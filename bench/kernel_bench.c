@@ -153,11 +153,11 @@ static void slice_attr(const kernel_bench *s, ckpt_attr *a) {
                                  .start = {0, s->cols / 2}, .step = {1, 1}};
 }
 static void group_attr(const kernel_bench *s, ckpt_attr *a) {
-    a->group.batch = s->rows, a->group.channels = s->cols, a->group.inner = 1, a->group.rows_per_sample = 1;
+    a->group.batch = s->rows, a->group.channels = s->cols, a->group.inner = 1;
     a->group.groups = s->cols % 4 == 0 ? 4 : 1, a->group.epsilon = 1e-5f, a->group.momentum = 0.9f;
 }
 static void loss_attr(const kernel_bench *s, ckpt_attr *a) {
-    a->loss.kind = CKPT_LOSS_CE, a->loss.rows = s->rows, a->loss.cols = s->cols, a->loss.rows_per_sample = 1;
+    a->loss.kind = CKPT_LOSS_CE, a->loss.outer = s->rows, a->loss.classes = s->cols, a->loss.inner = 1, a->loss.scale = 1;
 }
 static void class_loss_attr(const kernel_bench *s, ckpt_attr *a) {
     a->class_loss.outer = s->rows, a->class_loss.classes = s->cols, a->class_loss.inner = 1, a->class_loss.ignore = -1;
@@ -361,7 +361,7 @@ bool kernel_prepare(kernel_bench *b, int index, kernel_run *r, bool *missing) {
     *r = (kernel_run){.name = it->name, .in_count = (int)strlen(it->in), .out_count = (int)strlen(it->out), .in_place = is_update(it->op)};
     *missing = !b->backend->supports(it->op);
     if (*missing) return printf("%-24s no kernel\n", it->name), false;
-    r->scalars = (ckpt_scalars){.seed = 1, .learning_rate = 1e-3f, .valid_samples = b->rows, .total_samples = b->rows};
+    r->scalars = (ckpt_scalars){.seed = 1, .learning_rate = 1e-3f, .valid_samples = b->rows, .denominator = {(double)b->rows}};
     int in[CKPT_MAX_IN], out[CKPT_MAX_OUT];
     for (int i = 0; i < r->in_count; i++) {
         in[i] = make_tensor(b, it->in[i]);

@@ -71,7 +71,7 @@ static int parameter(ckpt_graph *g, const char *name, int rank, const int64_t *d
 
 static void build(const options *o, ckpt_graph *g) {
     ckpt_error err;
-    *g = (ckpt_graph){.batch = o->batch, .target = -1, .result = -1};
+    *g = (ckpt_graph){.batch = o->batch, .result = -1};
     const int64_t shape[2] = {o->batch, o->width};
     g->input = ckpt_pool_array(&g->pool, 1, int);
     g->input_count = 1;
@@ -91,7 +91,8 @@ static void build(const options *o, ckpt_graph *g) {
         must(ckpt_build_linear(g, name, &x, &w, bias, &attr, &y, &err), &err);
         x = y;
     }
-    must(ckpt_loss_attach(g, CKPT_LOSS_CE, &x, &err), &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_CE, &x);
+    must(ckpt_loss_attach(g, &term, &x, &err), &err);
     ckpt_training_options training = {0};
     if (!ckpt_optimizer_parse(o->optimizer, &training.optimizer)) {
         fprintf(stderr, "step_bench: no optimizer '%s'\n", o->optimizer);
@@ -129,7 +130,7 @@ static void fill(ckpt_exec *exec, const ckpt_graph *g, const options *o) {
         fill_tensor(exec, g, t, ++parameters, tensor->rank == 2 ? 2.4f / sqrtf((float)tensor->dim[1]) : 0.01f, 0);
     }
     fill_tensor(exec, g, g->input[0], 1u << 20, 1, 0);
-    fill_tensor(exec, g, g->target, (1u << 20) + 1, 1, o->classes);
+    fill_tensor(exec, g, g->target[0], (1u << 20) + 1, 1, o->classes);
 }
 
 typedef struct runner {
@@ -154,8 +155,8 @@ static double run(runner *r, const options *o, const ckpt_graph *g, int64_t step
     double result[2];
     const double start = seconds();
     for (int64_t i = 0; i < steps; i++) {
-        const ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = (float)o->lr, .valid_samples = g->batch,
-                                      .total_samples = g->batch};
+        ckpt_scalars scalars = {.seed = 1, .step = r->step++, .learning_rate = (float)o->lr, .valid_samples = g->batch};
+        ckpt_scalars_count_all(&scalars, g, g->batch);
         must(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
     }
     must(ckpt_exec_result(r->exec, result, &err), &err);

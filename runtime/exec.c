@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/sha256.h"
+#include "graph/op.h"
 
 /* One plan bound: its launches for each place that a micro-batch can have in its batch. */
 typedef struct bound_plan {
@@ -197,6 +198,13 @@ ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_
     }
     return exec->backend->download(exec->device, values, address(exec, exec->training.plan, tensor, instance, 0),
                                    ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
+}
+
+void ckpt_scalars_count_all(ckpt_scalars *scalars, const ckpt_graph *graph, int64_t samples) {
+    for (int n = 0; n < graph->forward_count; n++)
+        if (graph->node[n].op == CKPT_OP_LOSS)
+            scalars->denominator[graph->node[n].attr.loss.term] =
+                (double)ckpt_loss_items(&graph->node[n]) / (double)graph->batch * (double)samples;
 }
 
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err) {

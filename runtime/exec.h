@@ -48,6 +48,9 @@ ckpt_status ckpt_exec_fed(ckpt_exec *exec, int buffer, ckpt_error *err);
 ckpt_status ckpt_exec_post_result(ckpt_exec *exec, int buffer, double pinned[2], ckpt_error *err);
 ckpt_status ckpt_exec_posted(ckpt_exec *exec, int buffer, ckpt_error *err);
 
+/* The denominators of a batch of `samples` in which everything counts, with a weight of 1. */
+void ckpt_scalars_count_all(ckpt_scalars *scalars, const ckpt_graph *graph, int64_t samples);
+
 /* Runs the training plan once, for one micro-batch. first and last say whether it is the first and the last of its
  * batch; without micro-batches both. */
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err);

@@ -65,7 +65,7 @@ static ckpt_status time_node(probe *p, int node, const ckpt_bind *bind, int laun
     if (!launch) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     ckpt_bind own = *bind;
     own.graph = &p->graph, own.node = &p->graph.node[node], own.pool = &p->pool;
-    const ckpt_scalars scalars = {.valid_samples = 1, .total_samples = 1};
+    const ckpt_scalars scalars = {.valid_samples = 1};
     CKPT_TRY(p->backend->bind(p->device, &own, &launch[0], err));
     for (int i = 1; i < launches; i++) launch[i] = launch[0];
     const double begin = now_seconds();
@@ -187,13 +187,14 @@ ckpt_status ckpt_measure_nodes(const ckpt_train_options *training, const ckpt_pl
     const int64_t samples = training->batch;
     warm.learning_rate = 0, warm.steps = 3, warm.epochs = 0;
     rounds r = {.exec = training->exec, .steps = plan->step_count,
-                .scalars = {.valid_samples = samples, .total_samples = samples},
+                .scalars = {.valid_samples = samples},
                 .time = ckpt_pool_array(&pool, (size_t)plan->step_count * MOST_ROUNDS, double),
                 .whole = ckpt_pool_array(&pool, MOST_ROUNDS, double),
                 .once = ckpt_pool_array(&pool, plan->step_count, double)};
     int *runs = ckpt_pool_array(&pool, training->graph->node_count, int);
     ckpt_status status = CKPT_OK;
     if (!r.time || !r.whole || !r.once || !runs) status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
+    ckpt_scalars_count_all(&r.scalars, training->graph, samples);
     if (status == CKPT_OK) status = ckpt_train_run(&warm, &report, err);
     if (status == CKPT_OK) status = run_rounds(&r, err);
     if (status == CKPT_OK) {

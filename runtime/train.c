@@ -7,12 +7,14 @@
 
 #include "base/sha256.h"
 #include "base/units.h"
+#include "graph/op.h"
 
 /* What a run holds on the host: everything is allocated before the first step. */
 typedef struct trainer {
     const ckpt_train_options *options;
     const ckpt_graph *graph;
-    const ckpt_node *loss;
+    const ckpt_node *loss[CKPT_MAX_TARGETS];
+    int loss_count;
     ckpt_pool pool;
     uint32_t *order;       /* training samples in this epoch's order */
     uint32_t *identity;    /* 0, 1, ... for evaluation */
@@ -38,18 +40,19 @@ static double now_seconds(void) {
 }
 
 static int device_tensor(const trainer *tr, size_t array) {
-    return array < (size_t)tr->graph->input_count ? tr->graph->input[array] : tr->graph->target;
+    const size_t inputs = (size_t)tr->graph->input_count;
+    return array < inputs ? tr->graph->input[array] : tr->graph->target[array - inputs];
 }
 
-static bool has_classes(const trainer *tr) {
-    return tr->loss->attr.loss.kind == CKPT_LOSS_CE || tr->loss->attr.loss.kind == CKPT_LOSS_NLL;
-}
-
-/* Rows of which a correct one can be counted, for `samples` samples; 0: this loss counts none. */
+/* Rows of which a correct one can be counted, for `samples` samples; 0: the losses count none. */
 static int64_t countable_rows(const trainer *tr, int64_t samples) {
-    if (has_classes(tr)) return samples * tr->loss->attr.loss.rows_per_sample;
-    if (tr->loss->attr.loss.kind != CKPT_LOSS_BCE) return 0;
-    return samples * tr->loss->attr.loss.rows_per_sample * tr->loss->attr.loss.cols;
+    int64_t rows = 0;
+    for (int l = 0; l < tr->loss_count; l++) {
+        const ckpt_loss kind = tr->loss[l]->attr.loss.kind;
+        if (kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL || kind == CKPT_LOSS_BCE)
+            rows += ckpt_loss_items(tr->loss[l]) / tr->graph->batch * samples;
+    }
+    return rows;
 }
 
 static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_error *err) {
@@ -171,7 +174,8 @@ static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count,
     for (int64_t p = 0; p < parts; p++) {
         const int64_t begin = p * micro, valid = count - begin < micro ? count - begin : micro;
         ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)f->step, .learning_rate = o->learning_rate,
-                                .first_sample = begin, .valid_samples = valid, .total_samples = count};
+                                .first_sample = begin, .valid_samples = valid};
+        ckpt_scalars_count_all(&scalars, tr->graph, count);
         CKPT_TRY(feed_batch(tr, o->data, order + begin, valid, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
             const double start = now_seconds();
@@ -214,8 +218,8 @@ static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss,
     const int64_t micro = tr->graph->batch, count = (int64_t)data->samples;
     for (int64_t begin = 0; begin < count; begin += micro) {
         const int64_t valid = count - begin < micro ? count - begin : micro;
-        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid,
-                                .total_samples = count};
+        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid};
+        ckpt_scalars_count_all(&scalars, tr->graph, count);
         CKPT_TRY(feed_batch(tr, data, tr->identity + begin, valid, NULL, &scalars.input_buffer, err));
         CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));
     }
@@ -249,7 +253,7 @@ static void finish(trainer *tr) {
 static ckpt_status start(trainer *tr, const ckpt_train_options *options, ckpt_error *err) {
     *tr = (trainer){.options = options, .graph = options->graph};
     for (int n = 0; n < tr->graph->forward_count; n++)
-        if (tr->graph->node[n].op == CKPT_OP_LOSS) tr->loss = &tr->graph->node[n];
+        if (tr->graph->node[n].op == CKPT_OP_LOSS) tr->loss[tr->loss_count++] = &tr->graph->node[n];
     return make_room(tr, err);
 }
 

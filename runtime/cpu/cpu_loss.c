@@ -7,6 +7,7 @@
 
 typedef struct loss_kernel {
     ckpt_loss kind;
+    int term;
     int64_t rows, cols, rows_per_sample;
     bool sum;
     const float *x, *value;
@@ -24,9 +25,7 @@ static int64_t valid_rows(const loss_kernel *k, const ckpt_scalars *s) {
 
 /* 1 / the mean's denominator. */
 static double mean_factor(const loss_kernel *k, const ckpt_scalars *s) {
-    const double rows = (double)s->total_samples * (double)k->rows_per_sample;
-    const double values = has_classes(k->kind) ? rows : rows * (double)k->cols;
-    return values > 0 ? 1.0 / values : 0.0;
+    return s->denominator[k->term] > 0 ? 1.0 / s->denominator[k->term] : 0.0;
 }
 
 /* LOSS */
@@ -200,7 +199,7 @@ static void gradient_run(const void *self, const ckpt_scalars *scalars) {
 
 /* A loss that the file computed: a sum over micro-batches, or their mean by samples. */
 static float own_factor(const loss_kernel *k, const ckpt_scalars *s) {
-    return k->sum ? 1.0f : s->total_samples > 0 ? (float)((double)s->valid_samples / (double)s->total_samples) : 0.0f;
+    return k->sum ? 1.0f : s->denominator[k->term] > 0 ? (float)((double)s->valid_samples / s->denominator[k->term]) : 0.0f;
 }
 
 static void own_run(const void *self, const ckpt_scalars *scalars) {
@@ -220,13 +219,15 @@ static loss_kernel *bind_loss(const ckpt_bind *bind, void (*run)(const void *, c
                   bind->node->name ? bind->node->name : "?");
         return NULL;
     }
-    if (ckpt_cpu_require(bind, 2, 1, err) != CKPT_OK) return NULL;
+    if (ckpt_cpu_require(bind, bind->node->in_count, 1, err) != CKPT_OK) return NULL;
     loss_kernel *k = ckpt_cpu_launch(bind, sizeof *k, run, launch, err);
     if (!k) return NULL;
     k->kind = bind->node->attr.loss.kind;
-    k->rows = bind->node->attr.loss.rows;
-    k->cols = bind->node->attr.loss.cols;
-    k->rows_per_sample = bind->node->attr.loss.rows_per_sample;
+    const int64_t classes = bind->node->attr.loss.classes, items = ckpt_loss_items(bind->node);
+    k->term = bind->node->attr.loss.term;
+    k->rows = has_classes(k->kind) ? items : bind->node->attr.loss.outer;
+    k->cols = has_classes(k->kind) ? classes : bind->node->attr.loss.inner;
+    k->rows_per_sample = k->rows / bind->graph->batch;
     k->sum = bind->node->attr.loss.sum;
     k->x = bind->in[0];
     k->class = has_classes(k->kind) ? bind->in[1] : NULL;

@@ -14,6 +14,7 @@ struct loss_node {
     double *part, *result;
     int64_t *hits;
     ckpt_loss kind;
+    int term;
 };
 
 static bool has_classes(ckpt_loss kind) { return kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL; }
@@ -25,9 +26,7 @@ __device__ static inline int64_t valid_rows(const loss_node &k) {
 
 /* 1 / the mean's denominator. */
 __device__ static inline double mean_factor(const loss_node &k) {
-    const double rows = (double)k.scalars->total_samples * (double)k.rows_per_sample;
-    const double values = k.target ? rows : rows * (double)k.cols;
-    return values > 0 ? 1.0 / values : 0.0;
+    return k.scalars->denominator[k.term] > 0 ? 1.0 / k.scalars->denominator[k.term] : 0.0;
 }
 
 /* LOSS */
@@ -212,9 +211,10 @@ static ckpt_status bind_loss(const ckpt_bind *bind, void (*run)(const void *, co
     loss_node *k = (loss_node *)ckpt_cuda_launch(bind, sizeof *k, run, launch, err);
     if (!k) return CKPT_NOMEM;
     k->kind = bind->node->attr.loss.kind;
-    k->rows = bind->node->attr.loss.rows;
-    k->cols = bind->node->attr.loss.cols;
-    k->rows_per_sample = bind->node->attr.loss.rows_per_sample;
+    k->term = bind->node->attr.loss.term;
+    k->rows = has_classes(k->kind) ? ckpt_loss_items(bind->node) : bind->node->attr.loss.outer;
+    k->cols = has_classes(k->kind) ? bind->node->attr.loss.classes : bind->node->attr.loss.inner;
+    k->rows_per_sample = k->rows / bind->graph->batch;
     k->x = (const float *)bind->in[0];
     k->target = (const int32_t *)(has_classes(k->kind) ? bind->in[1] : NULL);
     k->value = (const float *)(has_classes(k->kind) ? NULL : bind->in[1]);

@@ -23,7 +23,7 @@ static int64_t output_columns(const ckpt_model *model) {
 
 /* Values that the output has a sample. A target of classes has one for each row of columns. */
 static uint64_t output_values(const ckpt_model *model) {
-    const uint64_t target = values_a_sample(&model->graph, model->graph.target);
+    const uint64_t target = values_a_sample(&model->graph, model->graph.target[0]);
     return takes_classes(model->loss) ? target * (uint64_t)output_columns(model) : target;
 }
 
@@ -121,7 +121,7 @@ const char *ckpt_train_data_describe(const ckpt_job *job, const ckpt_dataset *se
     size_t used = (size_t)snprintf(text, CKPT_DATA_TEXT, "%" PRIu64 " samples,", set->samples);
     for (int i = 0; i <= graph->input_count && used < CKPT_DATA_TEXT; i++) {
         const bool target = i == graph->input_count;
-        const ckpt_tensor *tensor = &graph->tensor[target ? graph->target : graph->input[i]];
+        const ckpt_tensor *tensor = &graph->tensor[target ? graph->target[0] : graph->input[i]];
         used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "%s '%.64s' of [%" PRIu64, target ? " ->" : "",
                                  target ? "y" : tensor->name, set->samples);
         for (int d = 1; d < tensor->rank && used < CKPT_DATA_TEXT; d++)

@@ -129,12 +129,12 @@ void ckpt_autodiff_find_wanted(const ckpt_graph *g, bool *wanted) {
     }
 }
 
-/* Which of them the loss's gradient reaches. */
-static void find_reached(ckpt_autodiff *ad, int prediction) {
+/* Which of them the gradient of a loss reaches. */
+static void find_reached(ckpt_autodiff *ad) {
     const ckpt_graph *g = ad->graph;
-    ad->reached[prediction] = true;
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
+        if (node->op == CKPT_OP_LOSS) ad->reached[node->in[0]] = true;
         if (!ckpt_op_info(node->op)->gradient || !ad->reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
         for (int i = 0; i < node->in_count; i++)
             if (node->in[i] >= 0 && ad->wanted[node->in[i]]) ad->reached[node->in[i]] = true;
@@ -193,11 +193,10 @@ static ckpt_status emit_updates(ckpt_autodiff *ad, int f, ckpt_error *err) {
 static ckpt_status emit_loss_gradient(ckpt_autodiff *ad, int loss, ckpt_error *err) {
     const ckpt_node n = ad->graph->node[loss];
     const int prediction = n.in[0];
-    ad->layer = -1;
-    ad->name = n.name;
+    if (!ad->wanted[prediction]) return CKPT_OK; /* of several losses, one that nothing trained leads to */
     int gradient = ckpt_gradient_tensor(ad, prediction, err);
     if (gradient < 0) return CKPT_NOMEM;
-    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LOSS_GRAD, &n.attr, 2, n.in, gradient, err));
+    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LOSS_GRAD, &n.attr, n.in_count, n.in, gradient, err));
     return ckpt_gradient_give(ad, prediction, gradient, err);
 }
 
@@ -218,28 +217,33 @@ static ckpt_status add_gradsums(ckpt_autodiff *ad, ckpt_error *err) {
     return CKPT_OK;
 }
 
-static ckpt_status emit_all(ckpt_autodiff *ad, int loss, ckpt_error *err) {
+static ckpt_status emit_all(ckpt_autodiff *ad, ckpt_error *err) {
     ckpt_graph *g = ad->graph;
     if (ad->options->accumulate) CKPT_TRY(add_gradsums(ad, err));
-    CKPT_TRY(emit_loss_gradient(ad, loss, err));
     for (int f = g->forward_count - 1; f >= 0; f--) {
         const ckpt_node n = g->node[f];
         ckpt_status (*rule)(ckpt_autodiff *, int, ckpt_error *) = ckpt_op_info(n.op)->gradient;
         ad->layer = n.layer;
         ad->name = n.name;
+        if (n.op == CKPT_OP_LOSS) CKPT_TRY(emit_loss_gradient(ad, f, err));
         if (rule && n.out[0] >= 0 && ad->gradient[n.out[0]] >= 0 && ad->wanted[n.out[0]]) CKPT_TRY(rule(ad, f, err));
         CKPT_TRY(emit_updates(ad, f, err));
     }
     return CKPT_OK;
 }
 
+/* Whether a parameter lies on the way to a loss. */
+static bool trains_anything(const ckpt_autodiff *ad) {
+    const ckpt_graph *g = ad->graph;
+    for (int n = 0; n < g->forward_count; n++)
+        if (g->node[n].op == CKPT_OP_LOSS && ad->wanted[g->node[n].in[0]]) return true;
+    return false;
+}
+
 ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *options, ckpt_error *err) {
     CKPT_TRY(prune(graph, err));
     CKPT_TRY(ckpt_graph_find_layers(graph, err));
-    int loss = -1;
-    for (int n = 0; n < graph->forward_count; n++)
-        if (graph->node[n].op == CKPT_OP_LOSS) loss = n;
-    if (loss < 0) return ckpt_fail(err, CKPT_MODEL, "the model has no output that a loss could be computed from");
+    if (graph->result < 0) return ckpt_fail(err, CKPT_MODEL, "the model has no output that a loss could be computed from");
     /* Ids of tensors made meanwhile are never looked up in these tables but as gradients: room for the present ones. */
     ckpt_pool scratch = {0};
     ckpt_autodiff ad = {.graph = graph, .options = options,
@@ -253,13 +257,13 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
     } else {
         memset(ad.gradient, -1, sizeof *ad.gradient * (size_t)graph->tensor_count);
         ckpt_autodiff_find_wanted(graph, ad.wanted);
-        find_reached(&ad, graph->node[loss].in[0]);
+        find_reached(&ad);
         find_first_readers(&ad);
-        if (!ad.wanted[graph->node[loss].in[0]])
+        if (!trains_anything(&ad))
             status = ckpt_fail(err, CKPT_MODEL, "the model has no trainable parameter: no float weight of a linear, "
                                                 "normalization, scale or bias lies on the way to its output");
         else
-            status = emit_all(&ad, loss, err);
+            status = emit_all(&ad, err);
     }
     ckpt_pool_free(&scratch);
     if (status == CKPT_OK) ckpt_graph_compute_hash(graph);

@@ -135,11 +135,28 @@ ckpt_status ckpt_build_output(ckpt_graph *graph, ckpt_dtype dtype, const ckpt_vi
 ckpt_status ckpt_broadcast(const ckpt_view *a, const ckpt_view *b, ckpt_binary_attr *attr, ckpt_view *out,
                            ckpt_error *err);
 
-/* The loss on `prediction` (a float tensor seen as view): adds the target and result tensors and the LOSS node,
- * ends the forward pass. CE and NLL: classes along the last axis. */
-ckpt_status ckpt_loss_attach(ckpt_graph *graph, ckpt_loss kind, const ckpt_view *prediction, ckpt_error *err);
-/* The same for a loss that the graph computes itself from graph->target: one number, a mean or a sum over the samples. With
- * micro-batches the step's loss is the mean of theirs, each by its share of samples, or their sum. */
-ckpt_status ckpt_loss_attach_own(ckpt_graph *graph, int value, bool sum, ckpt_error *err);
+/* One loss of those that a model is trained with the sum of. The mean is over what counts in the whole batch: CE and NLL:
+ * the weights of the rows' classes, ignored rows (a negative class) left out; CE on soft targets: rows; BCE and MSE:
+ * values. Weights, smoothing and soft targets mean what they do in PyTorch's cross_entropy. */
+typedef struct ckpt_loss_term {
+    ckpt_loss kind;  /* CE, NLL, BCE or MSE */
+    int class_axis;  /* CE, NLL: axis of the prediction with the classes, behind the batch's */
+    bool soft;       /* CE: the target is f32 probabilities of the prediction's shape */
+    float smoothing; /* CE: in [0, 1) */
+    int weights;     /* CE, NLL: tensor of f32, a weight a class, of role CONST; or -1 */
+    float scale;     /* of this loss in the sum */
+} ckpt_loss_term;
+
+/* A term without weights, smoothing and scale; classes along the last axis of the prediction. */
+ckpt_loss_term ckpt_loss_term_of(ckpt_loss kind, const ckpt_view *prediction);
+
+/* A loss on `prediction` (a float tensor seen as view): adds its target and a LOSS node that adds scale times its mean to
+ * the result, which the first call makes and clears. The forward pass ends behind the last one. */
+ckpt_status ckpt_loss_attach(ckpt_graph *graph, const ckpt_loss_term *term, const ckpt_view *prediction, ckpt_error *err);
+/* The same for a loss that the graph computes itself: one number, a mean or a sum over the samples. With micro-batches the
+ * step's loss is the mean of theirs, each by its share of samples, or their sum. */
+ckpt_status ckpt_loss_attach_own(ckpt_graph *graph, int value, bool sum, float scale, ckpt_error *err);
+/* Makes a tensor of the graph one of its targets: the labels of a loss that the graph computes. */
+ckpt_status ckpt_loss_add_target(ckpt_graph *graph, int tensor, ckpt_error *err);
 
 #endif

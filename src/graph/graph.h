@@ -21,7 +21,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 
-enum { CKPT_MAX_RANK = 8, CKPT_MAX_IN = 64, CKPT_MAX_OUT = 4, CKPT_MAX_SPATIAL = 3 };
+enum { CKPT_MAX_RANK = 8, CKPT_MAX_IN = 64, CKPT_MAX_OUT = 4, CKPT_MAX_SPATIAL = 3, CKPT_MAX_TARGETS = 8 };
 
 /* X(name, bytes of an element) */
 #define CKPT_DTYPE_LIST(X) X(F32, 4) X(F64, 8) X(I32, 4) X(I64, 8) X(BOOL, 1) X(F16, 2) X(BF16, 2)
@@ -40,7 +40,7 @@ typedef enum ckpt_role {
     CKPT_ROLE_STATISTIC, /* from the file and saved with it: a running mean that follows the batches, no gradient */
     CKPT_ROLE_STATE,    /* optimizer state, zero at first */
     CKPT_ROLE_GRADSUM,  /* a gradient summed over micro-batches */
-    CKPT_ROLE_RESULT    /* f64[2]: mean loss, number of correct rows; summed over micro-batches */
+    CKPT_ROLE_RESULT    /* f64[2]: sum of the mean losses, number of correct rows; summed over micro-batches */
 } ckpt_role;
 
 typedef struct ckpt_tensor {
@@ -195,7 +195,6 @@ typedef union ckpt_attr {
     } gather;
     struct {
         int64_t batch, channels, groups, inner; /* scale and bias are a channel's, statistics a group's */
-        int64_t rows_per_sample;                /* BATCHNORM: of the first axis; padded samples do not count */
         float epsilon, momentum;
     } group;
     struct {
@@ -222,9 +221,13 @@ typedef union ckpt_attr {
     } triangle;
     struct {
         ckpt_loss kind;
-        int64_t rows, cols;      /* CE, NLL: cols classes, one target a row. BCE, MSE: rows * cols values */
-        int64_t rows_per_sample; /* rows of one sample of the batch */
-        bool sum;                /* FILE: the file's loss is a sum over the samples, not a mean */
+        int64_t outer, classes, inner; /* CE, NLL: of the prediction, whose rows are outer * inner. BCE, MSE: outer * inner values,
+                                          an outer a sample; FILE: an outer a sample. There classes is 1 */
+        bool soft;       /* CE: the target is f32, a probability a class, instead of i32 */
+        float smoothing; /* CE */
+        float scale;     /* of this loss in the sum of all */
+        bool sum;        /* FILE: the file's loss is a sum over the samples, not a mean */
+        int term;        /* its number: of ckpt_scalars.denominator */
     } loss;
     struct {
         float beta1, beta2, epsilon, weight_decay, momentum;
@@ -276,7 +279,8 @@ typedef struct ckpt_graph {
     int input_count, *input;   /* tensor ids, in the file's order */
     int output_count, *output; /* tensors that are the file's outputs, in its order */
     int64_t batch;             /* samples in a (micro-)batch */
-    int target, result;        /* tensor ids, -1 before ckpt_loss_attach */
+    int target_count, target[CKPT_MAX_TARGETS]; /* tensor ids, in the order of the losses */
+    int result;                /* tensor id, -1 before ckpt_loss_attach */
     uint32_t stream_count;     /* random nodes so far */
     int forward_count;         /* nodes [0, forward_count) are the forward pass and the loss */
     char hash[65];             /* SHA-256 of the structure: ops, attributes, shapes */

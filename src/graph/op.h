@@ -20,8 +20,8 @@
  *   CAST          x -> y                      by the tensors' types
  *   CONV, CONV_TRANSPOSE  x w [b] -> y        x: batch, channels, up to 3 axes
  *   MAXPOOL       x -> y [indices]            AVGPOOL  x -> y
- *   BATCH_STATS   x -> stats                  attr.group; stats [4][channels] over the samples that count: the mean in
- *                                             two floats, population variance, 1 / sqrt(variance + epsilon)
+ *   BATCH_STATS   x -> stats                  attr.group; stats [4][channels]: the mean in two floats, population
+ *                                             variance, 1 / sqrt(variance + epsilon)
  *   STORED_STATS  mean variance -> stats      the running ones instead
  *   STATS_UPDATE  stats mean variance -> mean variance    old * momentum + stats * (1 - momentum)
  *   BATCHNORM     x scale bias stats -> y     a channel at a time
@@ -36,8 +36,8 @@
  *   ATTENTION     q k v [mask] -> y [qk]
  *   CLASS_LOSS    x target [weights] -> loss weight   attr.class_loss; loss = -weights[class] * x at the class, weight =
  *                                             weights[class] or 1; both 0 where the class does not count. target i32
- *   LOSS          prediction target -> result                adds to result
- *   LOSS_GRAD     prediction target -> gradient
+ *   LOSS          prediction [target] [weights] -> result    adds to result; FILE has no target
+ *   LOSS_GRAD     prediction [target] [weights] -> gradient
  *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; none for IDENTITY, NEG, SCALE
  *   LINEAR_DX     dz w -> dx                  dx = alpha * dz . w'
  *   LINEAR_DW     dz x [sum] -> dw            dw = alpha * dz'x (laid out as w) + sum
@@ -50,7 +50,7 @@
  *   PLACE         dpart [sum] -> dwhole       SLICE's gradient, added to the sum
  *   ZERO          -> t
  *   SGD  w g -> w      MOMENTUM, NESTEROV, ADAGRAD  w g m -> w m      ADAM, ADAMW  w g m v -> w m v
- * CE and NLL targets are i32 class numbers, a negative one counts for nothing; BCE and MSE targets are f32.
+ * CE and NLL targets are i32 class numbers, a negative one counts for nothing; soft CE, BCE and MSE targets are f32.
  */
 #ifndef CKPT_OP_H
 #define CKPT_OP_H
@@ -77,6 +77,11 @@ typedef struct ckpt_op_row {
 
 const ckpt_op_row *ckpt_op_info(ckpt_op op);
 ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node);
+
+/* What the mean of a LOSS is over when all of it counts: rows, values or (FILE) samples. */
+int64_t ckpt_loss_items(const ckpt_node *loss);
+/* Whether its targets are i32 class numbers. */
+bool ckpt_loss_takes_classes(const ckpt_node *loss);
 
 /* The epilogue of a node that may drop, or NULL. */
 const ckpt_epilogue *ckpt_node_epilogue(const ckpt_node *node);

@@ -39,7 +39,7 @@ static ckpt_status import_untied(ckpt_import *im) {
     ckpt_model *model = im->model;
     ckpt_error *err = im->err;
     for (bool again = false;; again = true) {
-        model->graph = (ckpt_graph){.target = -1, .result = -1};
+        model->graph = (ckpt_graph){.result = -1};
         model->file_loss = NULL;
         model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
         if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
@@ -56,7 +56,7 @@ static ckpt_status import_untied(ckpt_import *im) {
 }
 
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
-    *model = (ckpt_model){.graph = {.target = -1, .result = -1}};
+    *model = (ckpt_model){.graph = {.result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
     ckpt_import im = {.model = model, .options = options, .err = err};
     ckpt_status status = import_untied(&im);

@@ -92,7 +92,7 @@ typedef struct ckpt_model_loss {
     ckpt_loss_question question;
     ckpt_loss_choice choice;
     const char *sentence;
-    int target;         /* tensor; -1: it reads none, but inputs of the model */
+    int target;         /* index into graph.target; -1: it reads none, but inputs of the model */
     const char *labels; /* the input of the file that the target was, or NULL */
     int64_t classes;    /* of class indices, else 0; */
     bool ignores;       /* of which this value counts for nothing */

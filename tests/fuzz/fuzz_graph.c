@@ -20,7 +20,7 @@ void fuzz_graph_make(int kind, ckpt_graph *g, ckpt_graph *evaluation) {
     ckpt_error err;
     const int64_t dims[2] = {BATCH, WIDTH};
     ckpt_training_options training = {.optimizer = kind == 1 ? CKPT_OPTIMIZER_ADAM : CKPT_OPTIMIZER_SGD, .accumulate = kind == 3};
-    *g = (ckpt_graph){.batch = BATCH, .target = -1, .result = -1};
+    *g = (ckpt_graph){.batch = BATCH, .result = -1};
     g->input = ckpt_pool_array(&g->pool, 1, int);
     FUZZ_EXPECT(g->input);
     g->input[g->input_count++] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
@@ -39,7 +39,8 @@ void fuzz_graph_make(int kind, ckpt_graph *g, ckpt_graph *evaluation) {
         if (kind == 1) must(ckpt_build_binary(g, "sum", CKPT_BINARY_ADD, &before, &y, &x, &err));
     }
     ckpt_training_defaults(&training);
-    must(ckpt_loss_attach(g, CKPT_LOSS_CE, &x, &err));
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_CE, &x);
+    must(ckpt_loss_attach(g, &term, &x, &err));
     must(ckpt_graph_for_evaluation(g, evaluation, &err));
     must(ckpt_autodiff_run(g, &training, &err));
 }

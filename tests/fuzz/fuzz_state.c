@@ -32,7 +32,7 @@ static subject *get_subject(void) {
     ckpt_error err;
     const int64_t dims[2] = {BATCH, WIDTH};
     if (s.exec) return &s;
-    *g = (ckpt_graph){.batch = BATCH, .target = -1, .result = -1};
+    *g = (ckpt_graph){.batch = BATCH, .result = -1};
     g->input = ckpt_pool_array(&g->pool, 1, int);
     FUZZ_EXPECT(g->input);
     g->input[g->input_count++] = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
@@ -45,7 +45,8 @@ static subject *get_subject(void) {
     }
     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_MOMENTUM};
     ckpt_training_defaults(&training);
-    must(ckpt_loss_attach(g, CKPT_LOSS_MSE, &x, &err));
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_MSE, &x);
+    must(ckpt_loss_attach(g, &term, &x, &err));
     must(ckpt_autodiff_run(g, &training, &err));
     const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
     const ckpt_exec_options options = {.backend = ckpt_backend_cpu(), .device = {.threads = 1, .poison = true}};

@@ -39,8 +39,8 @@ bool fuzz_step(const ckpt_graph *training, const ckpt_graph *evaluation, const c
     const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
     const ckpt_exec_options options = {.backend = ckpt_backend_cpu(), .preserve_rng = true,
                                        .device = {.threads = 1, .poison = true}};
-    const ckpt_scalars scalars = {.seed = 1, .learning_rate = 0.01f, .valid_samples = training->batch,
-                                  .total_samples = training->batch};
+    ckpt_scalars scalars = {.seed = 1, .learning_rate = 0.01f, .valid_samples = training->batch};
+    ckpt_scalars_count_all(&scalars, training, training->batch);
     const ckpt_plan_compute *c = &plan->compute;
     hash[0] = 0;
     if (plan->memory.total > MOST_BYTES || c->forward_flops > MOST_FLOPS || c->backward_flops > MOST_FLOPS ||

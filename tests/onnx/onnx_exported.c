@@ -31,7 +31,7 @@ static void train(const char *path, ckpt_strategy strategy, char hash[65]) {
     runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), strategy);
     runner_load_weights(&runner, &model);
     for (int i = 0; i <= model.graph.input_count; i++) {
-        const int t = i < model.graph.input_count ? model.graph.input[i] : model.graph.target;
+        const int t = i < model.graph.input_count ? model.graph.input[i] : model.graph.target[0];
         double *values = calloc((size_t)model.graph.tensor[t].count, sizeof *values);
         for (int64_t k = 0; k < model.graph.tensor[t].count; k++)
             values[k] = model.graph.tensor[t].dtype == CKPT_I32 ? (double)(k % 2) : sin((double)k + 1);

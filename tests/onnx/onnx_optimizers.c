@@ -42,7 +42,7 @@ static bool near(const char *name, const char *what, const float *got, const flo
 /* The update node that autodiff makes, between tensors that hold the case's values. */
 static bool run_case(const update_case *c) {
     ckpt_error err;
-    ckpt_graph graph = {.target = -1, .result = -1, .batch = 1};
+    ckpt_graph graph = {.result = -1, .batch = 1};
     ckpt_training_options options = c->options;
     options.optimizer = c->optimizer;
     const int w = ckpt_graph_add_tensor(&graph, "w", CKPT_F32, CKPT_ROLE_PARAM, 1, &c->count, &err);
@@ -51,7 +51,8 @@ static bool run_case(const update_case *c) {
     graph.input[graph.input_count++] = factors;
     ckpt_view a = ckpt_view_of(&graph, w), b = ckpt_view_of(&graph, factors), product;
     MUST(ckpt_build_binary(&graph, "product", CKPT_BINARY_MUL, &a, &b, &product, &err), &err);
-    MUST(ckpt_loss_attach(&graph, CKPT_LOSS_MSE, &product, &err), &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_MSE, &product);
+    MUST(ckpt_loss_attach(&graph, &term, &product, &err), &err);
     MUST(ckpt_autodiff_run(&graph, &options, &err), &err);
     step_runner runner;
     runner_open(&runner, &graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
@@ -60,7 +61,7 @@ static bool run_case(const update_case *c) {
     for (int64_t i = 0; i < c->count; i++) ones[i] = 1, target[i] = c->x[i] - (float)c->count * c->g[i] / 2;
     MUST(ckpt_exec_set(runner.exec, w, c->x, &err), &err);
     MUST(ckpt_exec_set(runner.exec, factors, ones, &err), &err);
-    MUST(ckpt_exec_set(runner.exec, graph.target, target, &err), &err);
+    MUST(ckpt_exec_set(runner.exec, graph.target[0], target, &err), &err);
     int states[2] = {-1, -1}, count = 0;
     for (int t = 0; t < graph.tensor_count; t++)
         if (graph.tensor[t].role == CKPT_ROLE_STATE) states[count++] = t;

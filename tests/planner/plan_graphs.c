@@ -95,14 +95,15 @@ static ckpt_view body(ckpt_graph *g, const plan_graph_options *o, ckpt_view x) {
 
 void plan_graph_make(const plan_graph_options *o, ckpt_graph *graph, ckpt_graph *eval) {
     ckpt_error err;
-    *graph = (ckpt_graph){.batch = o->batch, .target = -1, .result = -1};
+    *graph = (ckpt_graph){.batch = o->batch, .result = -1};
     const int64_t dims[2] = {o->batch, 32};
     const int input = ckpt_graph_add_tensor(graph, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &err);
     must(input >= 0, &err);
     const ckpt_epilogue relu = {.act = CKPT_ACT_RELU};
     ckpt_view x = linear(graph, 0, ckpt_view_of(graph, input), o->width, &relu, -1);
     x = linear(graph, o->layers - 1, body(graph, o, x), 10, NULL, -1);
-    must(ckpt_loss_attach(graph, CKPT_LOSS_CE, &x, &err) == CKPT_OK, &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_CE, &x);
+    must(ckpt_loss_attach(graph, &term, &x, &err) == CKPT_OK, &err);
     if (eval) must(ckpt_graph_for_evaluation(graph, eval, &err) == CKPT_OK, &err);
     ckpt_training_options training = {.optimizer = o->optimizer, .accumulate = o->accumulate};
     ckpt_training_defaults(&training);

@@ -60,14 +60,15 @@ void graphs_residual(ckpt_graph *g, int64_t inner, bool normed, ckpt_view *x) {
 }
 
 ckpt_view graphs_input(ckpt_graph *g, int64_t batch, int64_t width) {
-    *g = (ckpt_graph){.batch = batch, .target = -1, .result = -1};
+    *g = (ckpt_graph){.batch = batch, .result = -1};
     int64_t dims[2] = {batch, width};
     int x = ckpt_graph_add_tensor(g, "x", CKPT_F32, CKPT_ROLE_INPUT, 2, dims, &g_err);
     return ckpt_view_of(g, x);
 }
 
 void graphs_finish(ckpt_graph *g, const ckpt_view *x, ckpt_optimizer optimizer, bool accumulate) {
-    assert_int_equal(ckpt_loss_attach(g, CKPT_LOSS_CE, x, &g_err), CKPT_OK);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_CE, x);
+    assert_int_equal(ckpt_loss_attach(g, &term, x, &g_err), CKPT_OK);
     ckpt_training_options training = {.optimizer = optimizer, .accumulate = accumulate};
     ckpt_training_defaults(&training);
     if (ckpt_autodiff_run(g, &training, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);

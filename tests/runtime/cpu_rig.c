@@ -12,8 +12,8 @@ enum { CANARY = 0xA5 };
 void rig_open(rig *r) {
     memset(r, 0, sizeof *r);
     r->graph.batch = 1;
-    r->graph.target = r->graph.result = -1;
-    r->scalars = (ckpt_scalars){.seed = 42, .learning_rate = 0.01f, .valid_samples = 1, .total_samples = 1};
+    r->graph.result = -1;
+    r->scalars = (ckpt_scalars){.seed = 42, .learning_rate = 0.01f, .valid_samples = 1};
     for (int i = 0; i < 2; i++) {
         const ckpt_device_options options = {.threads = 1 + i, .poison = true};
         assert_int_equal(ckpt_backend_cpu()->open(&options, &r->device[i], NULL), CKPT_OK);

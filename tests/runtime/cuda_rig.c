@@ -6,11 +6,11 @@
 void rig_open(rig_case *c, ckpt_op op) {
     memset(c, 0, sizeof *c);
     c->graph.batch = 1;
-    c->graph.target = c->graph.result = -1;
+    c->graph.result = -1;
     c->node.op = op;
     c->node.name = "node";
     c->over = -1;
-    c->scalars = (ckpt_scalars){.seed = 0x123456789abcdef, .step = 3, .learning_rate = 0.01f, .valid_samples = 1, .total_samples = 1};
+    c->scalars = (ckpt_scalars){.seed = 0x123456789abcdef, .step = 3, .learning_rate = 0.01f, .valid_samples = 1};
 }
 
 void rig_close(rig_case *c) {

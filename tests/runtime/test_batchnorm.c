@@ -25,7 +25,7 @@ static void load(ckpt_model *model, int64_t batch, bool accumulate) {
 /* Sample s has the same values in every batch; those beyond `valid` are far away. */
 static void feed(step_runner *runner, int64_t first, int64_t valid) {
     const ckpt_graph *g = runner->graph;
-    const int tensor[2] = {g->input[0], g->target};
+    const int tensor[2] = {g->input[0], g->target[0]};
     for (int i = 0; i < 2; i++) {
         const ckpt_tensor *t = &g->tensor[tensor[i]];
         const int64_t each = t->count / g->batch;
@@ -108,7 +108,8 @@ static void test_padding_counts_for_nothing(void **state) {
         runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_MIN);
         runner_load_weights(&runner, &model);
         feed(&runner, 0, 5);
-        const ckpt_scalars scalars = {.learning_rate = 0.1f, .valid_samples = 5, .total_samples = 5};
+        ckpt_scalars scalars = {.learning_rate = 0.1f, .valid_samples = 5};
+        ckpt_scalars_count_all(&scalars, runner.graph, 5);
         MUST(ckpt_exec_train(runner.exec, &scalars, true, true, &err), &err);
         MUST(ckpt_exec_result(runner.exec, result, &err), &err);
         loss[i] = result[0];
@@ -138,8 +139,8 @@ static void test_micro_batches_move_them_once(void **state) {
         runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
         runner_load_weights(&runner, &model);
         for (int part = 0; part <= micro; part++) {
-            const ckpt_scalars scalars = {.learning_rate = 0.1f, .first_sample = 4 * part, .valid_samples = 4,
-                                          .total_samples = 4 * (micro + 1)};
+            ckpt_scalars scalars = {.learning_rate = 0.1f, .first_sample = 4 * part, .valid_samples = 4};
+            ckpt_scalars_count_all(&scalars, runner.graph, 4 * (micro + 1));
             feed(&runner, 4 * part, 4);
             MUST(ckpt_exec_train(runner.exec, &scalars, part == 0, part == micro, &err), &err);
         }

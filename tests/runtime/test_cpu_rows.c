@@ -236,8 +236,11 @@ static void test_losses(void **state) {
             const int64_t dims[2] = {rows, cols}, two = 2, valid = samples - 1;
             const double before[2] = {0.5, 7};
             r.scalars.valid_samples = valid;
-            r.scalars.total_samples = 2 * samples + 1;
-            const ckpt_attr attr = {.loss = {kinds[kind], rows, cols, 3}};
+            r.graph.batch = samples;
+            const double denominator = (double)((2 * samples + 1) * 3 * (classes ? 1 : cols));
+            r.scalars.denominator[0] = denominator;
+            const ckpt_attr attr = {.loss = {.kind = kinds[kind], .outer = rows, .classes = classes ? cols : 1,
+                                             .inner = classes ? 1 : cols, .scale = 1}};
             int32_t *class = calloc((size_t)rows, sizeof *class);
             for (int64_t i = 0; i < rows; i++)
                 class[i] = i % 7 == 6 ? -1 : (int32_t)(rig_uniform(&r) * (double)cols);
@@ -255,7 +258,6 @@ static void test_losses(void **state) {
             double *x = doubles(rig_floats(&r, in[0]), rows * cols),
                    *value = classes ? NULL : doubles(rig_floats(&r, in[1]), rows * cols);
             problem p = {.rows = 3 * valid, .cols = cols, .kind = kinds[kind], .class = class, .value = value};
-            const double denominator = (double)(r.scalars.total_samples * 3 * (classes ? 1 : cols));
             const double *got = rig_data(&r, result), want = loss_of(x, &p) / denominator;
             assert_true(fabs(got[0] - 0.5 - want) <= 1e-6 * (fabs(want) + 1e-3));
             assert_true(got[1] == 7 + (double)correct_of(x, &p));
@@ -279,8 +281,9 @@ static void test_loss_of_wrong_class_is_nan(void **state) {
     const int64_t dims[2] = {2, 3}, two = 2;
     const int32_t class[2] = {1, 3};
     const double zero[2] = {0, 0};
-    r.scalars.valid_samples = r.scalars.total_samples = 2;
-    const ckpt_attr attr = {.loss = {CKPT_LOSS_CE, 2, 3, 1}};
+    r.scalars.valid_samples = r.graph.batch = 2;
+    r.scalars.denominator[0] = 2;
+    const ckpt_attr attr = {.loss = {.kind = CKPT_LOSS_CE, .outer = 2, .classes = 3, .inner = 1, .scale = 1}};
     int in[2] = {rig_random(&r, 2, dims, 1), rig_tensor(&r, CKPT_I32, 1, &two, class)};
     int result = rig_tensor(&r, CKPT_F64, 1, &two, zero), g = rig_output(&r, CKPT_F32, 2, dims);
     rig_run(&r, CKPT_OP_LOSS, &attr, 2, in, 1, &result);

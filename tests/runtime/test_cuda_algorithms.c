@@ -30,10 +30,10 @@ static void run_layer(int64_t m, int64_t n, bool scratch, bool first_choice, out
     const ckpt_device_options options = {.first_choice = first_choice};
     const uint64_t workspace = 1 << 16;
     const int64_t dims[4][2] = {{m, K}, {K, n}, {1, n}, {m, n}};
-    const ckpt_scalars scalars = {.valid_samples = 1, .total_samples = 1};
+    const ckpt_scalars scalars = {.valid_samples = 1};
     static unsigned char before[BYTES], after[BYTES];
     fake_cuda_counts at_start, at_end;
-    ckpt_graph graph = {.batch = 1, .target = -1, .result = -1};
+    ckpt_graph graph = {.batch = 1, .result = -1};
     ckpt_node node = {.op = CKPT_OP_LINEAR, .name = "layer", .in_count = 3, .out_count = 1, .in = {0, 1, 2}, .out = {3}};
     ckpt_pool pool = {0};
     ckpt_device *device;

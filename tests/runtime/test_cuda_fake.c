@@ -295,11 +295,12 @@ static void loss_case(ckpt_op op, ckpt_loss kind, int64_t rows, int64_t cols, in
     const bool classes = kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL;
     rig_open(&c, op);
     c.node.attr.loss.kind = kind;
-    c.node.attr.loss.rows = rows;
-    c.node.attr.loss.cols = cols;
-    c.node.attr.loss.rows_per_sample = 1;
+    c.node.attr.loss.outer = c.graph.batch = rows;
+    c.node.attr.loss.classes = classes ? cols : 1;
+    c.node.attr.loss.inner = classes ? 1 : cols;
+    c.node.attr.loss.scale = 1;
     c.scalars.valid_samples = valid;
-    c.scalars.total_samples = valid + 7;
+    c.scalars.denominator[0] = (double)((valid + 7) * (classes ? 1 : cols));
     rig_add_in(&c, CKPT_F32, 2, dims, 5);
     const int t = rig_add_in(&c, classes ? CKPT_I32 : CKPT_F32, classes ? 1 : 2, dims, classes ? (float)cols : 1);
     for (int64_t i = 0; classes && i < rows; i += 2) ((int32_t *)c.value[t])[i] = (int32_t)(i % cols);
@@ -391,7 +392,7 @@ static void train(const char *name, ckpt_strategy strategy, manner how, trained 
     for (uint32_t step = 0; step < 6; step++) {
         uint32_t seed = step + 1;
         for (int i = 0; i <= model.graph.input_count; i++) {
-            const int tensor = i < model.graph.input_count ? model.graph.input[i] : model.graph.target;
+            const int tensor = i < model.graph.input_count ? model.graph.input[i] : model.graph.target[0];
             double *values = calloc((size_t)model.graph.tensor[tensor].count, sizeof *values);
             for (int64_t k = 0; k < model.graph.tensor[tensor].count; k++) {
                 seed = seed * 1664525u + 1013904223u;

@@ -148,7 +148,7 @@ static void make_program(program *p, uint32_t seed) {
     memset(p, 0, sizeof *p);
     p->random = seed * 2654435761u + 1;
     p->graph.batch = 1;
-    p->graph.target = p->graph.result = -1;
+    p->graph.result = -1;
     p->rows = 1 + draw(p, 12);
     p->cols = draw(p, 2) ? 4 * (1 + draw(p, 20)) : 1 + draw(p, 80);
     for (int i = 0; i < 2; i++) new_tensor(p, CKPT_F32, p->rows, p->cols, -1);
@@ -163,7 +163,7 @@ static void make_program(program *p, uint32_t seed) {
 /* Runs it, and reads the arena back. */
 static int run_program(const program *p, const ckpt_backend *backend, bool no_fusion, unsigned char *arena) {
     const ckpt_device_options options = {.poison = true, .threads = 1, .no_fusion = no_fusion};
-    const ckpt_scalars scalars = {.seed = 77, .step = 3, .valid_samples = 1, .total_samples = 1};
+    const ckpt_scalars scalars = {.seed = 77, .step = 3, .valid_samples = 1};
     ckpt_launch launch[MOST_NODES];
     ckpt_pool pool = {0};
     ckpt_device *device;

@@ -215,7 +215,7 @@ static float *gradients_of(const char *name, const ckpt_backend *backend, uint32
     MUST(ckpt_exec_open(&exec, runner.graph, runner.plan, NULL, NULL, &runner.exec, &err), &err);
     runner_load_weights(&runner, &model);
     for (int i = 0; i <= model.graph.input_count; i++) {
-        const int t = i < model.graph.input_count ? model.graph.input[i] : model.graph.target;
+        const int t = i < model.graph.input_count ? model.graph.input[i] : model.graph.target[0];
         const ckpt_tensor *tensor = &model.graph.tensor[t];
         double *values = calloc((size_t)tensor->count + 1, sizeof *values);
         for (int64_t k = 0; k < tensor->count; k++) {

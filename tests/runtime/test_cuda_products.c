@@ -23,7 +23,7 @@ typedef struct product_case {
 static void case_open(product_case *c, ckpt_op op) {
     memset(c, 0, sizeof *c);
     c->graph.batch = 1;
-    c->graph.target = c->graph.result = -1;
+    c->graph.result = -1;
     c->node.op = op;
     c->node.name = "node";
     c->random = 1;
@@ -66,7 +66,7 @@ static float *run_node(const product_case *c, ckpt_precision precision, bool fir
     const ckpt_device_options options = {.poison = true, .precision = precision, .first_choice = first_choice};
     const ckpt_backend *cuda = ckpt_backend_cuda();
     const uint64_t workspace = WORKSPACE;
-    const ckpt_scalars scalars = {.valid_samples = 1, .total_samples = 1};
+    const ckpt_scalars scalars = {.valid_samples = 1};
     ckpt_error err = {.message = ""};
     ckpt_device *device;
     ckpt_launch launch;

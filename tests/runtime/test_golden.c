@@ -49,7 +49,8 @@ static int attach_sum(ckpt_graph *graph, const ckpt_view *y, int *factors) {
     MUST(ckpt_build_binary(graph, "times", CKPT_BINARY_MUL, y, &f, &product, &err), &err);
     const int64_t count = ckpt_view_count(&product);
     product = (ckpt_view){.tensor = product.tensor, .rank = 2, .dim = {count, 1}};
-    MUST(ckpt_loss_attach(graph, CKPT_LOSS_NLL, &product, &err), &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_NLL, &product);
+    MUST(ckpt_loss_attach(graph, &term, &product, &err), &err);
     graph->output_count = 0;
     return product.tensor;
 }
@@ -93,7 +94,7 @@ static double run_op(const char *folder, int inputs) {
     }
     runner_set_f64(&runner, factors, scaled);
     memset(scaled, 0, sizeof *scaled * (size_t)upstream.count);
-    runner_set_f64(&runner, model.graph.target, scaled); /* class 0 everywhere */
+    runner_set_f64(&runner, model.graph.target[0], scaled); /* class 0 everywhere */
     runner_step(&runner, 0, 0);
     for (int i = 0; i < inputs; i++) {
         assert_true(golden_read(&gradient, GOLDEN "/%s/grad_input_%d.pb", folder, i));
@@ -136,17 +137,18 @@ static double run_loss(const char *folder, const char *name) {
     assert_true(golden_read(&target, GOLDEN "/%s/target_0.pb", folder));
     assert_true(golden_read(&gradient, GOLDEN "/%s/grad_input_0.pb", folder));
     assert_true(golden_read(&loss, GOLDEN "/%s/loss.pb", folder));
-    ckpt_graph graph = {.target = -1, .result = -1, .batch = x.dim[0]};
+    ckpt_graph graph = {.result = -1, .batch = x.dim[0]};
     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD, .accumulate = true};
     int p = ckpt_graph_add_tensor(&graph, "x", CKPT_F32, CKPT_ROLE_PARAM, x.rank, x.dim, &err);
     ckpt_view view = ckpt_view_of(&graph, p);
-    MUST(ckpt_loss_attach(&graph, kind, &view, &err), &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(kind, &view);
+    MUST(ckpt_loss_attach(&graph, &term, &view, &err), &err);
     ckpt_training_defaults(&training);
     MUST(ckpt_autodiff_run(&graph, &training, &err), &err);
     step_runner runner;
     runner_open(&runner, &graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
     runner_set_f64(&runner, p, x.value);
-    runner_set_f64(&runner, graph.target, target.value);
+    runner_set_f64(&runner, graph.target[0], target.value);
     runner_step(&runner, 0, 0);
     float *got = calloc((size_t)x.count, sizeof *got);
     runner_get_f32(&runner, gradsum_of(&graph, p), got);
@@ -210,7 +212,7 @@ static double model_case(const char *folder, int inputs, const char *name) {
     runner_open(&runner, &model.graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_SQRT);
     runner_load_weights(&runner, &model);
     runner_set_f64(&runner, model.graph.input[0], x.value);
-    runner_set_f64(&runner, model.graph.target, target.value);
+    runner_set_f64(&runner, model.graph.target[0], target.value);
     runner_step(&runner, 0, 0);
     MUST(ckpt_exec_result(runner.exec, result, &err), &err);
     if (!(fabs(result[0] - loss.value[0]) <= TOLERANCE * fabs(loss.value[0])))
@@ -265,7 +267,7 @@ static double optimizer_case(const char *folder, int inputs, const char *unused)
     assert_true(ckpt_optimizer_parse(name, &training.optimizer));
     ckpt_training_defaults(&training);
     /* loss = mean over n of -(w * factors) with factors = -n * gradient: its gradient is `gradient`. */
-    ckpt_graph graph = {.target = -1, .result = -1, .batch = 1};
+    ckpt_graph graph = {.result = -1, .batch = 1};
     int w = ckpt_graph_add_tensor(&graph, "w", CKPT_F32, CKPT_ROLE_PARAM, 1, &n, &err), factors;
     const ckpt_view view = ckpt_view_of(&graph, w);
     attach_sum(&graph, &view, &factors);
@@ -274,7 +276,7 @@ static double optimizer_case(const char *folder, int inputs, const char *unused)
     runner_open(&runner, &graph, CKPT_TEST_BACKEND(), CKPT_STRATEGY_NONE);
     runner_set_f64(&runner, w, initial.value);
     double *values = calloc((size_t)n, sizeof *values), worst = 0;
-    runner_set_f64(&runner, graph.target, values);
+    runner_set_f64(&runner, graph.target[0], values);
     float *got = calloc((size_t)n, sizeof *got);
     for (int step = 0; step < 5; step++) {
         for (int64_t i = 0; i < n; i++) values[i] = -(double)n * gradients.value[step * n + i];
@@ -319,7 +321,7 @@ static double training_case(const char *folder, int inputs, const char *unused) 
     runner_load_weights(&runner, &model);
     for (int step = 0; step < 3; step++) {
         runner_set_f64(&runner, model.graph.input[0], x.value + step * 7 * (x.count / x.dim[0]));
-        runner_set_f64(&runner, model.graph.target, target.value + step * 7);
+        runner_set_f64(&runner, model.graph.target[0], target.value + step * 7);
         runner_step(&runner, (uint32_t)step, (float)option(folder, "lr", 0));
         MUST(ckpt_exec_result(runner.exec, result, &err), &err);
         if (!(fabs(result[0] - losses.value[step]) <= TOLERANCE * fabs(losses.value[step])))

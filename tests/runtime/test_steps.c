@@ -75,7 +75,7 @@ static float number(uint32_t *state) {
 static void feed(step_runner *runner, uint32_t seed) {
     const ckpt_graph *g = runner->graph;
     for (int i = 0; i <= g->input_count; i++) {
-        const int tensor = i < g->input_count ? g->input[i] : g->target;
+        const int tensor = i < g->input_count ? g->input[i] : g->target[0];
         double *values = calloc((size_t)g->tensor[tensor].count, sizeof *values);
         for (int64_t k = 0; k < g->tensor[tensor].count; k++)
             values[k] = g->tensor[tensor].dtype == CKPT_I32 ? (double)(int)((number(&seed) + 1) * 4.99f) : (double)number(&seed);
@@ -122,7 +122,8 @@ static void mark_touched(step_runner *runner, unsigned char fill, unsigned char 
     ckpt_error err;
     const ckpt_plan_memory *m = &runner->plan->memory;
     unsigned char *region = (unsigned char *)ckpt_exec_arena(runner->exec) + runner->plan->persistent_bytes + m->workspace;
-    const ckpt_scalars scalars = {.seed = 1, .valid_samples = runner->graph->batch, .total_samples = runner->graph->batch};
+    ckpt_scalars scalars = {.seed = 1, .valid_samples = runner->graph->batch};
+    ckpt_scalars_count_all(&scalars, runner->graph, runner->graph->batch);
     double result[2];
     memset(region, fill, m->arena);
     runner_step(runner, 0, 1e-3f);

@@ -71,7 +71,7 @@ static void make_network(ckpt_graph *g) {
     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_MOMENTUM};
     ckpt_error err;
     memset(g, 0, sizeof *g);
-    g->target = g->result = -1;
+    g->result = -1;
     g->batch = BATCH;
     ckpt_view x = tensor_of(g, CKPT_ROLE_INPUT, 2, BATCH, IN);
     g->input = ckpt_pool_array(&g->pool, 1, int);
@@ -79,7 +79,8 @@ static void make_network(ckpt_graph *g) {
     g->input_count = 1;
     for (int i = 0; i < BLOCKS; i++) block(g, &x);
     linear(g, &x, CLASSES);
-    MUST(ckpt_loss_attach(g, CKPT_LOSS_CE, &x, &err), &err);
+    const ckpt_loss_term term = ckpt_loss_term_of(CKPT_LOSS_CE, &x);
+    MUST(ckpt_loss_attach(g, &term, &x, &err), &err);
     ckpt_training_defaults(&training);
     MUST(ckpt_autodiff_run(g, &training, &err), &err);
 }
@@ -109,7 +110,7 @@ static void train(ckpt_strategy strategy, float learning_rate, char hash[65], in
     for (uint32_t step = 0; step < 5; step++) {
         fill(&r, g.input[0], 0, 2, step);
         for (int i = 0; i < BATCH; i++) labels[i] = (int)(i + (int)step) % CLASSES;
-        runner_set_f64(&r, g.target, labels);
+        runner_set_f64(&r, g.target[0], labels);
         runner_step(&r, step, learning_rate);
         MUST(ckpt_exec_result(r.exec, result, &err), &err);
         assert_true(isfinite(result[0]));

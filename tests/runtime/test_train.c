@@ -233,9 +233,9 @@ static void train_step_by_step(const rig *r, const ckpt_dataset *data, int64_t b
             ckpt_array_gather(&data->arrays[1], order, (size_t)count, classes);
             for (int64_t i = 0; i < batch; i++) y[i] = i < count ? (int32_t)classes[i] : -1;
             MUST(ckpt_exec_set(r->exec, r->model.graph.input[0], x, &err), &err);
-            MUST(ckpt_exec_set(r->exec, r->model.graph.target, y, &err), &err);
-            const ckpt_scalars scalars = {.seed = seed, .step = (uint32_t)step, .learning_rate = 0.05f,
-                                          .valid_samples = count, .total_samples = count};
+            MUST(ckpt_exec_set(r->exec, r->model.graph.target[0], y, &err), &err);
+            ckpt_scalars scalars = {.seed = seed, .step = (uint32_t)step, .learning_rate = 0.05f, .valid_samples = count};
+            ckpt_scalars_count_all(&scalars, &r->model.graph, count);
             MUST(ckpt_exec_train(r->exec, &scalars, true, true, &err), &err);
             MUST(ckpt_exec_result(r->exec, result, &err), &err);
         }

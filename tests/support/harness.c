@@ -95,8 +95,8 @@ void runner_get_f32(step_runner *runner, int tensor, float *values) {
 
 void runner_step(step_runner *runner, uint32_t step, float learning_rate) {
     ckpt_error err;
-    const ckpt_scalars scalars = {.seed = 1, .step = step, .learning_rate = learning_rate,
-                                  .valid_samples = runner->graph->batch, .total_samples = runner->graph->batch};
+    ckpt_scalars scalars = {.seed = 1, .step = step, .learning_rate = learning_rate, .valid_samples = runner->graph->batch};
+    ckpt_scalars_count_all(&scalars, runner->graph, runner->graph->batch);
     MUST(ckpt_exec_train(runner->exec, &scalars, true, true, &err), &err);
 }
 

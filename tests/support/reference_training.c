@@ -9,7 +9,7 @@
 
 /* A loss that the file computed. */
 static void own_loss(const ckpt_bind *b, const ckpt_scalars *s) {
-    const double factor = b->node->attr.loss.sum ? 1 : (double)s->valid_samples / (double)s->total_samples;
+    const double factor = b->node->attr.loss.sum ? 1 : (double)s->valid_samples / s->denominator[b->node->attr.loss.term];
     if (b->node->op == CKPT_OP_LOSS_GRAD) ((float *)b->out[0])[0] = (float)factor;
     else ((double *)b->out[0])[0] += factor * (double)((const float *)b->in[0])[0];
 }
@@ -20,11 +20,12 @@ void ckpt_reference_run_loss(const ckpt_bind *b, const ckpt_scalars *s) {
         own_loss(b, s);
         return;
     }
-    const int64_t rows = s->valid_samples * b->node->attr.loss.rows_per_sample, cols = b->node->attr.loss.cols;
-    const int64_t all_rows = b->node->attr.loss.rows;
     const ckpt_loss kind = b->node->attr.loss.kind;
     const bool grad = b->node->op == CKPT_OP_LOSS_GRAD, classes = kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL;
-    const double norm = (double)(s->total_samples * b->node->attr.loss.rows_per_sample) * (classes ? 1 : (double)cols);
+    const int64_t cols = classes ? b->node->attr.loss.classes : b->node->attr.loss.inner;
+    const int64_t all_rows = classes ? ckpt_loss_items(b->node) : b->node->attr.loss.outer;
+    const int64_t rows = s->valid_samples * (all_rows / b->graph->batch);
+    const double norm = s->denominator[b->node->attr.loss.term];
     const float *x = b->in[0], *tf = b->in[1];
     const int32_t *ti = b->in[1];
     double loss = 0, correct = 0;
