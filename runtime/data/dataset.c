@@ -154,6 +154,18 @@ ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t
     return load_any(path, &source, requests, request_count, dataset, err);
 }
 
+ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
+                                ckpt_error *err) {
+    ckpt_data_request own = *request;
+    const ckpt_array *array = &dataset->arrays[index];
+    if (array->type == CKPT_ARRAY_I64 && own.unit_range) own.classes = 2; /* 0 and 1 are all the integers from 0 to 1 */
+    const ckpt_status status = ckpt_data_check(array, &own, err);
+    if (status == CKPT_OK) return CKPT_OK;
+    char what[CKPT_MESSAGE_SIZE];
+    memcpy(what, err->message, sizeof what);
+    return ckpt_fail(err, status, "%s: array '%.80s' %s", path, array->name, what);
+}
+
 void ckpt_dataset_free(ckpt_dataset *dataset) {
     ckpt_pool_free(&dataset->pool);
     *dataset = (ckpt_dataset){0};

@@ -69,6 +69,8 @@ typedef struct ckpt_data_request {
     uint64_t integer_values; /* integers a sample has, or 0 for any number */
     int64_t classes;         /* integers must lie in [0, classes); 0 for any */
     bool unit_range;         /* floats must lie in [0, 1], as binary cross-entropy needs */
+    bool has_ignore;         /* integers of this value are let pass, and become -1: */
+    int64_t ignore;
 } ckpt_data_request;
 
 /* Loads the arrays that `requests` name. `spec` is a path, or paths separated by commas (a file whose name
@@ -88,6 +90,11 @@ ckpt_status ckpt_dataset_load(const char *spec, const ckpt_data_request *request
 ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t size,
                                      const ckpt_data_request *requests, size_t request_count,
                                      ckpt_dataset *dataset, ckpt_error *err);
+
+/* Checks the values of an array of `path` as loading it for `request` would have, for a request that was not known then; the number
+ * and type of values are not looked at. */
+ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
+                                ckpt_error *err);
 
 /* A fixed set that can be learned: the same bits for the same arguments on every machine. Float inputs are
  * near normal (Irwin-Hall, n = 12; mean 0, variance 1), integer inputs uniform in [0, classes). A target is

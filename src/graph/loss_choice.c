@@ -51,7 +51,7 @@ static const char *const ends_in[CKPT_TAIL_COUNT] = {
     [CKPT_TAIL_SOFTMAX] = "a Softmax", [CKPT_TAIL_LOGSOFTMAX] = "a LogSoftmax", [CKPT_TAIL_SIGMOID] = "a Sigmoid",
     [CKPT_TAIL_PAIR] = "a Sigmoid's p with 1 - p beside it", [CKPT_TAIL_PROBABILITIES] = "probabilities of classes",
     [CKPT_TAIL_LOG] = "logarithms of probabilities", [CKPT_TAIL_CHANGED] = "a Softmax whose values are changed",
-    [CKPT_TAIL_CHANCES] = "probabilities"};
+    [CKPT_TAIL_CHANCES] = "probabilities", [CKPT_TAIL_EDGES] = "probabilities"};
 
 /* over_classes: 1 where the Softmax runs over just the classes of the loss, 0 where not, -1 either. */
 static const struct {
@@ -69,7 +69,7 @@ static const struct {
      "which does not run over the classes alone: its values are taken as they are"},
     {BIT(CKPT_LOSS_CE), TAIL(PROBABILITIES) | TAIL(PAIR), -1, CKPT_READ_LOG, CKPT_LOSS_NLL, "of which the logarithm is taken"},
     {BIT(CKPT_LOSS_CE), TAIL(LOG), -1, CKPT_READ_AS_IS, CKPT_LOSS_NLL, "which are taken as they are"},
-    {BIT(CKPT_LOSS_CE), TAIL(SIGMOID) | TAIL(CHANCES) | TAIL(CHANGED), -1, CKPT_READ_AS_IS, CKPT_LOSS_CE, "taken as it is for logits"},
+    {BIT(CKPT_LOSS_CE), TAIL(SIGMOID) | TAIL(CHANCES) | TAIL(EDGES) | TAIL(CHANGED), -1, CKPT_READ_AS_IS, CKPT_LOSS_CE, "taken as it is for logits"},
     {BIT(CKPT_LOSS_BCE), TAIL(SIGMOID), -1, CKPT_READ_LOGITS, CKPT_LOSS_BCE, "which is folded into the loss"},
     {BIT(CKPT_LOSS_BCE), TAIL(PAIR), -1, CKPT_READ_PAIR, CKPT_LOSS_BCE, "which is folded into the loss"},
     {BIT(CKPT_LOSS_BCE), TAIL(CHANCES), -1, CKPT_READ_LOG_ODDS, CKPT_LOSS_BCE, "which are taken as they are"},
@@ -279,7 +279,7 @@ static ckpt_status apply_readings(const ckpt_loss_question *q, ckpt_loss_choice 
     if (choice->reading == CKPT_READ_LOG && !q->tail.positive)
         return ckpt_fail(err, CKPT_MODEL, "node '%s' makes probabilities of the output '%s' 0, which have no logarithm; train on what its "
                          "Softmax is of, or with --loss mse", q->tail_node, q->output);
-    if (choice->reading == CKPT_READ_LOG_ODDS && !((float)q->tail.least > 0 && (float)q->tail.most < 1))
+    if (choice->loss == CKPT_LOSS_BCE && q->tail.end == CKPT_TAIL_EDGES)
         return ckpt_fail(err, CKPT_MODEL, "node '%s' does not keep the probabilities of the output '%s' from being 0 or 1, which binary "
                          "cross-entropy needs; train on what its Sigmoid is of, or with --loss mse", q->tail_node, q->output);
     if (q->automatic && choice->loss == CKPT_LOSS_CE && q->tail.end == CKPT_TAIL_CHANGED)

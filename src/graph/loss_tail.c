@@ -58,17 +58,19 @@ static int pair_of(const ckpt_graph *graph, const ckpt_node *node) {
 
 static bool is_probability(const ckpt_tail *tail) {
     return tail->end == CKPT_TAIL_SOFTMAX || tail->end == CKPT_TAIL_SIGMOID || tail->end == CKPT_TAIL_PAIR ||
-           tail->end == CKPT_TAIL_PROBABILITIES || tail->end == CKPT_TAIL_CHANCES;
+           tail->end == CKPT_TAIL_PROBABILITIES || tail->end == CKPT_TAIL_CHANCES || tail->end == CKPT_TAIL_EDGES;
 }
 
-static bool from_sigmoid(const ckpt_tail *tail) { return tail->end == CKPT_TAIL_SIGMOID || tail->end == CKPT_TAIL_CHANCES; }
+static bool from_sigmoid(const ckpt_tail *tail) {
+    return tail->end == CKPT_TAIL_SIGMOID || tail->end == CKPT_TAIL_CHANCES || tail->end == CKPT_TAIL_EDGES;
+}
 
 /* Values between 0 and 1 after a node that moves their bounds to least and most. */
 static ckpt_tail bounded(const ckpt_tail *before, int node, double least, double most, bool positive) {
     ckpt_tail tail = *before;
-    const bool inside = least >= 0 && most <= 1 && least <= most;
-    tail.end = from_sigmoid(before) ? inside ? CKPT_TAIL_CHANCES : CKPT_TAIL_FUNCTION
-                                    : inside ? CKPT_TAIL_PROBABILITIES : CKPT_TAIL_CHANGED;
+    const bool inside = least >= 0 && most <= 1 && least <= most, apart = (float)least > 0 && (float)most < 1;
+    tail.end = !inside ? from_sigmoid(before) ? CKPT_TAIL_FUNCTION : CKPT_TAIL_CHANGED
+               : !from_sigmoid(before) ? CKPT_TAIL_PROBABILITIES : apart ? CKPT_TAIL_CHANCES : CKPT_TAIL_EDGES;
     tail.spanned = false;
     tail.node = node;
     tail.least = least, tail.most = most;

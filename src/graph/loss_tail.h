@@ -24,7 +24,8 @@ typedef enum ckpt_tail_end {
     CKPT_TAIL_PROBABILITIES, /* a Softmax's values after something that leaves them between 0 and 1 */
     CKPT_TAIL_LOG,          /* the logarithm of those */
     CKPT_TAIL_CHANGED,      /* a Softmax's values after something that does not */
-    CKPT_TAIL_CHANCES,      /* a Sigmoid's values after something that leaves them between 0 and 1 */
+    CKPT_TAIL_CHANCES,      /* a Sigmoid's values after something that keeps them apart from 0 and 1 */
+    CKPT_TAIL_EDGES,        /* or only within them: in float32 a Sigmoid is 1 from 17 on */
     CKPT_TAIL_COUNT
 } ckpt_tail_end;
 
@@ -32,7 +33,7 @@ typedef struct ckpt_tail {
     ckpt_tail_end end;
     bool spanned;       /* SOFTMAX, LOGSOFTMAX: it runs over one run of axes, */
     ckpt_span span;     /* which is this one of the tensor */
-    double least, most; /* SOFTMAX, SIGMOID, PROBABILITIES, CHANCES: no value is below or above */
+    double least, most; /* SOFTMAX, SIGMOID, PROBABILITIES, CHANCES, EDGES: no value is below or above */
     bool positive;      /* and none is 0, but by rounding */
     int node;           /* the one that makes it so: the Softmax, or what has changed its values; -1 */
     int pair;           /* PAIR: the tensor of p */

@@ -121,6 +121,9 @@ typedef struct ckpt_model {
  * CKPT_MODEL: invalid or unsupported (naming node, operator and opset). Weights are not read. */
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
 
+/* Says anew what the losses are, after their questions and choices have been set to others of the same graph. */
+ckpt_status ckpt_model_describe_losses(ckpt_model *model, ckpt_error *err);
+
 /* The initial values of a PARAM or CONST tensor in its own type: count * element bytes at `values`. Reads
  * external data only now. */
 ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err);

@@ -262,8 +262,6 @@ static ckpt_status attach_chosen(ckpt_model *model, const ckpt_model_options *op
     loss->classes = loss->choice.soft ? 0 : loss->choice.classes;
     loss->ignores = loss->classes > 0;
     loss->target = graph->target_count;
-    loss->sentence = ckpt_loss_sentence(q, &loss->choice, &graph->pool);
-    if (!loss->sentence) return no_memory(err);
     return ckpt_loss_attach(graph, &term, &prediction, err);
 }
 
@@ -288,16 +286,20 @@ static ckpt_status attach(ckpt_model *model, const ckpt_model_options *options, 
 
 /* --- all of them ------------------------------------------------------------------------------------ */
 
-static ckpt_status describe(ckpt_model *model, ckpt_error *err) {
+ckpt_status ckpt_model_describe_losses(ckpt_model *model, ckpt_error *err) {
     ckpt_pool *pool = &model->graph.pool;
-    bool *read = ckpt_pool_array(pool, model->output_count, bool);
+    bool *read = ckpt_pool_array(pool, model->output_count + 1, bool);
     model->loss_reason = "";
     for (int i = 0; i < model->loss_count && read && model->loss_reason; i++) {
-        model->loss_reason = ckpt_pool_printf(pool, "%s%s%s", model->loss_reason, i ? "; plus " : "", model->losses[i].sentence);
-        read[model->losses[i].output] = true;
+        ckpt_model_loss *loss = &model->losses[i];
+        if (loss->chosen) loss->sentence = ckpt_loss_sentence(&loss->question, &loss->choice, pool);
+        model->loss_reason = loss->sentence ? ckpt_pool_printf(pool, "%s%s%s", model->loss_reason, i ? "; plus " : "", loss->sentence) : NULL;
+        read[loss->output] = true;
     }
-    if (read && model->loss_count < model->output_count) model->unread = list_outputs(model, read, pool);
-    return read && model->loss_reason && (model->unread || model->loss_count == model->output_count) ? CKPT_OK : no_memory(err);
+    if (!read || !model->loss_reason) return no_memory(err);
+    model->unread = list_outputs(model, read, pool);
+    if (model->unread && !*model->unread) model->unread = NULL;
+    return CKPT_OK;
 }
 
 static ckpt_status forward_only(ckpt_model *model, int output) {
@@ -327,5 +329,5 @@ ckpt_status ckpt_model_attach_losses(ckpt_model *model, const ckpt_model_options
     if (!wish[0].automatic && wish[0].loss == CKPT_LOSS_NONE) return forward_only(model, model->losses[0].output);
     for (int i = 0; i < count; i++) CKPT_TRY(attach(model, options, &wish[i], i, err));
     model->loss_count = count;
-    return describe(model, err);
+    return ckpt_model_describe_losses(model, err);
 }
