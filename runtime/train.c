@@ -105,6 +105,11 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
     return make_staging(tr, o->data->array_count, err);
 }
 
+/* A class as the device has it. */
+static int32_t staged_class(const ckpt_array *array, int64_t class) {
+    return array->has_ignore && class == array->ignore ? -1 : (int32_t)class;
+}
+
 /* One array of a micro-batch in the device's type. Padding beyond `valid` samples: zeros, and for classes -1, which
  * the loss counts for nothing. */
 static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor *tensor, const uint32_t *order,
@@ -124,7 +129,7 @@ static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor 
         memset(to + values, 0, (total - values) * sizeof *to);
     } else {
         int32_t *to = staged;
-        for (size_t i = 0; i < values; i++) to[i] = (int32_t)whole[i];
+        for (size_t i = 0; i < values; i++) to[i] = staged_class(array, whole[i]);
         for (size_t i = values; i < total; i++) to[i] = -1;
     }
 }

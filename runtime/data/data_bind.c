@@ -180,6 +180,8 @@ static ckpt_status read_all(binding *bound, ckpt_dataset *dataset, ckpt_error *e
     for (size_t i = 0; i < dataset->array_count; i++) {
         ckpt_array *array = &dataset->arrays[i];
         array->name = ckpt_pool_strdup(&dataset->pool, bound[i].request->name);
+        array->has_ignore = bound[i].request->has_ignore;
+        array->ignore = bound[i].request->ignore;
         if (!array->name) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the names of arrays");
         CKPT_TRY(in_array(check_header(&bound[i], array, err), &bound[i], err));
         if (array->dim[0] != dataset->arrays[0].dim[0])

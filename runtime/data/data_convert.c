@@ -150,11 +150,10 @@ static ckpt_status check_floats(const ckpt_array *array, const ckpt_data_request
 ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
     uint64_t count = (uint64_t)array->dim[0] * array->values;
     if (array->type == CKPT_ARRAY_F32) return check_floats(array, request, count, err);
-    int64_t *value = array->data;
+    const int64_t *value = array->data;
     for (uint64_t i = 0; request->classes > 0 && i < count; i++) {
-        const bool ignored = request->has_ignore && value[i] == request->ignore;
-        if (ignored) value[i] = -1; /* the losses leave out negative classes */
-        if (ignored || (value[i] >= 0 && value[i] < request->classes)) continue;
+        if (value[i] >= 0 && value[i] < request->classes) continue;
+        if (request->has_ignore && value[i] == request->ignore) continue;
         return ckpt_fail(err, CKPT_USAGE,
                          "has %s %lld at row %llu, column %llu (counted from 0); the model takes 0 to %lld",
                          request->role == CKPT_DATA_TARGET ? "class" : "index", (long long)value[i],

@@ -157,7 +157,9 @@ ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t
 ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
                                 ckpt_error *err) {
     ckpt_data_request own = *request;
-    const ckpt_array *array = &dataset->arrays[index];
+    ckpt_array *array = &dataset->arrays[index];
+    array->has_ignore = own.has_ignore;
+    array->ignore = own.ignore;
     if (array->type == CKPT_ARRAY_I64 && own.unit_range) own.classes = 2; /* 0 and 1 are all the integers from 0 to 1 */
     const ckpt_status status = ckpt_data_check(array, &own, err);
     if (status == CKPT_OK) return CKPT_OK;

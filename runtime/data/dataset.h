@@ -40,6 +40,8 @@ typedef struct ckpt_array {
     int rank;                         /* 1 .. CKPT_ARRAY_MAX_RANK */
     int64_t dim[CKPT_ARRAY_MAX_RANK]; /* as in the file; dim[0] is the number of samples */
     uint64_t values;                  /* elements of one sample: dim[1] * ... */
+    bool has_ignore;                  /* as the request has it: */
+    int64_t ignore;                   /* a class that stands for none, which becomes -1 on its way to the device */
     void *data;                       /* row-major; owned by the dataset */
 } ckpt_array;
 
@@ -68,9 +70,9 @@ typedef struct ckpt_data_request {
     uint64_t values;         /* floats a sample has, or 0 for any number */
     uint64_t integer_values; /* integers a sample has, or 0 for any number */
     int64_t classes;         /* integers must lie in [0, classes); 0 for any */
-    bool unit_range;         /* floats must lie in [0, 1], as binary cross-entropy needs */
-    bool has_ignore;         /* integers of this value are let pass, and become -1: */
+    bool has_ignore;         /* integers may be `ignore` as well, whatever that is */
     int64_t ignore;
+    bool unit_range;         /* floats must lie in [0, 1], as binary cross-entropy needs */
 } ckpt_data_request;
 
 /* Loads the arrays that `requests` name. `spec` is a path, or paths separated by commas (a file whose name
