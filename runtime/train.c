@@ -9,12 +9,27 @@
 #include "base/units.h"
 #include "graph/op.h"
 
+/* What counts in a loss: items, or where its targets are classes the weights of those that are not left out. */
+typedef struct loss_counter {
+    const ckpt_node *node;
+    int64_t items_per_sample;
+    size_t array;   /* of the data: its targets, */
+    bool classes;   /* if they are class numbers */
+    float *weight;  /* by class, or NULL for ones */
+} loss_counter;
+
+/* What counts in a batch. */
+typedef struct batch_count {
+    double denominator[CKPT_MAX_TARGETS];
+    int64_t rows; /* of which a correct one can be counted; 0: the losses count none */
+} batch_count;
+
 /* What a run holds on the host: everything is allocated before the first step. */
 typedef struct trainer {
     const ckpt_train_options *options;
     const ckpt_graph *graph;
-    const ckpt_node *loss[CKPT_MAX_TARGETS];
     int loss_count;
+    loss_counter loss[CKPT_MAX_TARGETS];
     ckpt_pool pool;
     uint32_t *order;       /* training samples in this epoch's order */
     uint32_t *identity;    /* 0, 1, ... for evaluation */
@@ -42,17 +57,6 @@ static double now_seconds(void) {
 static int device_tensor(const trainer *tr, size_t array) {
     const size_t inputs = (size_t)tr->graph->input_count;
     return array < inputs ? tr->graph->input[array] : tr->graph->target[array - inputs];
-}
-
-/* Rows of which a correct one can be counted, for `samples` samples; 0: the losses count none. */
-static int64_t countable_rows(const trainer *tr, int64_t samples) {
-    int64_t rows = 0;
-    for (int l = 0; l < tr->loss_count; l++) {
-        const ckpt_loss kind = tr->loss[l]->attr.loss.kind;
-        if (kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL || kind == CKPT_LOSS_BCE)
-            rows += ckpt_loss_items(tr->loss[l]) / tr->graph->batch * samples;
-    }
-    return rows;
 }
 
 static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_error *err) {
@@ -110,6 +114,35 @@ static int32_t staged_class(const ckpt_array *array, int64_t class) {
     return array->has_ignore && class == array->ignore ? -1 : (int32_t)class;
 }
 
+/* Adds what counts in a loss whose targets are classes: `samples` of them. */
+static void count_classes(trainer *tr, const loss_counter *loss, const ckpt_array *array, const uint32_t *order, int64_t samples,
+                          batch_count *count) {
+    const int64_t *whole = tr->gathered, classes = loss->node->attr.loss.classes;
+    ckpt_array_gather(array, order, (size_t)samples, tr->gathered);
+    for (int64_t i = 0; i < samples * loss->items_per_sample; i++) {
+        const int32_t class = staged_class(array, whole[i]);
+        if (class < 0) continue;
+        count->denominator[loss->node->attr.loss.term] += loss->weight && class < classes ? (double)loss->weight[class] : 1;
+        count->rows++;
+    }
+}
+
+/* What counts in samples order[0 .. samples) of the data: the means are over all of them, however many parts they run in. */
+static void count_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t samples, batch_count *count) {
+    const int64_t micro = tr->graph->batch;
+    *count = (batch_count){0};
+    for (int l = 0; l < tr->loss_count; l++) {
+        const loss_counter *loss = &tr->loss[l];
+        const ckpt_loss kind = loss->node->attr.loss.kind;
+        for (int64_t begin = 0; begin < samples && loss->classes; begin += micro)
+            count_classes(tr, loss, &data->arrays[loss->array], order + begin, samples - begin < micro ? samples - begin : micro,
+                          count);
+        if (loss->classes) continue;
+        count->denominator[loss->node->attr.loss.term] = (double)(samples * loss->items_per_sample);
+        if (kind == CKPT_LOSS_CE || kind == CKPT_LOSS_BCE) count->rows += samples * loss->items_per_sample;
+    }
+}
+
 /* One array of a micro-batch in the device's type. Padding beyond `valid` samples: zeros, and for classes -1, which
  * the loss counts for nothing. */
 static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor *tensor, const uint32_t *order,
@@ -165,6 +198,7 @@ static ckpt_status run_verified(trainer *tr, const ckpt_scalars *s, bool first, 
 /* A step that was started and whose result has been asked for. */
 typedef struct flight {
     int64_t step, count; /* samples; 0: none */
+    int64_t rows;        /* of which a correct one is counted */
     int result;          /* which of trainer.result it comes to */
     double seconds;      /* in the device, where it works while it is waited for */
 } flight;
@@ -174,13 +208,15 @@ static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count,
                               ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
     const int64_t micro = tr->graph->batch, parts = (count + micro - 1) / micro;
-    *f = (flight){.step = tr->started++, .count = count};
+    batch_count counted;
+    count_batch(tr, o->data, order, count, &counted);
+    *f = (flight){.step = tr->started++, .count = count, .rows = counted.rows};
     f->result = (int)(f->step % tr->buffers);
     for (int64_t p = 0; p < parts; p++) {
         const int64_t begin = p * micro, valid = count - begin < micro ? count - begin : micro;
         ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)f->step, .learning_rate = o->learning_rate,
                                 .first_sample = begin, .valid_samples = valid};
-        ckpt_scalars_count_all(&scalars, tr->graph, count);
+        memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
         CKPT_TRY(feed_batch(tr, o->data, order + begin, valid, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
             const double start = now_seconds();
@@ -221,17 +257,19 @@ ckpt_status ckpt_train_hash(const ckpt_exec *exec, const ckpt_graph *graph, cons
 
 static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss, double *accuracy, ckpt_error *err) {
     const int64_t micro = tr->graph->batch, count = (int64_t)data->samples;
+    batch_count counted;
+    count_batch(tr, data, tr->identity, count, &counted);
     for (int64_t begin = 0; begin < count; begin += micro) {
         const int64_t valid = count - begin < micro ? count - begin : micro;
         ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid};
-        ckpt_scalars_count_all(&scalars, tr->graph, count);
+        memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
         CKPT_TRY(feed_batch(tr, data, tr->identity + begin, valid, NULL, &scalars.input_buffer, err));
         CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));
     }
     double result[2];
     CKPT_TRY(ckpt_exec_result(tr->options->exec, result, err));
     *loss = result[0];
-    *accuracy = countable_rows(tr, count) ? result[1] / (double)countable_rows(tr, count) : -1;
+    *accuracy = counted.rows ? result[1] / (double)counted.rows : -1;
     return CKPT_OK;
 }
 
@@ -255,10 +293,28 @@ static void finish(trainer *tr) {
     ckpt_pool_free(&tr->pool);
 }
 
+/* What counting what counts takes of each loss; class weights as the device has them. */
+static ckpt_status find_losses(trainer *tr, ckpt_error *err) {
+    const ckpt_graph *g = tr->graph;
+    for (int n = 0; n < g->forward_count; n++) {
+        const ckpt_node *node = &g->node[n];
+        if (node->op != CKPT_OP_LOSS) continue;
+        loss_counter *loss = &tr->loss[tr->loss_count++];
+        *loss = (loss_counter){.node = node, .items_per_sample = ckpt_loss_items(node) / g->batch,
+                               .classes = ckpt_loss_takes_classes(node)};
+        if (!loss->classes) continue;
+        while (device_tensor(tr, loss->array) != node->in[1]) loss->array++;
+        if (node->in_count < 3) continue;
+        loss->weight = ckpt_pool_array(&tr->pool, node->attr.loss.classes, float);
+        if (!loss->weight) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for class weights");
+        CKPT_TRY(ckpt_exec_get(tr->options->exec, node->in[2], loss->weight, err));
+    }
+    return CKPT_OK;
+}
+
 static ckpt_status start(trainer *tr, const ckpt_train_options *options, ckpt_error *err) {
     *tr = (trainer){.options = options, .graph = options->graph};
-    for (int n = 0; n < tr->graph->forward_count; n++)
-        if (tr->graph->node[n].op == CKPT_OP_LOSS) tr->loss[tr->loss_count++] = &tr->graph->node[n];
+    CKPT_TRY(find_losses(tr, err));
     return make_room(tr, err);
 }
 
@@ -278,7 +334,6 @@ ckpt_status ckpt_train_evaluate(const ckpt_train_options *options, const ckpt_da
 static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *report, ckpt_train_event *event,
                                ckpt_error *err) {
     const double *result = tr->result + 2 * f->result;
-    const int64_t rows = countable_rows(tr, f->count);
     CKPT_TRY(ckpt_exec_posted(tr->options->exec, f->result, err));
     const double now = now_seconds();
     event->step = f->step;
@@ -292,9 +347,9 @@ static ckpt_status finish_step(trainer *tr, const flight *f, ckpt_train_report *
     report->samples += f->count;
     report->steps++;
     report->correct_rows += result[1];
-    report->counted_rows += rows;
+    report->counted_rows += f->rows;
     if (report->counted_rows) report->accuracy = report->correct_rows / (double)report->counted_rows;
-    event->correct = rows ? result[1] / (double)rows : -1;
+    event->correct = f->rows ? result[1] / (double)f->rows : -1;
     if (isfinite(result[0])) return CKPT_OK;
     return ckpt_fail(err, CKPT_DIVERGED, "the loss is %s at step %lld; lower --lr or look for extreme values in the data",
                      isnan(result[0]) ? "NaN" : "infinite", (long long)f->step);

@@ -303,7 +303,8 @@ static void loss_case(ckpt_op op, ckpt_loss kind, int64_t rows, int64_t cols, in
     c.scalars.denominator[0] = (double)((valid + 7) * (classes ? 1 : cols));
     rig_add_in(&c, CKPT_F32, 2, dims, 5);
     const int t = rig_add_in(&c, classes ? CKPT_I32 : CKPT_F32, classes ? 1 : 2, dims, classes ? (float)cols : 1);
-    for (int64_t i = 0; classes && i < rows; i += 2) ((int32_t *)c.value[t])[i] = (int32_t)(i % cols);
+    for (int64_t i = 0; classes && i < rows; i++)
+        if (i % 2 == 0 || i >= valid) ((int32_t *)c.value[t])[i] = i < valid ? (int32_t)(i % cols) : -1;
     if (op == CKPT_OP_LOSS) {
         const int result = rig_add_out(&c, CKPT_F64, 1, &two);
         ((double *)c.value[result])[0] = 0.5;

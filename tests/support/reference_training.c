@@ -7,50 +7,84 @@
 
 #include "graph/op.h"
 
-/* A loss that the file computed. */
-static void own_loss(const ckpt_bind *b, const ckpt_scalars *s) {
-    const double factor = b->node->attr.loss.sum ? 1 : (double)s->valid_samples / s->denominator[b->node->attr.loss.term];
-    if (b->node->op == CKPT_OP_LOSS_GRAD) ((float *)b->out[0])[0] = (float)factor;
-    else ((double *)b->out[0])[0] += factor * (double)((const float *)b->in[0])[0];
+/* The share of each sample of the batch, or the loss of a file as it is. */
+static double own_factor(const ckpt_bind *b, const ckpt_scalars *s) {
+    const double scale = (double)b->node->attr.loss.scale, all = s->denominator[b->node->attr.loss.term];
+    return b->node->attr.loss.sum ? scale : all == 0 ? 0 : scale * (double)s->valid_samples / all;
 }
 
-/* Loss of one value or row, and its gradient before the division by the number of rows or values. */
+/* A row of scores x[c * stride], or a value, whose targets are t[c], probabilities or values, of which `classes` there are:
+ * its loss, its gradients d[c], and whether it is right. */
+typedef struct loss_row {
+    const ckpt_node *node;
+    const float *weight;
+    int64_t classes;
+    double *x, *t, *d;
+} loss_row;
+
+static double values_loss(const loss_row *r, bool *correct) {
+    const double x = r->x[0], t = r->t[0];
+    if (r->node->attr.loss.kind == CKPT_LOSS_MSE) {
+        r->d[0] = 2 * (x - t);
+        return (x - t) * (x - t);
+    }
+    r->d[0] = 1 / (1 + exp(-x)) - t;
+    *correct = (x > 0) == (t > 0.5);
+    return fmax(x, 0) - x * t + log1p(exp(-fabs(x)));
+}
+
+static double classes_loss(const loss_row *r, bool *correct) {
+    const bool likelihood = r->node->attr.loss.kind == CKPT_LOSS_NLL;
+    const double smoothing = (double)r->node->attr.loss.smoothing;
+    double most = -INFINITY, sum = 0, loss = 0, all = 0;
+    int64_t best = 0, wanted = 0;
+    for (int64_t c = 0; c < r->classes; c++) {
+        if (r->x[c] > most) most = r->x[c], best = c;
+        if (r->t[c] > r->t[wanted]) wanted = c;
+    }
+    *correct = best == wanted;
+    for (int64_t c = 0; c < r->classes; c++) sum += exp(r->x[c] - most);
+    for (int64_t c = 0; c < r->classes; c++) {
+        const double share = (r->weight ? (double)r->weight[c] : 1) * (r->t[c] * (1 - smoothing) + smoothing / (double)r->classes);
+        loss += share == 0 ? 0 : share * (likelihood ? -r->x[c] : most - r->x[c] + log(sum));
+        r->d[c] = -share;
+        all += share;
+    }
+    for (int64_t c = 0; c < r->classes && !likelihood; c++) r->d[c] += all * exp(r->x[c] - most) / sum;
+    return loss;
+}
+
+/* Loss of each row or value, and its gradient, which are then divided by what counts. */
 void ckpt_reference_run_loss(const ckpt_bind *b, const ckpt_scalars *s) {
-    if (b->node->attr.loss.kind == CKPT_LOSS_FILE) {
-        own_loss(b, s);
+    const bool grad = b->node->op == CKPT_OP_LOSS_GRAD, classes = ckpt_loss_takes_classes(b->node);
+    const ckpt_loss kind = b->node->attr.loss.kind;
+    if (kind == CKPT_LOSS_FILE) {
+        if (grad) ((float *)b->out[0])[0] = (float)own_factor(b, s);
+        else ((double *)b->out[0])[0] += own_factor(b, s) * (double)((const float *)b->in[0])[0];
         return;
     }
-    const ckpt_loss kind = b->node->attr.loss.kind;
-    const bool grad = b->node->op == CKPT_OP_LOSS_GRAD, classes = kind == CKPT_LOSS_CE || kind == CKPT_LOSS_NLL;
-    const int64_t cols = classes ? b->node->attr.loss.classes : b->node->attr.loss.inner;
-    const int64_t all_rows = classes ? ckpt_loss_items(b->node) : b->node->attr.loss.outer;
-    const int64_t rows = s->valid_samples * (all_rows / b->graph->batch);
-    const double norm = s->denominator[b->node->attr.loss.term];
-    const float *x = b->in[0], *tf = b->in[1];
-    const int32_t *ti = b->in[1];
-    double loss = 0, correct = 0;
-    for (int64_t r = 0; r < all_rows; r++) {
-        const bool counts = r < rows && !(classes && ti[r] < 0);
-        double most = -INFINITY, sum = 0;
-        int64_t best = 0;
-        for (int64_t c = 0; c < cols; c++) {
-            if ((double)x[r * cols + c] > most) most = (double)x[r * cols + c], best = c;
+    const int64_t n = b->node->attr.loss.classes, inner = b->node->attr.loss.inner, items = ckpt_loss_items(b->node);
+    const int64_t real = classes ? items : s->valid_samples * (items / b->graph->batch);
+    const double all = s->denominator[b->node->attr.loss.term], factor = all == 0 ? 0 : (double)b->node->attr.loss.scale / all;
+    const float *x = b->in[0], *t = b->in[1];
+    const int32_t *class = b->in[1];
+    double *rows = calloc(3 * (size_t)n, sizeof *rows), loss = 0, right = 0;
+    const loss_row row = {b->node, b->node->in_count > 2 ? b->in[2] : NULL, n, rows, rows + n, rows + 2 * n};
+    for (int64_t i = 0; i < items && rows; i++) {
+        const int64_t at = i / inner * n * inner + i % inner;
+        const bool counts = i < real && all != 0 && !(classes && class[i] < 0);
+        for (int64_t c = 0; c < n; c++) {
+            row.x[c] = (double)x[at + c * inner];
+            row.t[c] = classes ? c == class[i] : (double)t[at + c * inner];
+            row.d[c] = 0;
         }
-        for (int64_t c = 0; c < cols; c++) sum += exp((double)x[r * cols + c] - most);
-        if (counts && kind == CKPT_LOSS_CE) loss += log(sum) + most - (double)x[r * cols + ti[r]];
-        if (counts && kind == CKPT_LOSS_NLL) loss -= (double)x[r * cols + ti[r]];
-        if (counts && classes) correct += best == ti[r];
-        for (int64_t c = 0; c < cols; c++) {
-            const int64_t at = r * cols + c;
-            const double v = (double)x[at], t = classes ? counts && c == ti[r] : (double)tf[at];
-            double d = kind == CKPT_LOSS_CE ? exp(v - most) / sum - t : kind == CKPT_LOSS_NLL ? -t
-                     : kind == CKPT_LOSS_BCE ? 1 / (1 + exp(-v)) - t : 2 * (v - t);
-            if (counts && kind == CKPT_LOSS_BCE) loss += fmax(v, 0) - v * t + log1p(exp(-fabs(v))), correct += (v > 0) == (t > 0.5);
-            if (counts && kind == CKPT_LOSS_MSE) loss += (v - t) * (v - t);
-            if (grad) ((float *)b->out[0])[at] = (float)(counts ? d / norm : 0);
-        }
+        bool correct = false;
+        if (counts) loss += kind == CKPT_LOSS_BCE || kind == CKPT_LOSS_MSE ? values_loss(&row, &correct) : classes_loss(&row, &correct);
+        right += correct;
+        for (int64_t c = 0; c < n && grad; c++) ((float *)b->out[0])[at + c * inner] = (float)(row.d[c] * factor);
     }
-    if (!grad) ((double *)b->out[0])[0] += loss / norm, ((double *)b->out[0])[1] += correct;
+    free(rows);
+    if (!grad) ((double *)b->out[0])[0] += loss * factor, ((double *)b->out[0])[1] += right;
 }
 
 void ckpt_reference_run_class_loss(const ckpt_bind *b, const ckpt_scalars *s) {

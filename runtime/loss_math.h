@@ -1,0 +1,77 @@
+/* The formulas of the losses (graph/op_loss.c), compiled for every backend. No difference of nearly equal numbers is taken
+ * where the loss has an exact small value: it keeps its relative accuracy when a prediction is confident and right.
+ *
+ *     ckpt_tail tail = ckpt_row_tail(x, classes);
+ *     float loss = (tail.max - x[class]) + ckpt_tail_log(tail);   // -log softmax(x)[class]
+ */
+#ifndef CKPT_LOSS_MATH_H
+#define CKPT_LOSS_MATH_H
+
+#include "runtime/row_math.h"
+
+/* Binary cross-entropy of the logit x: max(x, 0) - x t without the difference, + log(1 + exp(-|x|)). */
+static inline CKPT_HD float ckpt_bce(float x, float t) {
+    const float linear = x > 0.0f ? x * (1.0f - t) : 0.0f - x * t;
+    return linear + ckpt_log1p_unit(ckpt_exp(-ckpt_abs(x)));
+}
+
+/* sigmoid(x) - t as (1 - t) sigmoid(x) - t sigmoid(-x). */
+static inline CKPT_HD float ckpt_bce_gradient(float x, float t) {
+    const float e = ckpt_exp(-ckpt_abs(x)), inverse = 1.0f / (1.0f + e);
+    const float more = x >= 0.0f ? inverse : e * inverse, less = x >= 0.0f ? e * inverse : inverse;
+    return (1.0f - t) * more - t * less;
+}
+
+/* The exponentials exp(x - max) of a row of scores in two sums: how many are 1, and the others, which are far smaller where
+ * the row is sure of a class. */
+typedef struct ckpt_tail {
+    float max, ones, rest;
+} ckpt_tail;
+
+static inline CKPT_HD float ckpt_tail_one(float e) { return e == 1.0f ? 1.0f : 0.0f; }
+static inline CKPT_HD float ckpt_tail_rest(float e) { return e == 1.0f ? 0.0f : e; }
+
+/* log of the sum of all. */
+static inline CKPT_HD float ckpt_tail_log(ckpt_tail tail) {
+    return tail.ones == 1.0f && tail.rest < 1.0f ? ckpt_log1p_unit(tail.rest) : ckpt_log(tail.ones + tail.rest);
+}
+
+static inline CKPT_HD float ckpt_tail_inverse(ckpt_tail tail) { return 1.0f / (tail.ones + tail.rest); }
+
+static inline CKPT_HD ckpt_tail ckpt_row_tail(const float *x, int64_t n) {
+    float one[CKPT_LANES] = {0}, rest[CKPT_LANES] = {0};
+    ckpt_tail tail = {ckpt_row_max(x, n), 0, 0};
+    CKPT_LANE_LOOP(n, j, l, {
+        const float e = ckpt_exp(x[j] - tail.max);
+        one[l] += ckpt_tail_one(e);
+        rest[l] += ckpt_tail_rest(e);
+    });
+    tail.ones = ckpt_lanes_fold(one);
+    tail.rest = ckpt_lanes_fold(rest);
+    return tail;
+}
+
+/* Cross-entropy of a row is the sum of share * -log softmax(x) over its classes, with share = weight * (t (1 - s) + s / classes)
+ * for label smoothing s and t the target's probability of the class, or 1 for the target's class and 0 elsewhere. */
+typedef struct ckpt_mix {
+    const float *weight; /* by class, or NULL for ones */
+    float keep, spread;  /* 1 - s and s / classes */
+} ckpt_mix;
+
+static inline CKPT_HD float ckpt_mix_weight(ckpt_mix mix, int64_t class_) { return mix.weight ? mix.weight[class_] : 1.0f; }
+
+static inline CKPT_HD float ckpt_mix_share(ckpt_mix mix, int64_t class_, float t) {
+    return ckpt_mix_weight(mix, class_) * (t * mix.keep + mix.spread);
+}
+
+/* Part of the row's loss: a class without a share adds nothing, whatever its score. */
+static inline CKPT_HD float ckpt_share_loss(float share, float x, float max, float log) {
+    return share == 0.0f ? 0.0f : share * ((max - x) + log);
+}
+
+/* Gradient of a score with e = exp(x - max), share `own` of the shares `all`: all * softmax(x) - own. */
+static inline CKPT_HD float ckpt_share_gradient(float e, ckpt_tail tail, float inverse, float all, float own) {
+    return e == 1.0f && tail.ones == 1.0f ? (all - own) - all * (tail.rest * inverse) : all * (e * inverse) - own;
+}
+
+#endif
