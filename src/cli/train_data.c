@@ -30,12 +30,12 @@ static ckpt_status name_target(const ckpt_model *model, const ckpt_model_loss *l
     request->name = "y";
     memcpy(request->aliases, usual, sizeof usual);
     if (model->loss_count > 1) {
-        request->name = ckpt_pool_printf(pool, "y_%s", loss->name);
+        request->name = loss->chosen ? loss->question.target : loss->name;
         request->aliases[0] = loss->name;
         request->aliases[1] = ckpt_pool_printf(pool, "target_%s", loss->name);
         request->aliases[2] = ckpt_pool_printf(pool, "label_%s", loss->name);
         request->aliases[3] = NULL;
-        if (!request->name || !request->aliases[1] || !request->aliases[2]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+        if (!request->aliases[1] || !request->aliases[2]) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     }
     if (loss->labels) {
         request->name = loss->labels;
@@ -157,7 +157,7 @@ static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_
             ckpt_target_facts_find(targets_of(job, &data->training, loss), &data->known.target[i]);
             loss->question.facts = &data->known.target[i];
             if (ckpt_loss_decide(&loss->question, &choice, err) != CKPT_OK)
-                return err->status == CKPT_USAGE && o->data ? ckpt_fail_in(err, "%s", o->data) : err->status;
+                return ckpt_fail_in(err, "%s", err->status == CKPT_MODEL ? o->model_path : o->data);
         }
         same = same && choice.loss == loss->choice.loss && choice.reading == loss->choice.reading && choice.soft == loss->choice.soft &&
                choice.class_axis == loss->choice.class_axis;

@@ -197,8 +197,18 @@ static bool has_few_columns(const ckpt_loss_question *q) {
     return cols >= 2 && cols <= 1000 && cols != q->input_values;
 }
 
+/* An option that is of cross-entropy alone, or NULL. */
+static const char *class_option(const ckpt_loss_question *q) {
+    return q->class_axis ? "--class-axis" : q->smoothing > 0 ? "--label-smoothing" : q->weights ? "--class-weights" : NULL;
+}
+
 static void apply_rules(const ckpt_loss_question *q, target_kind kind, ckpt_loss_choice *choice) {
     size_t r = 0;
+    if (kind == UNKNOWN && class_option(q) && q->tail.end != CKPT_TAIL_SIGMOID) {
+        choice->loss = CKPT_LOSS_CE;
+        choice->why = class_option(q);
+        return;
+    }
     while (!(rules[r].tails & BIT(q->tail.end)) || !(rules[r].targets & BIT(kind)) || (rules[r].few_columns && !has_few_columns(q))) r++;
     choice->loss = rules[r].loss;
     choice->why = rules[r].why;
@@ -210,7 +220,7 @@ static const char *shape_text(int rank, const int64_t *dim, char text[128]) {
     return ckpt_shape_text(&like, text);
 }
 
-const char *ckpt_loss_target_name(const ckpt_loss_question *q) { return q->facts && q->facts->known ? q->facts->name : "y"; }
+const char *ckpt_loss_target_name(const ckpt_loss_question *q) { return q->facts && q->facts->known ? q->facts->name : q->target; }
 
 /* "as asked for", "it ends in a Softmax". */
 static const char *reason(const ckpt_loss_question *q, const ckpt_loss_choice *choice, char text[96]) {
@@ -251,8 +261,8 @@ static ckpt_status check_classes(const ckpt_loss_question *q, ckpt_loss_choice *
     if (!ckpt_loss_has_classes(choice->loss)) {
         choice->class_axis = 0;
         char why[96];
-        const char *given = q->class_axis ? "class-axis" : q->smoothing > 0 ? "label-smoothing" : q->weights ? "class-weights" : NULL;
-        return !given ? CKPT_OK : ckpt_fail(err, CKPT_USAGE, "--%s is for cross-entropy, and the loss of the output '%s' is %s (%s); leave it "
+        const char *given = class_option(q);
+        return !given ? CKPT_OK : ckpt_fail(err, CKPT_USAGE, "%s is for cross-entropy, and the loss of the output '%s' is %s (%s); leave it "
                                             "out or give --loss ce", given, q->output, losses[choice->loss].text, reason(q, choice, why));
     }
     if (choice->class_axis == 0)
@@ -277,13 +287,13 @@ static ckpt_status apply_readings(const ckpt_loss_question *q, ckpt_loss_choice 
         break;
     }
     if (choice->reading == CKPT_READ_LOG && !q->tail.positive)
-        return ckpt_fail(err, CKPT_MODEL, "node '%s' makes probabilities of the output '%s' 0, which have no logarithm; train on what its "
+        return ckpt_fail(err, CKPT_MODEL, "%s makes probabilities of the output '%s' 0, which have no logarithm; train on what its "
                          "Softmax is of, or with --loss mse", q->tail_node, q->output);
     if (choice->loss == CKPT_LOSS_BCE && q->tail.end == CKPT_TAIL_EDGES)
-        return ckpt_fail(err, CKPT_MODEL, "node '%s' does not keep the probabilities of the output '%s' from being 0 or 1, which binary "
+        return ckpt_fail(err, CKPT_MODEL, "%s does not keep the probabilities of the output '%s' from being 0 or 1, which binary "
                          "cross-entropy needs; train on what its Sigmoid is of, or with --loss mse", q->tail_node, q->output);
     if (q->automatic && choice->loss == CKPT_LOSS_CE && q->tail.end == CKPT_TAIL_CHANGED)
-        return ckpt_fail(err, CKPT_MODEL, "the output '%s' is a Softmax whose values node '%s' changes: neither logits nor probabilities; "
+        return ckpt_fail(err, CKPT_MODEL, "the output '%s' is a Softmax whose values %s changes: neither logits nor probabilities; "
                          "--loss ce takes them for logits all the same, --loss mse as numbers", q->output, q->tail_node);
     return CKPT_OK;
 }
@@ -308,14 +318,16 @@ static int64_t first_input_values(const ckpt_graph *graph) {
 }
 
 ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, const ckpt_view *view, ckpt_loss_question *q, ckpt_error *err) {
-    *q = (ckpt_loss_question){.output = output, .shape = *view, .scale = 1, .ignore = -100};
+    *q = (ckpt_loss_question){.output = output, .shape = *view, .target = "y", .scale = 1, .ignore = -100};
     CKPT_TRY(ckpt_samples_first(graph, output, &q->shape, &q->moved, &q->split, err));
     q->tail = ckpt_tail_find(graph, q->shape.tensor);
     /* The pair is p and 1 - p of a sample each; of any other shape it is just probabilities. */
     const bool pair = q->tail.end == CKPT_TAIL_PAIR && q->shape.rank == 2 && q->shape.dim[1] == 2 &&
                       graph->tensor[q->tail.pair].count * 2 == ckpt_view_count(&q->shape);
     if (q->tail.end == CKPT_TAIL_PAIR && !pair) q->tail.end = CKPT_TAIL_PROBABILITIES;
-    q->tail_node = q->tail.node >= 0 ? graph->node[q->tail.node].name : "";
+    const ckpt_node *node = q->tail.node >= 0 ? &graph->node[q->tail.node] : NULL;
+    q->tail_node = !node ? "" : node->origin ? node->origin : ckpt_pool_printf(&graph->pool, "node '%s'", node->name);
+    if (!q->tail_node) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     q->input_values = first_input_values(graph);
     return CKPT_OK;
 }

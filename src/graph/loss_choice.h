@@ -31,10 +31,11 @@ typedef struct ckpt_loss_question {
     bool moved;              /* by a Transpose, from how the file has it; */
     bool split;              /* its first axis is the first two here: several rows of each sample */
     ckpt_tail tail;
-    const char *tail_node;   /* the name of tail.node */
+    const char *tail_node;   /* tail.node, as messages call it */
     int64_t input_values;    /* of a sample of the first input */
 
-    bool automatic;          /* from here on the caller's */
+    const char *target;      /* from here on the caller's: what targets are called that the data do not name */
+    bool automatic;
     ckpt_loss loss;          /* unless automatic */
     int class_axis;          /* --class-axis, of the file's shape; 0: not given */
     float smoothing;

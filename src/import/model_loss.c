@@ -244,6 +244,8 @@ static ckpt_status attach_chosen(ckpt_model *model, const ckpt_model_options *op
     ckpt_loss_question *q = &loss->question;
     ckpt_view prediction;
     CKPT_TRY(ckpt_loss_ask(graph, loss->name, &model->output[loss->output], q, err));
+    if (model->loss_count > 1) q->target = ckpt_pool_printf(&graph->pool, "y_%s", loss->name);
+    if (!q->target) return no_memory(err);
     q->automatic = wish->automatic;
     q->loss = wish->loss;
     q->scale = wish->scale;
@@ -327,7 +329,7 @@ ckpt_status ckpt_model_attach_losses(ckpt_model *model, const ckpt_model_options
     model->prediction = model->losses[0].name;
     graph->output_count = 0; /* training reads the losses only, so the outputs may be fused away */
     if (!wish[0].automatic && wish[0].loss == CKPT_LOSS_NONE) return forward_only(model, model->losses[0].output);
-    for (int i = 0; i < count; i++) CKPT_TRY(attach(model, options, &wish[i], i, err));
     model->loss_count = count;
+    for (int i = 0; i < count; i++) CKPT_TRY(attach(model, options, &wish[i], i, err));
     return ckpt_model_describe_losses(model, err);
 }
