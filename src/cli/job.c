@@ -20,7 +20,10 @@ static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *d
                                         .loss_auto = true, .wish_count = o->loss_count, .wish = o->loss, .output = o->loss_output,
                                         .class_axis = (int)o->class_axis, .smoothing = (float)o->label_smoothing,
                                         .weights = o->class_weights, .ignores = true, .ignore = o->ignore_index, .data = data};
-    return ckpt_model_load(o->model_path, &options, model, err);
+    const ckpt_status status = ckpt_model_load(o->model_path, &options, model, err);
+    const bool maybe_file = status == CKPT_USAGE && o->loss_output && ckpt_cli_given(o, CKPT_OPTION_OUTPUT);
+    return maybe_file ? ckpt_fail(err, status, "%s; --output takes a file that ends in .json, .html, .svg or .dot, or --format",
+                                  err->message) : status;
 }
 
 /* The batch when it is not given: as the model would have it, which is known once it is loaded. */
