@@ -31,7 +31,7 @@ typedef struct ckpt_train_options {
     ckpt_exec *exec;
     ckpt_exec *reference; /* verify: the same graph under a plan without recomputation; NULL: do not verify */
     const ckpt_graph *graph; /* training graph */
-    const ckpt_dataset *data; /* arrays: the graph's inputs in order, then the target */
+    const ckpt_dataset *data; /* arrays: the graph's inputs in order, then its targets */
     const ckpt_dataset *validation; /* likewise, or NULL */
     int64_t batch;        /* samples of a step: a multiple of graph->batch */
     int64_t epochs, steps; /* the first that is reached ends it; 0: no limit */

@@ -1,8 +1,12 @@
-/* The losses, means over what counts:
- *   CE   -log softmax(x)[class]                 gradient (softmax(x) - onehot(class)) / rows
- *   NLL  -x[class]                              gradient -onehot(class) / rows
- *   BCE  max(x, 0) - x t + log(1 + exp(-|x|))   gradient (sigmoid(x) - t) / values
- *   MSE  (x - t)^2                              gradient 2 (x - t) / values
+/* The losses, scale / (what counts in the whole batch) times the sum over rows or values of
+ *   CE   sum of a log(1 / softmax(x))           gradient (sum of a) softmax(x) - a, over the classes of a row, with
+ *                                               a = weight (t (1 - smoothing) + smoothing / classes) and t the target's
+ *                                               probabilities, 1 for its class and 0 elsewhere
+ *   NLL  -weight[class] x[class]                gradient -weight onehot(class)
+ *   BCE  max(x, 0) - x t + log(1 + exp(-|x|))   gradient sigmoid(x) - t
+ *   MSE  (x - t)^2                              gradient 2 (x - t)
+ * as PyTorch's cross_entropy and nll_loss have them. What counts: of targets that are classes the weights of those that are
+ * not ignored, otherwise rows or values.
  *   FILE x, a loss that the file computes       gradient 1, or with micro-batches its share of the batch's samples */
 #include <inttypes.h>
 #include <stdio.h>

@@ -19,17 +19,16 @@ static bool is_statistic(const ckpt_node *node, int out) {
     }
 }
 
-/* The prediction, and behind a loss that the file computes all of its way from the last product. */
-static void mark_loss(const ckpt_graph *g, bool *exact) {
-    bool file = false;
+/* The predictions, and behind a loss that the file computes, which `own` marks, all of its way from the last product. */
+static void mark_losses(const ckpt_graph *g, bool *own, bool *exact) {
     for (int n = g->node_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
         if (node->op == CKPT_OP_LOSS) {
             exact[node->in[0]] = true;
-            file = node->attr.loss.kind == CKPT_LOSS_FILE;
-        } else if (file && !(ckpt_op_info(node->op)->flags & CKPT_MATMUL) && node->out[0] >= 0 && exact[node->out[0]]) {
+            own[node->in[0]] |= node->attr.loss.kind == CKPT_LOSS_FILE;
+        } else if (!(ckpt_op_info(node->op)->flags & CKPT_MATMUL) && node->out[0] >= 0 && own[node->out[0]]) {
             for (int i = 0; i < node->in_count; i++)
-                if (node->in[i] >= 0) exact[node->in[i]] = true;
+                if (node->in[i] >= 0) exact[node->in[i]] = own[node->in[i]] = true;
         }
     }
 }
@@ -38,13 +37,14 @@ ckpt_status ckpt_rewrite_to_bf16(ckpt_graph *graph, ckpt_error *err) {
     ckpt_pool scratch = {0};
     bool *exact = ckpt_pool_array(&scratch, graph->tensor_count, bool);
     bool *flows = ckpt_pool_array(&scratch, graph->tensor_count, bool);
-    if (!exact || !flows) {
+    bool *own = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    if (!exact || !flows || !own) {
         ckpt_pool_free(&scratch);
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     }
     for (int i = 0; i < graph->output_count; i++)
         if (graph->output[i] >= 0) exact[graph->output[i]] = true;
-    mark_loss(graph, exact);
+    mark_losses(graph, own, exact);
     ckpt_autodiff_find_wanted(graph, flows);
     for (int n = 0; n < graph->node_count; n++)
         for (int i = 0; i < graph->node[n].out_count; i++) {

@@ -1,5 +1,6 @@
 /* Losses that are nodes of the file: SoftmaxCrossEntropyLoss and NegativeLogLikelihoodLoss. They become ordinary nodes,
  * so that they can stand anywhere; what ckpt_model_load needs to train on one is noted beside the graph. */
+#include <float.h>
 #include <string.h>
 
 #include "import/import.h"
@@ -28,12 +29,25 @@ static ckpt_status read_targets(ckpt_import *im, const Onnx__NodeProto *node, ck
     return ckpt_build_cast(&im->model->graph, NULL, &given, CKPT_I32, target, im->err);
 }
 
+/* A divisor that is not 0, as the weights of a batch, or of a part of one, without a class that counts are: their mean is 0
+ * then, and not NaN for all of a step. */
+static ckpt_status not_zero(ckpt_import *im, const ckpt_view *total, ckpt_view *divisor) {
+    ckpt_graph *graph = &im->model->graph;
+    float *least = ckpt_pool_array(&graph->pool, 1, float);
+    const int tensor = ckpt_graph_add_tensor(graph, NULL, CKPT_F32, CKPT_ROLE_CONST, 0, NULL, im->err);
+    if (!least || tensor < 0) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    *least = FLT_MIN;
+    graph->tensor[tensor].data = least;
+    const ckpt_view constant = ckpt_view_of(graph, tensor);
+    return ckpt_build_pair(graph, NULL, CKPT_PAIR_MAX, total, &constant, divisor, im->err);
+}
+
 /* The sum of the losses, or their mean weighted as they are. */
 static ckpt_status reduce(ckpt_import *im, const char *name, enum reduction reduction, const ckpt_view *loss,
                           const ckpt_view *weight, ckpt_view *y) {
     ckpt_graph *graph = &im->model->graph;
     const uint32_t all = (1u << loss->rank) - 1;
-    ckpt_view sum, total;
+    ckpt_view sum, total, divisor;
     if (reduction == NONE) {
         *y = *loss;
         return CKPT_OK;
@@ -41,7 +55,9 @@ static ckpt_status reduce(ckpt_import *im, const char *name, enum reduction redu
     if (reduction == SUM) return ckpt_build_reduce(graph, name, loss, all, false, false, y, im->err);
     CKPT_TRY(ckpt_build_reduce(graph, NULL, loss, all, false, false, &sum, im->err));
     CKPT_TRY(ckpt_build_reduce(graph, NULL, weight, all, false, false, &total, im->err));
-    return ckpt_build_binary(graph, name, CKPT_BINARY_DIV, &sum, &total, y, im->err);
+    divisor = total;
+    if (!im->options->as_written) CKPT_TRY(not_zero(im, &total, &divisor));
+    return ckpt_build_binary(graph, name, CKPT_BINARY_DIV, &sum, &divisor, y, im->err);
 }
 
 static ckpt_status class_loss(ckpt_import *im, const Onnx__NodeProto *node, ckpt_loss kind) {

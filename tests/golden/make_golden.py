@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from onnx import TensorProto, numpy_helper
 
 from golden_files import Output, agree_with_reference, make_model, normal
+from golden_losses import make_terms
 from golden_operators import make_operators
 from golden_tier import make_tier
 from onnx_in_torch import forward, parameters_of, run_graph
@@ -254,6 +255,7 @@ def make_all():
     make_operators(out)
     make_tier(out)
     make_losses(out)
+    make_terms(out)
     make_optimizers(out)
     make_model_gradients(out)
     for name, make, seed in ("mlp_sgd", training_model, 500), ("batchnorm_sgd", normalized_model, 600):

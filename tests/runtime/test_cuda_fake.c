@@ -334,6 +334,80 @@ static void test_losses(void **state) {
         }
 }
 
+/* Classes on any axis, with weights, smoothing and soft targets; some rows do not count. */
+static void mixed_loss_case(ckpt_op op, ckpt_loss kind, const int64_t dims[3], bool soft, float smoothing, bool weighted, double all) {
+    rig_case c;
+    char what[96];
+    const int64_t two = 2, row[2] = {dims[0], dims[2]};
+    rig_open(&c, op);
+    c.node.attr.loss.kind = kind;
+    c.node.attr.loss.outer = c.graph.batch = dims[0];
+    c.node.attr.loss.classes = dims[1];
+    c.node.attr.loss.inner = dims[2];
+    c.node.attr.loss.soft = soft;
+    c.node.attr.loss.smoothing = smoothing;
+    c.node.attr.loss.scale = 0.75f;
+    c.node.attr.loss.term = 2;
+    c.scalars.valid_samples = dims[0] - 1;
+    c.scalars.denominator[2] = all;
+    rig_add_in(&c, CKPT_F32, 3, dims, 5);
+    const int t = soft ? rig_add_in(&c, CKPT_F32, 3, dims, 1) : rig_add_in(&c, CKPT_I32, 2, row, (float)dims[1]);
+    for (int64_t i = 0; !soft && i < row[0] * row[1]; i++) ((int32_t *)c.value[t])[i] = i % 5 == 3 ? -1 : (int32_t)(i * 7 % dims[1]);
+    if (weighted) rig_add_in(&c, CKPT_F32, 1, &dims[1], 2);
+    if (op == CKPT_OP_LOSS) rig_add_out(&c, CKPT_F64, 1, &two);
+    else rig_add_out(&c, CKPT_F32, 3, dims);
+    if (op == CKPT_OP_LOSS) memset(c.value[c.node.out[0]], 0, 2 * sizeof(double));
+    snprintf(what, sizeof what, "%s %d, %d x %d x %d, soft %d, smoothing %g, weights %d", ckpt_op_info(op)->name, (int)kind, (int)dims[0],
+             (int)dims[1], (int)dims[2], soft, (double)smoothing, weighted);
+    rig_compare(&c, what);
+    if (op == CKPT_OP_LOSS_GRAD) {
+        c.over = 0;
+        rig_compare(&c, what);
+    }
+    rig_close(&c);
+}
+
+static void test_mixed_losses(void **state) {
+    (void)state;
+    const int64_t dims[][3] = {{33, 10, 1}, {5, 300, 1}, {9, 7, 21}, {3, 2, 700}, {700, 3, 2}, {2, 1, 5}};
+    const ckpt_op ops[] = {CKPT_OP_LOSS, CKPT_OP_LOSS_GRAD};
+    for (size_t s = 0; s < sizeof dims / sizeof *dims; s++)
+        for (int o = 0; o < 2; o++)
+            for (int weighted = 0; weighted < 2; weighted++) {
+                mixed_loss_case(ops[o], CKPT_LOSS_CE, dims[s], false, 0, weighted, 17.5);
+                mixed_loss_case(ops[o], CKPT_LOSS_CE, dims[s], false, 0.1f, weighted, 17.5);
+                mixed_loss_case(ops[o], CKPT_LOSS_CE, dims[s], true, 0, weighted, 17.5);
+                mixed_loss_case(ops[o], CKPT_LOSS_CE, dims[s], true, 0.1f, weighted, 17.5);
+                mixed_loss_case(ops[o], CKPT_LOSS_NLL, dims[s], false, 0, weighted, 17.5);
+                mixed_loss_case(ops[o], CKPT_LOSS_CE, dims[s], false, 0, weighted, 0); /* nothing counts */
+            }
+}
+
+/* A loss that the file computed: a mean by its share of the batch's samples, and a sum. */
+static void test_losses_of_a_file(void **state) {
+    (void)state;
+    const ckpt_op ops[] = {CKPT_OP_LOSS, CKPT_OP_LOSS_GRAD};
+    const int64_t one = 1, two = 2;
+    for (int o = 0; o < 2; o++)
+        for (int sum = 0; sum < 2; sum++) {
+            rig_case c;
+            rig_open(&c, ops[o]);
+            c.node.attr.loss.kind = CKPT_LOSS_FILE;
+            c.node.attr.loss.outer = c.graph.batch = 4;
+            c.node.attr.loss.classes = c.node.attr.loss.inner = 1;
+            c.node.attr.loss.scale = 0.5f;
+            c.node.attr.loss.sum = sum;
+            c.scalars.valid_samples = 4;
+            c.scalars.denominator[0] = 12;
+            rig_add_in(&c, CKPT_F32, 1, &one, 5);
+            const int out = o ? rig_add_out(&c, CKPT_F32, 1, &one) : rig_add_out(&c, CKPT_F64, 1, &two);
+            if (!o) ((double *)c.value[out])[0] = 0.25, ((double *)c.value[out])[1] = 0;
+            rig_compare(&c, "a file's loss");
+            if (o) assert_true(((const float *)c.result[out])[0] == (sum ? 0.5f : (float)(0.5 * 4 / 12)));
+            rig_close(&c);
+        }
+}
+
 static void test_updates(void **state) {
     (void)state;
     const ckpt_op ops[] = {CKPT_OP_SGD, CKPT_OP_MOMENTUM, CKPT_OP_NESTEROV, CKPT_OP_ADAGRAD, CKPT_OP_ADAM, CKPT_OP_ADAMW};
@@ -511,6 +585,8 @@ int main(void) {
         cmocka_unit_test(test_casts),
         cmocka_unit_test(test_transposes),
         cmocka_unit_test(test_losses),
+        cmocka_unit_test(test_mixed_losses),
+        cmocka_unit_test(test_losses_of_a_file),
         cmocka_unit_test(test_updates),
         cmocka_unit_test(test_replayed_steps_train_the_same_weights),
         cmocka_unit_test(test_joined_steps_train_the_same_weights),
