@@ -94,7 +94,7 @@ ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t
                                      ckpt_dataset *dataset, ckpt_error *err);
 
 /* Checks the values of an array of `path` as loading it for `request` would have, for a request that was not known then; the number
- * and type of values are not looked at. */
+ * of values is not looked at. Floats that are to be integers become them: they must be whole numbers. */
 ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
                                 ckpt_error *err);
 

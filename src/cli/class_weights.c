@@ -70,12 +70,10 @@ ckpt_status ckpt_class_weights_balance(const ckpt_array *targets, int64_t classe
     double *seen = ckpt_pool_array(pool, classes, double), all = 0;
     float *values = ckpt_pool_array(pool, classes, float);
     if (!seen || !values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
-    if (targets->type == CKPT_ARRAY_F32 || targets->values == (uint64_t)classes)
-        return ckpt_fail(err, CKPT_USAGE, "--class-weights balanced counts class indices, and the targets '%s' are none; give a file",
-                         targets->name);
     for (uint64_t i = 0; i < count; i++) {
-        const int64_t class = ((const int64_t *)targets->data)[i];
-        if (class == ignore || class < 0 || class >= classes) continue;
+        const double value = targets->type == CKPT_ARRAY_I64 ? (double)((const int64_t *)targets->data)[i] : (double)((const float *)targets->data)[i];
+        if (!(value >= 0 && value < (double)classes) || value == (double)ignore) continue;
+        const int64_t class = (int64_t)value;
         seen[class]++;
         all++;
     }

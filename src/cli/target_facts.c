@@ -10,6 +10,14 @@ static inline double value_at(const ckpt_array *array, int64_t i) {
     return array->type == CKPT_ARRAY_F32 ? (double)((const float *)array->data)[i] : (double)((const int64_t *)array->data)[i];
 }
 
+static bool are_whole(const ckpt_array *array, int64_t count) {
+    for (int64_t i = 0; i < count && array->type == CKPT_ARRAY_F32; i++) {
+        const double value = value_at(array, i);
+        if (value != floor(value)) return false;
+    }
+    return true;
+}
+
 static bool are_zero_and_one(const ckpt_array *array, int64_t count) {
     int64_t ones = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -43,6 +51,7 @@ void ckpt_target_facts_find(const ckpt_array *array, ckpt_target_facts *facts) {
     *facts = (ckpt_target_facts){.known = true, .name = array->name, .integer = array->type == CKPT_ARRAY_I64, .rank = array->rank};
     memcpy(facts->dim, array->dim, sizeof facts->dim);
     for (int a = 0; a < array->rank; a++) count *= array->dim[a];
+    facts->whole = are_whole(array, count);
     facts->zero_one = are_zero_and_one(array, count);
     for (int a = 0; a < array->rank; a++) {
         bool one_hot, distribution;

@@ -143,6 +143,9 @@ static ckpt_status find_weights(const ckpt_cli_options *o, const ckpt_job *job, 
     int64_t *count = &data->known.weight_count[index];
     if (strcmp(o->class_weights, "balanced") != 0) return ckpt_class_weights_read(o->class_weights, &data->pool, weights, count, err);
     *count = choice->classes;
+    if (choice->soft)
+        return ckpt_fail(err, CKPT_USAGE, "--class-weights balanced counts class indices, and the targets '%s' are none; give a file",
+                         ckpt_loss_target_name(&loss->question));
     return ckpt_class_weights_balance(targets_of(job, &data->training, loss), choice->classes, loss->ignore, &data->pool, weights, err);
 }
 

@@ -167,7 +167,7 @@ static target_kind kind_of_targets(const ckpt_loss_question *q, uint32_t *axes) 
     if (!f || !f->known) return UNKNOWN;
     if (sample_values(f->rank, f->dim) != sample_values(q->shape.rank, q->shape.dim)) {
         *axes = axes_left_out(q);
-        return (f->integer || q->tail.end == CKPT_TAIL_PAIR) && *axes ? CLASSES : MISFIT; /* p of a pair may be a float */
+        return (f->whole || q->tail.end == CKPT_TAIL_PAIR) && *axes ? CLASSES : MISFIT; /* p of a pair may be a float */
     }
     if ((*axes = axes_that_are(q, f->one_hot)) != 0) return ONE_HOT;
     if ((*axes = axes_that_are(q, f->distribution)) != 0) return SOFT;
@@ -369,7 +369,7 @@ const char *ckpt_loss_targets(const ckpt_loss_question *q, const ckpt_loss_choic
     if (!f || !f->known) return ckpt_loss_has_classes(choice->loss) ? "class indices" : choice->loss == CKPT_LOSS_BCE ? "0 to 1" : "numbers";
     const target_kind kind = kind_of_targets(q, &axes);
     if (choice->soft) return kind == SOFT ? "probabilities of classes" : f->integer ? "one-hot integers" : "one-hot";
-    if (ckpt_loss_has_classes(choice->loss)) return "class indices";
+    if (ckpt_loss_has_classes(choice->loss)) return f->integer ? "class indices" : "class indices, saved as floats";
     return f->integer ? "integers" : "floats";
 }
 

@@ -17,7 +17,8 @@
 typedef struct ckpt_target_facts {
     bool known;                  /* false: there are no data, and the rest is not set */
     const char *name;            /* of their array */
-    bool integer;
+    bool integer;                /* of type integer, or */
+    bool whole;                  /* all whole numbers */
     bool zero_one;               /* all are 0 or 1, and there are both */
     int rank;
     int64_t dim[CKPT_MAX_RANK];  /* of the array: samples first */

@@ -178,6 +178,8 @@ case("linear", ("many", dict(x=x, y=many)), F.mse_loss(y, t(many).double()), "in
 refused("linear", ("many", None), "y.argmax(1)", "--loss ce")
 case("linear", ("many", None), F.binary_cross_entropy_with_logits(y, t(many).double()), "integers (as asked for)", "--loss bce")
 refused("linear", ("three", dict(x=x, y=floats(8, 3))), "floats of shape [8,3]")
+case("linear", ("row_f32", dict(x=x, y=row.astype(np.float32))), F.cross_entropy(y, t(row)), "class indices, saved as floats")
+refused("linear", ("one_hot_i64", None), "give a file", "--class-weights balanced")
 refused("linear", ("halves", dict(x=x, y=row + 0.5)), "astype(np.int64)", "--loss ce")
 
 # Losses that the file computes by ordinary nodes.
