@@ -1,5 +1,6 @@
 #include "proto/onnx_convert.h"
 
+#include <math.h>
 #include <string.h>
 
 static uint32_t bits_of(float value) {
@@ -57,6 +58,16 @@ uint16_t onnx_bfloat_from_f32(float value) {
     uint32_t bits = bits_of(value);
     if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40); /* never round NaN to Inf */
     return (uint16_t)shift_even(bits, 16);
+}
+
+/* By way of the float toward zero whose last bit says whether anything was cut off: rounding that is rounding the value. */
+uint16_t ckpt_onnx_half_bits(int type, double value) {
+    float narrow = (float)value;
+    if ((double)narrow != value && value == value) {
+        const bool away = fabs((double)narrow) > fabs(value);
+        narrow = float_of((bits_of(narrow) - away) | 1);
+    }
+    return type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16 ? onnx_half_from_f32(narrow) : onnx_bfloat_from_f32(narrow);
 }
 
 /* ---- Arrays. Sources may be unaligned: they are pieces of files. ------------------------------------ */

@@ -1,4 +1,5 @@
 /* Edits of an open model, in the memory that protobuf-c frees with it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,9 +9,7 @@ static ckpt_status fail_memory(const ckpt_onnx_file *file, const char *what, ckp
     return ckpt_fail(err, CKPT_NOMEM, "%s: no memory within its limit for %s", file->path, what);
 }
 
-static onnx_heap *heap_of(ckpt_onnx_file *file) { return &((onnx_open_file *)(void *)file)->heap; }
-
-static char *copy_text(onnx_heap *heap, const char *text) {
+char *onnx_copy_text(onnx_heap *heap, const char *text) {
     const size_t bytes = strlen(text) + 1;
     char *copy = heap->api.alloc(heap, bytes);
     return copy ? memcpy(copy, text, bytes) : NULL;
@@ -32,30 +31,33 @@ static Onnx__TensorProto *copy_tensor(onnx_heap *heap, const Onnx__TensorProto *
     return copy;
 }
 
-ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err) {
-    onnx_heap *heap = heap_of(file);
+bool onnx_append_initializer(ckpt_onnx_file *file, Onnx__TensorProto *tensor) {
+    onnx_heap *heap = onnx_heap_of(file);
     Onnx__GraphProto *graph = file->model->graph;
     const size_t count = graph->n_initializer;
     Onnx__TensorProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
-    Onnx__TensorProto *copy = list ? copy_tensor(heap, graph->initializer[index]) : NULL;
-    char *text = copy ? copy_text(heap, name) : NULL;
-    if (!text) {
-        if (copy) onnx__tensor_proto__free_unpacked(copy, &heap->api);
-        heap->api.free(heap, list);
-        return fail_memory(file, name, err);
-    }
-    replace_text(heap, &copy->name, text);
-    memcpy(list, graph->initializer, count * sizeof *list);
-    list[count] = copy;
+    if (!list) return false;
+    if (count) memcpy(list, graph->initializer, count * sizeof *list);
+    list[count] = tensor;
     heap->api.free(heap, graph->initializer);
     graph->initializer = list;
     graph->n_initializer = count + 1;
-    return CKPT_OK;
+    return true;
+}
+
+ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    Onnx__TensorProto *copy = copy_tensor(heap, file->model->graph->initializer[index]);
+    char *text = copy ? onnx_copy_text(heap, name) : NULL;
+    if (text) replace_text(heap, &copy->name, text);
+    if (text && onnx_append_initializer(file, copy)) return CKPT_OK;
+    if (copy) onnx__tensor_proto__free_unpacked(copy, &heap->api);
+    return fail_memory(file, name, err);
 }
 
 ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err) {
-    onnx_heap *heap = heap_of(file);
-    char *text = copy_text(heap, name);
+    onnx_heap *heap = onnx_heap_of(file);
+    char *text = onnx_copy_text(heap, name);
     if (!text) return fail_memory(file, name, err);
     replace_text(heap, &file->model->graph->node[node]->input[input], text);
     return CKPT_OK;
@@ -63,7 +65,97 @@ ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input,
 
 void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node) {
     Onnx__GraphProto *graph = file->model->graph;
-    onnx__node_proto__free_unpacked(graph->node[node], &heap_of(file)->api);
+    onnx__node_proto__free_unpacked(graph->node[node], &onnx_heap_of(file)->api);
     graph->n_node--;
     memmove(&graph->node[node], &graph->node[node + 1], (graph->n_node - node) * sizeof *graph->node);
+}
+
+/* A node in the file's own memory, as if it had been read. */
+static Onnx__NodeProto *make_transpose(onnx_heap *heap, const char *source, const char *output, const char *name) {
+    static int64_t perm[] = {1, 0};
+    Onnx__NodeProto node = ONNX__NODE_PROTO__INIT;
+    Onnx__AttributeProto attribute = ONNX__ATTRIBUTE_PROTO__INIT, *attributes[1] = {&attribute};
+    char *inputs[1] = {(char *)source}, *outputs[1] = {(char *)output}; /* only read */
+    attribute.name = (char *)"perm";
+    attribute.has_type = 1;
+    attribute.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS;
+    attribute.n_ints = 2;
+    attribute.ints = perm;
+    node.op_type = (char *)"Transpose";
+    node.name = (char *)name;
+    node.n_input = node.n_output = node.n_attribute = 1;
+    node.input = inputs;
+    node.output = outputs;
+    node.attribute = attributes;
+    const size_t bytes = onnx__node_proto__get_packed_size(&node);
+    uint8_t *packed = malloc(bytes + 1);
+    if (!packed) return NULL;
+    onnx__node_proto__pack(&node, packed);
+    Onnx__NodeProto *made = onnx__node_proto__unpack(&heap->api, bytes, packed);
+    free(packed);
+    return made;
+}
+
+ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    Onnx__GraphProto *graph = file->model->graph;
+    const size_t count = graph->n_node;
+    const char *output = graph->initializer[index]->name;
+    char name[512];
+    snprintf(name, sizeof name, "%s/Transpose", output);
+    Onnx__NodeProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    Onnx__NodeProto *node = list ? make_transpose(heap, source, output, name) : NULL;
+    if (!node) {
+        heap->api.free(heap, list);
+        return fail_memory(file, output, err);
+    }
+    if (count) memcpy(list + 1, graph->node, count * sizeof *list);
+    list[0] = node;
+    heap->api.free(heap, graph->node);
+    graph->node = list;
+    graph->n_node = count + 1;
+    onnx__tensor_proto__free_unpacked(graph->initializer[index], &heap->api);
+    graph->n_initializer--;
+    memmove(&graph->initializer[index], &graph->initializer[index + 1], (graph->n_initializer - index) * sizeof *graph->initializer);
+    return CKPT_OK;
+}
+
+static Onnx__StringStringEntryProto *find_metadata(const Onnx__ModelProto *model, const char *key) {
+    for (size_t i = 0; i < model->n_metadata_props; i++)
+        if (strcmp(onnx_text(model->metadata_props[i]->key), key) == 0) return model->metadata_props[i];
+    return NULL;
+}
+
+/* A list that is longer by one entry, in place of the old one; NULL when memory runs out. */
+static Onnx__StringStringEntryProto *add_metadata(onnx_heap *heap, Onnx__ModelProto *model, const char *key) {
+    const size_t count = model->n_metadata_props;
+    Onnx__StringStringEntryProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    Onnx__StringStringEntryProto *entry = list ? heap->api.alloc(heap, sizeof *entry) : NULL;
+    char *text = entry ? onnx_copy_text(heap, key) : NULL;
+    if (!text) {
+        heap->api.free(heap, entry);
+        heap->api.free(heap, list);
+        return NULL;
+    }
+    onnx__string_string_entry_proto__init(entry);
+    entry->key = text;
+    if (count) memcpy(list, model->metadata_props, count * sizeof *list);
+    list[count] = entry;
+    heap->api.free(heap, model->metadata_props);
+    model->metadata_props = list;
+    model->n_metadata_props = count + 1;
+    return entry;
+}
+
+ckpt_status ckpt_onnx_set_metadata(ckpt_onnx_file *file, const char *key, const char *value, ckpt_error *err) {
+    onnx_heap *heap = onnx_heap_of(file);
+    char *text = onnx_copy_text(heap, value);
+    Onnx__StringStringEntryProto *entry = text ? find_metadata(file->model, key) : NULL;
+    if (text && !entry) entry = add_metadata(heap, file->model, key);
+    if (!entry) {
+        heap->api.free(heap, text);
+        return fail_memory(file, key, err);
+    }
+    replace_text(heap, &entry->value, text);
+    return CKPT_OK;
 }

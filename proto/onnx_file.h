@@ -72,6 +72,9 @@ ckpt_status ckpt_onnx_tensor_read_f32(const ckpt_onnx_file *file, const Onnx__Te
 ckpt_status ckpt_onnx_tensor_read_i64(const ckpt_onnx_file *file, const Onnx__TensorProto *tensor,
                                       int64_t *dst, size_t dst_count, ckpt_error *err);
 
+/* The bits of `value` as FLOAT16 or BFLOAT16, rounded once, to nearest, ties to even. */
+uint16_t ckpt_onnx_half_bits(int type, double value);
+
 /* "FLOAT", or "of unknown type" for a number that ONNX does not define. */
 const char *ckpt_onnx_type_name(int type);
 
@@ -80,15 +83,35 @@ const char *ckpt_onnx_type_name(int type);
 ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err);
 ckpt_status ckpt_onnx_set_input(ckpt_onnx_file *file, size_t node, size_t input, const char *name, ckpt_error *err);
 void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node);
+/* Gives `key` of the model's metadata_props this value, in UTF-8; other keys stay. */
+ckpt_status ckpt_onnx_set_metadata(ckpt_onnx_file *file, const char *key, const char *value, ckpt_error *err);
+/* The 2-D initializer `index` becomes the output of a Transpose of `source`, which runs before all other nodes. */
+ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err);
+
+/* What ckpt_onnx_make_dense did. */
+typedef struct ckpt_onnx_dense {
+    size_t count;      /* initializers */
+    const char *first; /* name of one, the file's; NULL: none */
+    uint64_t stored, elements;
+} ckpt_onnx_dense;
+
+/* Makes the graph's sparse initializers dense ones, at the end of its list, as runtimes do when they load a model; it is
+ * written with them. CKPT_MODEL, naming the initializer: malformed, or so sparse that the file's bound on memory is reached. */
+ckpt_status ckpt_onnx_make_dense(ckpt_onnx_file *file, ckpt_onnx_dense *done, ckpt_error *err);
 
 /* New values of the graph's initializer `name` or, where there is none, of the tensor in the Constant node
  * whose output is `name`. Values are rounded to nearest, ties to even, into the tensor's type: FLOAT,
- * DOUBLE, FLOAT16 or BFLOAT16; what is too large for the type becomes infinite. */
+ * DOUBLE, FLOAT16 or BFLOAT16. A finite value that is too large for the type is an error, and nothing is written. */
 typedef struct ckpt_onnx_replacement {
     const char *name;
     const float *values; /* in row-major order */
     size_t count;        /* the tensor's number of elements */
 } ckpt_onnx_replacement;
+
+/* Whether such replacements can be written, as far as that is known without their values, which may be NULL: each names one
+ * tensor that takes new values, has its number of elements, and the model is not too large. `file` is not changed. */
+ckpt_status ckpt_onnx_check_replacements(ckpt_onnx_file *file, const ckpt_onnx_replacement *replacements, size_t count,
+                                         ckpt_error *err);
 
 enum { CKPT_ONNX_OVERWRITE_INPUT = 1 /* `path` may be the file that was read */ };
 

@@ -30,6 +30,14 @@ static inline const onnx_open_file *onnx_open(const ckpt_onnx_file *file) {
     return (const onnx_open_file *)(const void *)file;
 }
 
+static inline onnx_heap *onnx_heap_of(ckpt_onnx_file *file) { return &((onnx_open_file *)(void *)file)->heap; }
+
+/* A copy in the file's memory; NULL: none is left within its limit. */
+char *onnx_copy_text(onnx_heap *heap, const char *text);
+
+/* Puts a tensor of the file's memory at the end of the graph's initializers, which then own it. False: no memory. */
+bool onnx_append_initializer(ckpt_onnx_file *file, Onnx__TensorProto *tensor);
+
 /* External data, opened. Close fd. */
 typedef struct onnx_external {
     int fd;

@@ -3,6 +3,7 @@
  * the model twice its memory. */
 #include "proto/onnx_convert.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -11,7 +12,7 @@
 #include "base/atomic_file.h"
 
 /* A page, so that readers can map a tensor. */
-enum { DATA_ALIGNMENT = 4096, CHUNK_BYTES = 64 * 1024 };
+enum { DATA_ALIGNMENT = 4096, CHUNK_BYTES = 64 * 1024, CHUNK_VALUES = 1024 };
 
 typedef struct target {
     const ckpt_onnx_replacement *replacement;
@@ -147,10 +148,32 @@ static ckpt_status check_target(const writer *w, const target *t, onnx_store *st
     return status == CKPT_OK ? CKPT_OK : onnx_tensor_fail_in(w->file, t->tensor, status, err);
 }
 
+/* A finite value that the tensor's type has no finite one for would be lost. Looked for before anything is written. */
+static ckpt_status check_values(const writer *w, const target *t, ckpt_error *err) {
+    const onnx_type *type = onnx_type_find(t->tensor->data_type);
+    const ckpt_onnx_replacement *r = t->replacement;
+    uint16_t stored[CHUNK_VALUES];
+    float back[CHUNK_VALUES];
+    if (type->bits >= 32) return CKPT_OK;
+    for (size_t done = 0, n; done < r->count; done += n) {
+        n = r->count - done < CHUNK_VALUES ? r->count - done : CHUNK_VALUES;
+        type->from_f32(r->values + done, stored, n);
+        type->to_f32(stored, back, n);
+        for (size_t i = 0; i < n; i++)
+            if (isinf(back[i]) && !isinf(r->values[done + i])) {
+                ckpt_fail(err, CKPT_MODEL, "its new value %g at index %zu does not fit in its type %s; convert the model to FLOAT "
+                          "before training it, or train with a smaller --lr", (double)r->values[done + i], done + i, type->name);
+                return onnx_tensor_fail_in(w->file, t->tensor, CKPT_MODEL, err);
+            }
+    }
+    return CKPT_OK;
+}
+
 /* New data in the same field. External tensors wait until their data file is written. */
 static ckpt_status patch_inline(writer *w, const target *t, ckpt_error *err) {
     onnx_store store;
     CKPT_TRY(check_target(w, t, &store, err));
+    CKPT_TRY(check_values(w, t, err));
     if (store == ONNX_STORE_NONE || store == ONNX_STORE_EXTERNAL) return CKPT_OK;
     const onnx_type *type = onnx_type_find(t->tensor->data_type);
     size_t count = t->replacement->count;
@@ -285,14 +308,15 @@ static void append(ProtobufCBuffer *buffer, size_t count, const uint8_t *bytes) 
     if (sink->status == CKPT_OK) sink->status = ckpt_atomic_write(sink->out, bytes, count, sink->err);
 }
 
+static ckpt_status check_size(const writer *w, ckpt_error *err) {
+    if (onnx__model_proto__get_packed_size(w->file->model) <= INT32_MAX) return CKPT_OK;
+    return ckpt_fail(err, CKPT_MODEL,
+                     "%s: would be larger than 2 GiB, the limit of protobuf; export the model with external data", w->path);
+}
+
 static ckpt_status write_model(writer *w, ckpt_atomic_file *out, ckpt_error *err) {
     const Onnx__ModelProto *model = w->file->model;
-    if (onnx__model_proto__get_packed_size(model) > INT32_MAX) {
-        return ckpt_fail(
-            err, CKPT_MODEL,
-            "%s: would be larger than 2 GiB, the limit of protobuf; export the model with external data",
-            w->path);
-    }
+    CKPT_TRY(check_size(w, err));
     model_sink sink = {.base = {append}, .out = out, .err = err, .status = CKPT_OK};
     onnx__model_proto__pack_to_buffer(model, &sink.base);
     CKPT_TRY(sink.status);
@@ -342,6 +366,19 @@ static ckpt_status prepare(writer *w, const ckpt_onnx_replacement *replacements,
     if (!w->patches) return fail_memory(w, err);
     for (size_t i = 0; i < count; i++) CKPT_TRY(patch_inline(w, &w->targets[i], err));
     return CKPT_OK;
+}
+
+ckpt_status ckpt_onnx_check_replacements(ckpt_onnx_file *file, const ckpt_onnx_replacement *replacements, size_t count,
+                                         ckpt_error *err) {
+    writer w = {.file = file, .path = file->path};
+    ckpt_status status = match_targets(&w, replacements, count, err);
+    for (size_t i = 0; i < count && status == CKPT_OK; i++) {
+        onnx_store store;
+        status = check_target(&w, &w.targets[i], &store, err);
+    }
+    if (status == CKPT_OK) status = check_size(&w, err);
+    ckpt_pool_free(&w.pool);
+    return status;
 }
 
 ckpt_status ckpt_onnx_write(ckpt_onnx_file *file, const char *path, const ckpt_onnx_replacement *replacements,

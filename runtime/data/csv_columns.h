@@ -1,30 +1,37 @@
-/* Which columns of a CSV file make up which array; decided from the header line alone.
+/* Which columns of a CSV file make up which array; decided from the header line alone, by the rules at
+ * ckpt_dataset_load.
  *
- *     ckpt_csv_columns columns = {...names...};
+ *     ckpt_csv_columns columns = {.name = names, .count = n, .unnamed = ..., .pool = &pool};
  *     CKPT_TRY(ckpt_csv_assign(&columns, wanted, err));
- *     columns.column[c].array   // index of the request that column c belongs to, or CKPT_CSV_UNUSED
+ *     columns.pick[r].column[v]   // the column of value v of request r
  */
 #ifndef CKPT_CSV_COLUMNS_H
 #define CKPT_CSV_COLUMNS_H
 
 #include "data/data_format.h"
 
-/* Bounds the memory that a header line can ask for: each column takes 24 bytes or so. */
-enum { CKPT_CSV_MAX_COLUMNS = 1 << 20, CKPT_CSV_UNUSED = -1 };
+/* Bounds the memory that a header line can ask for. */
+enum { CKPT_CSV_MAX_COLUMNS = 1 << 20 };
 
-typedef struct ckpt_csv_column {
-    const char *name; /* unquoted, without surrounding spaces */
-    int array;        /* request, or CKPT_CSV_UNUSED */
-    uint32_t place;   /* value number within a sample of that array */
-} ckpt_csv_column;
+typedef enum ckpt_csv_use { CKPT_CSV_FREE, CKPT_CSV_TAKEN, CKPT_CSV_DROPPED } ckpt_csv_use;
+
+/* The columns of one request, in the order of its values. */
+typedef struct ckpt_csv_pick {
+    int *column;
+    int count;
+} ckpt_csv_pick;
 
 typedef struct ckpt_csv_columns {
-    ckpt_csv_column *column;
-    size_t count;
+    ckpt_pool *pool;
+    const char **name; /* unquoted, without surrounding spaces */
+    bool *unnamed;     /* the name is ours, "Unnamed: 3" */
+    int count;
+    ckpt_csv_pick *pick; /* by request */
+    uint8_t *use;        /* by column: a ckpt_csv_use */
 } ckpt_csv_columns;
 
-/* Fills `array` and `place` of every column, by the rule at ckpt_dataset_load. Places follow the order of
- * the file. CKPT_USAGE: a request has no column, or a name appears twice for it. */
+/* Fills `pick` and `use`. CKPT_USAGE: names that appear twice, requests without columns or with more than one
+ * choice. */
 ckpt_status ckpt_csv_assign(ckpt_csv_columns *columns, const ckpt_data_wanted *wanted, ckpt_error *err);
 
 #endif

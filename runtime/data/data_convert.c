@@ -1,5 +1,5 @@
 /* Elements of a file to float32 or int64, and the checks of their values. */
-#include "data/data_format.h"
+#include "data/class_table.h"
 
 #include <math.h>
 #include <string.h>
@@ -52,23 +52,109 @@ static inline int64_t sign_extend(uint64_t bits, unsigned bytes) {
     return (int64_t)(bits << shift) >> shift;
 }
 
-static inline float to_float(uint64_t bits, const ckpt_layout *layout) {
-    if (layout->element == CKPT_ELEMENT_UNSIGNED) return (float)bits;
-    if (layout->element == CKPT_ELEMENT_SIGNED) return (float)sign_extend(bits, layout->bytes);
-    if (layout->bytes == 2) return half_to_float((uint32_t)bits);
-    if (layout->bytes == 4) {
+static inline double to_double(uint64_t bits, unsigned bytes) {
+    if (bytes == 2) return (double)half_to_float((uint32_t)bits);
+    if (bytes == 4) {
         float value;
         uint32_t low = (uint32_t)bits;
         memcpy(&value, &low, sizeof value);
-        return value;
+        return (double)value;
     }
     double value;
     memcpy(&value, &bits, sizeof value);
-    /* C leaves conversion beyond float's range undefined. Infinity is found by ckpt_data_check. The bound is
-     * half-way between FLT_MAX and the next power of two. */
-    if (value >= 0x1.ffffffp127) return INFINITY;
-    if (value <= -0x1.ffffffp127) return -INFINITY;
-    return (float)value;
+    return value;
+}
+
+/* Where an element of the array stands. */
+typedef struct place {
+    unsigned long long row, column;
+} place;
+
+static place place_of(const ckpt_array *array, uint64_t at) {
+    return (place){at / array->values, at % array->values};
+}
+
+#define AT "at row %llu, column %llu (counted from 0)"
+
+static ckpt_status integer_from_real(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array,
+                                     uint64_t at, int64_t *value, ckpt_error *err) {
+    const double real = to_double(bits, layout->bytes);
+    const place p = place_of(array, at);
+    /* int64's range as doubles have it; NaN is in none. */
+    if (real >= -0x1p63 && real < 0x1p63 && real == floor(real)) return *value = (int64_t)real, CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE,
+                     "has %.9g " AT
+                     ", where whole numbers are needed; correct it, or save it with astype(np.int64)",
+                     real, p.row, p.column);
+}
+
+static ckpt_status integer_from_unsigned(uint64_t bits, const ckpt_array *array, uint64_t at, int64_t *value,
+                                         ckpt_error *err) {
+    const place p = place_of(array, at);
+    if (bits <= INT64_MAX) return *value = (int64_t)bits, CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "has %llu " AT ", too large for int64; save it with astype(np.int64)",
+                     (unsigned long long)bits, p.row, p.column);
+}
+
+/* C leaves conversion beyond float's range undefined. The bound is half-way between FLT_MAX and the next
+ * power of two. Infinity and NaN of the file are found by ckpt_data_check. */
+static ckpt_status float_from_real(double real, const ckpt_array *array, uint64_t at, float *value,
+                                   ckpt_error *err) {
+    const place p = place_of(array, at);
+    if (!isfinite(real) || fabs(real) < 0x1.ffffffp127) return *value = (float)real, CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "has %.9g " AT ", too large for float32; scale it", real, p.row,
+                     p.column);
+}
+
+static float float_from_integer(uint64_t bits, const ckpt_layout *layout, const ckpt_array *array,
+                                uint64_t at, ckpt_rounded *rounded) {
+    if (layout->element == CKPT_ELEMENT_UNSIGNED && bits > INT64_MAX) return (float)bits;
+    const int64_t value =
+        layout->element == CKPT_ELEMENT_UNSIGNED ? (int64_t)bits : sign_extend(bits, layout->bytes);
+    const float real = (float)value;
+    if (layout->bytes >= 4 && (real >= 0x1p63f || (int64_t)real != value)) {
+        const place p = place_of(array, at);
+        if (!rounded->count++) *rounded = (ckpt_rounded){1, p.row, p.column, value};
+    }
+    return real;
+}
+
+/* Writes the character in UTF-8; returns the bytes. */
+static size_t put_utf8(uint32_t c, char out[4]) {
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    const size_t bytes = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = bytes; i-- > 1; c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)(lead[bytes] | c);
+    return bytes;
+}
+
+/* A string of numpy as UTF-8, without the zeros that pad it; returns its length. */
+static size_t read_text(const uint8_t *from, const ckpt_layout *layout, char text[CKPT_TEXT_BYTES]) {
+    const unsigned step = layout->element == CKPT_ELEMENT_UCS4 ? 4 : 1;
+    unsigned end = layout->bytes;
+    size_t length = 0;
+    while (end >= step && !load_bits(from + end - step, step, layout->big_endian)) end -= step;
+    for (unsigned i = 0; i + step <= end; i += step) {
+        const uint64_t c = load_bits(from + i, step, layout->big_endian);
+        if (step == 1)
+            text[length++] = (char)c;
+        else
+            length += put_utf8(c < 0x110000 ? (uint32_t)c : 0xfffd, text + length);
+    }
+    return length;
+}
+
+static ckpt_status number_from_text(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                    uint64_t at, ckpt_class_table *names, int64_t *number, ckpt_error *err) {
+    char text[CKPT_TEXT_BYTES];
+    const size_t length = read_text(from, layout, text);
+    const place p = place_of(array, at);
+    const ckpt_status status = ckpt_class_table_number(names, text, length, number, err);
+    if (status == CKPT_OK || !err) return status;
+    char what[CKPT_MESSAGE_SIZE];
+    memcpy(what, err->message, sizeof what);
+    return ckpt_fail(err, status, "has '%.*s' " AT ", which %s", (int)(length < 40 ? length : 40), text,
+                     p.row, p.column, what);
 }
 
 /* Walks a column-major array and gives the row-major position of each element. */
@@ -97,30 +183,41 @@ static void walk_next(walk *w, const ckpt_layout *layout) {
     }
 }
 
+static ckpt_status convert_integer(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                   uint64_t at, ckpt_class_table *names, ckpt_error *err) {
+    int64_t *to = (int64_t *)array->data + at;
+    if (ckpt_element_is_text(layout->element))
+        return number_from_text(from, layout, array, at, names, to, err);
+    const uint64_t bits = load_bits(from, layout->bytes, layout->big_endian);
+    if (layout->element == CKPT_ELEMENT_FLOAT) return integer_from_real(bits, layout, array, at, to, err);
+    if (layout->element == CKPT_ELEMENT_UNSIGNED) return integer_from_unsigned(bits, array, at, to, err);
+    *to = sign_extend(bits, layout->bytes);
+    return CKPT_OK;
+}
+
+static ckpt_status convert_float(const uint8_t *from, const ckpt_layout *layout, const ckpt_array *array,
+                                 uint64_t at, ckpt_rounded *rounded, ckpt_error *err) {
+    float *to = (float *)array->data + at;
+    const uint64_t bits = load_bits(from, layout->bytes, layout->big_endian);
+    if (layout->element == CKPT_ELEMENT_FLOAT)
+        return float_from_real(to_double(bits, layout->bytes), array, at, to, err);
+    *to = float_from_integer(bits, layout, array, at, rounded);
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_data_convert(ckpt_stream *stream, const ckpt_layout *layout, ckpt_array *array,
-                              ckpt_error *err) {
+                              ckpt_rounded *rounded, ckpt_class_table *names, ckpt_error *err) {
     uint8_t chunk[CHUNK_BYTES];
-    float *floats = array->data;
-    int64_t *integers = array->data;
     walk w = walk_start(layout);
     for (uint64_t done = 0; done < layout->count;) {
         uint64_t take = layout->count - done, most = CHUNK_BYTES / layout->bytes;
         if (take > most) take = most;
         CKPT_TRY(ckpt_stream_read(stream, chunk, (size_t)take * layout->bytes, err));
         for (uint64_t i = 0; i < take; i++) {
-            uint64_t to = layout->fortran ? w.position : done + i;
-            uint64_t bits = load_bits(chunk + i * layout->bytes, layout->bytes, layout->big_endian);
-            if (array->type == CKPT_ARRAY_F32) {
-                floats[to] = to_float(bits, layout);
-            } else if (layout->element == CKPT_ELEMENT_SIGNED) {
-                integers[to] = sign_extend(bits, layout->bytes);
-            } else if (bits <= INT64_MAX) {
-                integers[to] = (int64_t)bits;
-            } else {
-                return ckpt_fail(err, CKPT_USAGE,
-                                 "has %llu, too large for int64; save it with astype(np.int64)",
-                                 (unsigned long long)bits);
-            }
+            const uint64_t to = layout->fortran ? w.position : done + i;
+            const uint8_t *from = chunk + i * layout->bytes;
+            CKPT_TRY(array->type == CKPT_ARRAY_F32 ? convert_float(from, layout, array, to, rounded, err)
+                                                   : convert_integer(from, layout, array, to, names, err));
             if (layout->fortran) walk_next(&w, layout);
         }
         done += take;
@@ -134,31 +231,51 @@ static ckpt_status check_floats(const ckpt_array *array, const ckpt_data_request
     for (uint64_t i = 0; i < count; i++) {
         bool finite = isfinite(value[i]);
         if (finite && (!request->unit_range || (value[i] >= 0 && value[i] <= 1))) continue;
-        unsigned long long row = i / array->values, column = i % array->values;
+        const place p = place_of(array, i);
         if (!finite)
-            return ckpt_fail(err, CKPT_USAGE,
-                             "has %s at row %llu, column %llu (counted from 0); remove or replace it",
-                             isnan(value[i]) ? "NaN" : "a value that is infinite as float32", row, column);
-        return ckpt_fail(
-            err, CKPT_USAGE,
-            "has %g at row %llu, column %llu (counted from 0); the loss takes targets from 0 to 1",
-            (double)value[i], row, column);
+            return ckpt_fail(err, CKPT_USAGE, "has %s " AT "; remove or replace it",
+                             isnan(value[i]) ? "NaN"
+                             : value[i] > 0  ? "infinity"
+                                             : "-infinity",
+                             p.row, p.column);
+        return ckpt_fail(err, CKPT_USAGE, "has %g " AT "; the loss takes targets from 0 to 1",
+                         (double)value[i], p.row, p.column);
     }
     return CKPT_OK;
 }
 
-ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
-    uint64_t count = (uint64_t)array->dim[0] * array->values;
-    if (array->type == CKPT_ARRAY_F32) return check_floats(array, request, count, err);
+static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_request *request, uint64_t count,
+                                  ckpt_error *err) {
     const int64_t *value = array->data;
-    for (uint64_t i = 0; request->classes > 0 && i < count; i++) {
-        if (value[i] >= 0 && value[i] < request->classes) continue;
+    const int64_t least = request->classes > 0 ? 0 : request->least,
+                  most = request->classes > 0 ? request->classes - 1 : request->most;
+    for (uint64_t i = 0; (least || most || request->classes > 0) && i < count; i++) {
+        if (value[i] >= least && value[i] <= most) continue;
         if (request->has_ignore && value[i] == request->ignore) continue;
-        return ckpt_fail(err, CKPT_USAGE,
-                         "has %s %lld at row %llu, column %llu (counted from 0); the model takes 0 to %lld",
-                         request->role == CKPT_DATA_TARGET ? "class" : "index", (long long)value[i],
-                         (unsigned long long)(i / array->values), (unsigned long long)(i % array->values),
-                         (long long)request->classes - 1);
+        const place p = place_of(array, i);
+        return ckpt_fail(err, CKPT_USAGE, "has %s %lld " AT "; the model takes %lld to %lld",
+                         request->role == CKPT_DATA_TARGET ? "class"
+                         : request->classes > 0            ? "index"
+                                                           : "the value",
+                         (long long)value[i], p.row, p.column, (long long)least, (long long)most);
     }
     return CKPT_OK;
+}
+
+/* Where the model takes one float, two names are 0 and 1. */
+static ckpt_status check_names(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
+    const ckpt_names *names = &array->classes;
+    const int64_t takes = array->type == CKPT_ARRAY_F32 ? 2 : request->classes;
+    char list[CKPT_LIST_TEXT];
+    if (!names->count || takes <= 0 || names->count == (uint64_t)takes) return CKPT_OK;
+    return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %lld", names->count,
+                     names->count == 1 ? "" : "es", ckpt_data_list_text(names->name, names->count, list),
+                     (long long)takes);
+}
+
+ckpt_status ckpt_data_check(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
+    const uint64_t count = (uint64_t)array->dim[0] * array->values;
+    CKPT_TRY(check_names(array, request, err));
+    return array->type == CKPT_ARRAY_F32 ? check_floats(array, request, count, err)
+                                         : check_integers(array, request, count, err);
 }

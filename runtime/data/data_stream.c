@@ -1,4 +1,5 @@
-/* Unpacking with zlib, bounded by what the container declares. */
+/* Unpacking with zlib: members of a zip archive bounded by what it declares, gzipped files by what is there.
+ */
 #include "data/data_format.h"
 
 #include <limits.h>
@@ -17,8 +18,8 @@ ckpt_status ckpt_stream_open(ckpt_stream *stream, const ckpt_packed *packed, ckp
         return ckpt_fail(err, CKPT_USAGE,
                          "has %zu compressed bytes, too few for the %llu declared; the file is damaged",
                          packed->size, (unsigned long long)packed->unpacked_bytes);
-    /* zlib's window bits: negative for bare deflate as in zip, 16 more for a gzip wrapper. */
-    if (inflateInit2(&stream->zlib, packed->packing == CKPT_GZIPPED ? 15 + 16 : -15) != Z_OK)
+    /* zlib's window bits: negative for bare deflate as in zip. */
+    if (inflateInit2(&stream->zlib, -15) != Z_OK)
         return ckpt_fail(err, CKPT_NOMEM, "cannot be unpacked: out of memory");
     stream->open = true;
     return CKPT_OK;
@@ -68,7 +69,7 @@ ckpt_status ckpt_stream_read(ckpt_stream *stream, void *out, size_t count, ckpt_
 
 ckpt_status ckpt_stream_finish(ckpt_stream *stream, ckpt_error *err) {
     ckpt_packing packing = stream->packed.packing;
-    if (packing != CKPT_GZIPPED && stream->left)
+    if (stream->left)
         return ckpt_fail(err, CKPT_USAGE, "has %llu bytes after the array; save one array alone",
                          (unsigned long long)stream->left);
     while (packing != CKPT_STORED && !stream->ended) {
@@ -90,4 +91,61 @@ ckpt_status ckpt_stream_finish(ckpt_stream *stream, ckpt_error *err) {
 void ckpt_stream_close(ckpt_stream *stream) {
     if (stream->open && stream->packed.packing != CKPT_STORED) inflateEnd(&stream->zlib);
     stream->open = false;
+}
+
+bool ckpt_is_gzip(const uint8_t *bytes, size_t size) {
+    return size >= 2 && bytes[0] == 0x1f && bytes[1] == 0x8b;
+}
+
+enum { GZIP_CHUNK = 64 * 1024 };
+
+/* Unpacks all members of a gzip file to `out`, or counts their bytes where that is NULL. */
+static ckpt_status gunzip(const ckpt_data_source *source, z_stream *z, uint8_t *out, size_t *size,
+                          ckpt_error *err) {
+    uint8_t chunk[GZIP_CHUNK];
+    const size_t room = *size;
+    size_t used = 0;
+    *size = 0;
+    for (int code = Z_OK; code != Z_STREAM_END || used < source->size;) {
+        if (code == Z_STREAM_END &&
+            (!ckpt_is_gzip(source->bytes + used, source->size - used) || inflateReset(z) != Z_OK))
+            return ckpt_fail(err, CKPT_USAGE, "has %zu bytes after the compressed data; the file is damaged",
+                             source->size - used);
+        const uInt give = source->size - used > UINT_MAX ? UINT_MAX : (uInt)(source->size - used);
+        const size_t left = room - *size;
+        const uInt take = !out || left > GZIP_CHUNK ? GZIP_CHUNK : (uInt)left;
+        z->next_in = (Bytef *)(uintptr_t)(source->bytes + used); /* zlib only reads it */
+        z->avail_in = give;
+        z->next_out = out ? out + *size : chunk;
+        z->avail_out = take;
+        code = inflate(z, Z_NO_FLUSH);
+        used += give - z->avail_in;
+        *size += take - z->avail_out;
+        if (code == Z_MEM_ERROR) return ckpt_fail(err, CKPT_NOMEM, "cannot be unpacked: out of memory");
+        if (code != Z_OK && code != Z_STREAM_END)
+            return ckpt_fail(err, CKPT_USAGE,
+                             "has compressed data that is damaged or cut short; save the file again");
+    }
+    return CKPT_OK;
+}
+
+/* Twice: gzip states its size only modulo 2^32, and a file cannot be believed. */
+ckpt_status ckpt_data_gunzip(ckpt_data_source *source, ckpt_pool *pool, ckpt_error *err) {
+    z_stream z = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    if (inflateInit2(&z, 15 + 16) != Z_OK)
+        return ckpt_fail(err, CKPT_NOMEM, "cannot be unpacked: out of memory");
+    ckpt_status status = gunzip(source, &z, NULL, &size, err);
+    if (status == CKPT_OK) {
+        bytes = ckpt_pool_alloc(pool, size, 1);
+        if (!bytes)
+            status = ckpt_fail(err, CKPT_NOMEM, "its %zu unpacked bytes do not fit host memory", size);
+    }
+    if (status == CKPT_OK && inflateReset(&z) == Z_OK) status = gunzip(source, &z, bytes, &size, err);
+    inflateEnd(&z);
+    if (status != CKPT_OK) return status;
+    source->bytes = bytes;
+    source->size = size;
+    return CKPT_OK;
 }

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,7 +53,44 @@ ckpt_data_entry *ckpt_data_catalog_add(ckpt_data_catalog *catalog) {
         catalog->entries = entries;
         catalog->capacity = more;
     }
+    catalog->entries[catalog->count].answers = -1;
     return &catalog->entries[catalog->count++];
+}
+
+ckpt_status ckpt_data_add_name(ckpt_pool *pool, ckpt_names *names, const char *name, ckpt_error *err) {
+    /* Full at each power of two: that is the room it has. */
+    if (!(names->count & (names->count - 1))) {
+        const size_t more = names->count ? 2 * names->count : 1;
+        const char **grown = ckpt_pool_grow(pool, names->name, names->count, more, sizeof *grown);
+        if (!grown) return ckpt_fail(err, CKPT_NOMEM, "out of memory for names");
+        names->name = grown;
+    }
+    const char *copy = ckpt_pool_strdup(pool, name);
+    if (!copy) return ckpt_fail(err, CKPT_NOMEM, "out of memory for names");
+    names->name[names->count++] = copy;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_data_add_note(ckpt_dataset *dataset, ckpt_error *err, const char *format, ...) {
+    char text[CKPT_MESSAGE_SIZE];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return ckpt_data_add_name(&dataset->pool, &dataset->notes, text, err);
+}
+
+char *ckpt_data_list_text(const char *const *names, size_t count, char text[CKPT_LIST_TEXT]) {
+    size_t n = 0, listed = 0;
+    text[0] = 0;
+    for (; listed < count && n + 80 < CKPT_LIST_TEXT; listed++)
+        n += (size_t)snprintf(text + n, CKPT_LIST_TEXT - n, "%s'%.40s'", listed ? ", " : "", names[listed]);
+    if (listed < count) snprintf(text + n, CKPT_LIST_TEXT - n, " and %zu more", count - listed);
+    return text;
+}
+
+const char *ckpt_data_role_text(const ckpt_data_request *request) {
+    return request->role == CKPT_DATA_TARGET ? "target" : "model's input";
 }
 
 static ckpt_status read_descriptor(int fd, ckpt_data_source *source, ckpt_pool *pool, ckpt_error *err) {
@@ -84,8 +123,42 @@ static ckpt_status read_source(ckpt_data_source *source, ckpt_pool *pool, ckpt_e
     return status;
 }
 
-static ckpt_status load_source(load *l, const ckpt_data_source *source, bool one_of_many, ckpt_error *err) {
-    if (!source->directory && source->size == 0) return ckpt_fail(err, CKPT_USAGE, "is empty; save it again");
+/* What else a file may be packed as, by its first bytes. */
+static const char *packing_of(const ckpt_data_source *source) {
+    static const struct {
+        const char *start, *name;
+    } packings[] = {{"BZh", "bzip2"},
+                    {"\xfd"
+                     "7zXZ",
+                     "xz"},
+                    {"\x28\xb5\x2f\xfd", "zstd"},
+                    {"\x04\x22\x4d\x18", "lz4"}};
+    for (size_t i = 0; i < sizeof packings / sizeof *packings; i++) {
+        const size_t length = strlen(packings[i].start);
+        if (source->size >= length && memcmp(source->bytes, packings[i].start, length) == 0)
+            return packings[i].name;
+    }
+    return NULL;
+}
+
+/* Unpacks a gzipped file; whatever it is called, its first bytes say so. */
+static ckpt_status unpack_source(load *l, ckpt_data_source *source, ckpt_error *err) {
+    source->kind = source->path;
+    if (source->directory) return CKPT_OK;
+    if (source->size == 0) return ckpt_fail(err, CKPT_USAGE, "is empty; save it again");
+    const char *packing = packing_of(source);
+    if (packing)
+        return ckpt_fail(err, CKPT_USAGE, "is packed by %s; unpack it, or pack it with gzip", packing);
+    if (!ckpt_is_gzip(source->bytes, source->size)) return CKPT_OK;
+    if (ckpt_has_suffix(source->path, ".gz"))
+        source->kind = ckpt_pool_strndup(&l->pool, source->path, strlen(source->path) - strlen(".gz"));
+    if (!source->kind) return ckpt_fail(err, CKPT_NOMEM, "out of memory for file names");
+    CKPT_TRY(ckpt_data_gunzip(source, &l->pool, err));
+    return source->size ? CKPT_OK : ckpt_fail(err, CKPT_USAGE, "is empty when unpacked; save it again");
+}
+
+static ckpt_status load_source(load *l, ckpt_data_source *source, bool one_of_many, ckpt_error *err) {
+    CKPT_TRY(unpack_source(l, source, err));
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (!formats[i].recognises(source)) continue;
         if (formats[i].alone && one_of_many)
@@ -93,7 +166,8 @@ static ckpt_status load_source(load *l, const ckpt_data_source *source, bool one
                              formats[i].name);
         return formats[i].load(source, &l->wanted, &l->catalog, err);
     }
-    return ckpt_fail(err, CKPT_USAGE, "is %s; give a .npz, .npy, .csv or IDX file",
+    return ckpt_fail(err, CKPT_USAGE,
+                     "is %s; give a .npz, .npy, .csv, .tsv or IDX file, which may be gzipped",
                      source->directory ? "a directory" : "in no known data format");
 }
 
@@ -122,13 +196,13 @@ static ckpt_status load_spec(load *l, const char *spec, ckpt_error *err) {
 }
 
 /* Files by `spec`, or one file in memory when `memory` is there. */
-static ckpt_status load_any(const char *spec, const ckpt_data_source *memory,
-                            const ckpt_data_request *requests, size_t request_count, ckpt_dataset *dataset,
-                            ckpt_error *err) {
+static ckpt_status load_any(const char *spec, ckpt_data_source *memory, const ckpt_data_wanted *wanted,
+                            ckpt_dataset *dataset, ckpt_error *err) {
     *dataset = (ckpt_dataset){0};
-    if (!request_count) return ckpt_fail(err, CKPT_USAGE, "%s: the model takes no data; leave it out", spec);
-    load l = {.wanted = {requests, request_count}};
+    if (!wanted->count) return ckpt_fail(err, CKPT_USAGE, "%s: the model takes no data; leave it out", spec);
+    load l = {.wanted = *wanted};
     l.catalog.pool = &l.pool;
+    l.catalog.dataset = dataset;
     ckpt_status status;
     if (memory) {
         status = load_source(&l, memory, false, err);
@@ -142,16 +216,24 @@ static ckpt_status load_any(const char *spec, const ckpt_data_source *memory,
     return status;
 }
 
+static ckpt_data_wanted wanted_of(const ckpt_data_request *requests, size_t count,
+                                  const ckpt_data_options *options) {
+    return (ckpt_data_wanted){requests, count, options ? *options : (ckpt_data_options){0}};
+}
+
 ckpt_status ckpt_dataset_load(const char *spec, const ckpt_data_request *requests, size_t request_count,
-                              ckpt_dataset *dataset, ckpt_error *err) {
-    return load_any(spec, NULL, requests, request_count, dataset, err);
+                              const ckpt_data_options *options, ckpt_dataset *dataset, ckpt_error *err) {
+    const ckpt_data_wanted wanted = wanted_of(requests, request_count, options);
+    return load_any(spec, NULL, &wanted, dataset, err);
 }
 
 ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t size,
                                      const ckpt_data_request *requests, size_t request_count,
-                                     ckpt_dataset *dataset, ckpt_error *err) {
+                                     const ckpt_data_options *options, ckpt_dataset *dataset,
+                                     ckpt_error *err) {
     ckpt_data_source source = {.path = path, .bytes = bytes, .size = size};
-    return load_any(path, &source, requests, request_count, dataset, err);
+    const ckpt_data_wanted wanted = wanted_of(requests, request_count, options);
+    return load_any(path, &source, &wanted, dataset, err);
 }
 
 /* Whole numbers within int64, which the caller has seen to. */

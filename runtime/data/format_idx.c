@@ -1,4 +1,4 @@
-/* IDX, the format of MNIST (described at yann.lecun.com/exdb/mnist), optionally gzipped (RFC 1952):
+/* IDX, the format of MNIST (described at yann.lecun.com/exdb/mnist):
  *
  *     0 0 type rank | rank dimensions, 4 bytes each, big-endian | elements, big-endian
  *
@@ -8,18 +8,9 @@
 
 #include <string.h>
 
-static bool is_gzip(const ckpt_data_source *source) {
-    return source->size >= 2 && source->bytes[0] == 0x1f && source->bytes[1] == 0x8b;
-}
-
-static bool has_idx_name(const char *path) {
-    return ckpt_has_suffix(path, ".idx") || ckpt_has_suffix(path, "-ubyte") ||
-           ckpt_has_suffix(path, ".idx.gz") || ckpt_has_suffix(path, "-ubyte.gz");
-}
-
 bool ckpt_idx_recognises(const ckpt_data_source *source) {
     if (source->directory) return false;
-    if (has_idx_name(source->path)) return true;
+    if (ckpt_has_suffix(source->kind, ".idx") || ckpt_has_suffix(source->kind, "-ubyte")) return true;
     const uint8_t *b = source->bytes;
     return source->size >= 4 && b[0] == 0 && b[1] == 0 && b[2] >= 8 && b[2] <= 0x0e && b[3] > 0 &&
            b[3] <= CKPT_ARRAY_MAX_RANK;
@@ -66,11 +57,5 @@ ckpt_status ckpt_idx_load(const ckpt_data_source *source, const ckpt_data_wanted
     entry->header = ckpt_idx_header;
     entry->packed =
         (ckpt_packed){.bytes = source->bytes, .size = source->size, .unpacked_bytes = source->size};
-    if (is_gzip(source)) {
-        entry->packed.packing = CKPT_GZIPPED;
-        /* gzip's own size field is modulo 2^32 and unchecked: deflate's limit bounds the array instead. */
-        if (__builtin_mul_overflow((uint64_t)source->size, 1032u, &entry->packed.unpacked_bytes))
-            return ckpt_fail(err, CKPT_USAGE, "is too large");
-    }
     return CKPT_OK;
 }

@@ -83,11 +83,6 @@ static ckpt_status refuse_type(const char *descr, ckpt_error *err) {
     case 'c':
         what = "complex numbers";
         break;
-    case 'S':
-    case 'a':
-    case 'U':
-        what = "strings";
-        break;
     case 'O':
         what = "Python objects, which are never unpickled";
         break;
@@ -107,6 +102,25 @@ static ckpt_status refuse_type(const char *descr, ckpt_error *err) {
     return ckpt_fail(err, CKPT_USAGE,
                      "holds %s (dtype '%s'); save it with astype(np.float32) or astype(np.int64)", what,
                      descr);
+}
+
+/* "<U5", "|S3": strings of so many characters. */
+static ckpt_status take_text_type(const char *descr, ckpt_layout *layout, ckpt_error *err) {
+    uint64_t characters = 0;
+    const bool wide = descr[1] == 'U';
+    const char *p = descr + 2;
+    for (; *p >= '0' && *p <= '9' && characters <= CKPT_TEXT_BYTES; p++)
+        characters = 10 * characters + (uint64_t)(*p - '0');
+    const uint64_t bytes = characters * (wide ? 4 : 1);
+    if (*p || !bytes || bytes > CKPT_TEXT_BYTES)
+        return ckpt_fail(
+            err, CKPT_USAGE,
+            "holds strings of no length or of more than %d bytes (dtype '%s'); save shorter ones",
+            CKPT_TEXT_BYTES, descr);
+    layout->element = wide ? CKPT_ELEMENT_UCS4 : CKPT_ELEMENT_BYTES;
+    layout->bytes = (unsigned)bytes;
+    layout->big_endian = descr[0] == '>';
+    return CKPT_OK;
 }
 
 /* The array protocol's type string: byte order, kind, bytes. */
@@ -136,6 +150,8 @@ static ckpt_status take_type(text *t, ckpt_layout *layout, ckpt_error *err) {
         layout->big_endian = descr[0] == '>';
         return CKPT_OK;
     }
+    if (descr[0] && strchr("<>|", descr[0]) && (descr[1] == 'U' || descr[1] == 'S'))
+        return take_text_type(descr, layout, err);
     return refuse_type(descr, err);
 }
 
@@ -193,7 +209,7 @@ ckpt_status ckpt_npy_header(ckpt_stream *stream, ckpt_layout *layout, ckpt_error
 
 bool ckpt_npy_recognises(const ckpt_data_source *source) {
     return !source->directory && ((source->size >= 6 && memcmp(source->bytes, "\x93NUMPY", 6) == 0) ||
-                                  ckpt_has_suffix(source->path, ".npy"));
+                                  ckpt_has_suffix(source->kind, ".npy"));
 }
 
 ckpt_status ckpt_npy_load(const ckpt_data_source *source, const ckpt_data_wanted *wanted,

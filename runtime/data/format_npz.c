@@ -145,7 +145,7 @@ static ckpt_status locate(const ckpt_data_source *source, const member *m, const
 bool ckpt_npz_recognises(const ckpt_data_source *source) {
     return !source->directory && ((source->size >= 4 && (memcmp(source->bytes, "PK\3\4", 4) == 0 ||
                                                          memcmp(source->bytes, "PK\5\6", 4) == 0)) ||
-                                  ckpt_has_suffix(source->path, ".npz"));
+                                  ckpt_has_suffix(source->kind, ".npz"));
 }
 
 ckpt_status ckpt_npz_load(const ckpt_data_source *source, const ckpt_data_wanted *wanted,
@@ -162,7 +162,8 @@ ckpt_status ckpt_npz_load(const ckpt_data_source *source, const ckpt_data_wanted
         ckpt_data_entry *entry = ckpt_data_catalog_add(catalog);
         char *name = ckpt_pool_strndup(catalog->pool, (const char *)m.name, (size_t)m.name_bytes - 4);
         if (!entry || !name) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the list of arrays");
-        *entry = (ckpt_data_entry){.path = source->path, .name = name, .header = ckpt_npy_header};
+        *entry =
+            (ckpt_data_entry){.path = source->path, .name = name, .answers = -1, .header = ckpt_npy_header};
         CKPT_TRY(locate(source, &m, name, &entry->packed, err));
     }
     return CKPT_OK;

@@ -6,6 +6,8 @@
 #include "base/units.h"
 #include "cli/console.h"
 #include "cli/cost_model.h"
+#include "cli/data_words.h"
+#include "cli/parameters_report.h"
 #include "cli/train_measure.h"
 #include "cli/train_report.h"
 
@@ -24,13 +26,30 @@ static void catch_signals(void) {
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, like a full disk */
 }
 
+/* What the data are, which of the file's columns or arrays became what, and what was read otherwise than it is written. */
+static void say_data(const ckpt_job *job, const ckpt_dataset *set, const char *which) {
+    char text[CKPT_DATA_TEXT], words[CKPT_DATA_WORDS];
+    ckpt_console_note(program, "%sdata: %s", which, ckpt_train_data_describe(job, set, text));
+    if (ckpt_data_has_names(set))
+        ckpt_console_note(program, "%s%s: %s", which, set->has_columns ? "columns" : "arrays", ckpt_data_names_text(set, words));
+    for (size_t a = 0; a < set->array_count; a++)
+        if (set->arrays[a].classes.count)
+            ckpt_console_note(program, "%sclasses: %s", which, ckpt_data_classes_text(&set->arrays[a], words));
+    for (size_t i = 0; i < set->notes.count; i++) ckpt_console_note(program, "%s", set->notes.name[i]);
+}
+
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
     char size[CKPT_SIZE_TEXT], text[CKPT_DATA_TEXT];
     ckpt_job_say_losses(job, program);
+    ckpt_parameters_say(&job->model, program);
+    ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
                           ckpt_train_data_describe(job, &data->training, text));
+    else
+        say_data(job, &data->training, "");
+    if (data->validation.array_count) say_data(job, &data->validation, "validation ");
     ckpt_console_note(program, "%s on %s, batch %lld%s, planned peak %s", s->plan->strategy, s->backend->name,
                       (long long)job->batch, o->verify ? ", verified against a run without recomputation" : "",
                       ckpt_units_format_size(s->plan->memory.total, size));
@@ -63,6 +82,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
     CKPT_TRY(ckpt_job_load(o, NULL, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
+    if (status == CKPT_OK && o->save) status = ckpt_model_check_savable(&job.model, err);
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_job_cost(&job, o, backend->name, err);

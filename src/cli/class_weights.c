@@ -48,7 +48,7 @@ static ckpt_status read_file(const char *path, ckpt_pool *pool, const float **we
 static ckpt_status read_array(const char *path, ckpt_pool *pool, const float **weights, int64_t *count, ckpt_error *err) {
     const ckpt_data_request request = {.name = "class weights", .role = CKPT_DATA_INPUT, .want = CKPT_WANT_FLOAT, .values = 1};
     ckpt_dataset set;
-    if (ckpt_dataset_load(path, &request, 1, &set, err) != CKPT_OK) return ckpt_fail_in(err, "--class-weights");
+    if (ckpt_dataset_load(path, &request, 1, NULL, &set, err) != CKPT_OK) return ckpt_fail_in(err, "--class-weights");
     *count = (int64_t)set.samples;
     float *values = ckpt_pool_array(pool, *count, float);
     if (values) memcpy(values, set.arrays[0].data, (size_t)*count * sizeof *values);

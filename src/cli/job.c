@@ -15,7 +15,7 @@ static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forwar
 
 static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
-    const ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie,
+    const ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie, .train = o->train, .freeze = o->freeze,
                                         .dropout = (float)o->dropout, .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
                                         .loss_auto = true, .wish_count = o->loss_count, .wish = o->loss, .output = o->loss_output,
                                         .class_axis = (int)o->class_axis, .smoothing = (float)o->label_smoothing,
@@ -231,6 +231,16 @@ json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *o) {
     return loss;
 }
 
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
+    const ckpt_onnx_dense *dense = &job->model.dense;
+    if (dense->count == 0) return;
+    char others[64] = "";
+    if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
+                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+                      (unsigned long long)dense->elements);
+}
+
 void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
     enum { MOST_LINES = 8 };
     const ckpt_tie_report *ties = &job->model.ties;
@@ -243,6 +253,9 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
             ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
                               tie->readers, tie->reason);
     }
+    for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
+        ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
+                          "them two)", ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 

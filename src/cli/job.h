@@ -62,6 +62,9 @@ void ckpt_job_say_losses(const ckpt_job *job, const char *program);
 /* The same as JSON: an object with the fields of the first loss, and all of them in "terms"; null without one. */
 json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *options);
 
+/* Says which sparse initializers of the file are dense ones from here on. */
+void ckpt_job_say_sparse(const ckpt_job *job, const char *program);
+
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/name_list.h"
 #include "base/units.h"
 #include "cli/options.h"
 #include "graph/loss_choice.h"

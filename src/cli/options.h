@@ -54,6 +54,7 @@ typedef struct ckpt_cli_options {
     double dropout;  /* 0: none is added */
     int dropout_rng; /* ckpt_drop_rng */
     int untie;     /* ckpt_untie */
+    const char *train, *freeze; /* lists of tensors, modules and layers, or NULL */
     int loss_count; /* 0: one, chosen automatically */
     ckpt_loss_wish loss[CKPT_MAX_TARGETS];
     const char *loss_output; /* which of the model's outputs, or NULL */
@@ -74,7 +75,7 @@ typedef struct ckpt_cli_options {
     int checkpoint; /* likewise */
     const char *plan;
 
-    const char *data, *val_data;
+    const char *data, *val_data, *target, *features, *drop;
     int64_t epochs, steps; /* 0: no limit */
     double lr;
     uint64_t seed;

@@ -152,6 +152,10 @@ static ckpt_status check_train(ckpt_cli_options *o, ckpt_error *err) {
         return ckpt_fail(err, CKPT_USAGE, "--loss none: training needs a loss; only ckptplan takes none");
     CKPT_TRY(check_loss(o, err));
     if (o->val_data && !o->data) return ckpt_fail(err, CKPT_USAGE, "--val-data needs --data");
+    static const ckpt_option of_data[] = {CKPT_OPTION_TARGET, CKPT_OPTION_FEATURES, CKPT_OPTION_DROP};
+    for (size_t i = 0; i < sizeof of_data / sizeof *of_data && !o->data; i++)
+        if (ckpt_cli_given(o, of_data[i]))
+            return ckpt_fail(err, CKPT_USAGE, "--%s chooses from a data file; it needs --data", ckpt_option_table[of_data[i]].name);
     if (o->overwrite && !o->save) return ckpt_fail(err, CKPT_USAGE, "--overwrite needs --save");
     if (o->state_every && !o->state) return ckpt_fail(err, CKPT_USAGE, "--state-every needs --state");
     if (o->state && !o->preserve_rng)

@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/console.h"
 #include "cli/cost_model.h"
+#include "cli/parameters_report.h"
 #include "cli/plan_report.h"
 #include "planner/usage.h"
 
@@ -81,9 +82,9 @@ static json_t *timeline_json(const ckpt_plan_report *r) {
 }
 
 static json_t *model_json(const ckpt_plan_report *r) {
-    return json_pack("{s:o, s:s, s:I, s:i}", "path", ckpt_console_json_text(r->options->model_path), "graph_hash",
+    return json_pack("{s:o, s:s, s:I, s:i, s:o}", "path", ckpt_console_json_text(r->options->model_path), "graph_hash",
                      r->job->model.graph.hash, "parameters", (json_int_t)ckpt_job_parameter_count(r->job), "layers",
-                     r->job->model.graph.layer_count);
+                     r->job->model.graph.layer_count, "tensors", ckpt_parameters_json(&r->job->model));
 }
 
 static json_t *cost_model_json(const ckpt_plan_report *r) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/class_weights.h"
+#include "cli/data_words.h"
 #include "cli/target_facts.h"
 #include "proto/onnx_file.h"
 
@@ -82,7 +83,11 @@ static ckpt_status request_input(const ckpt_model *model, int i, ckpt_data_reque
     *request = (ckpt_data_request){.name = input->name, .aliases = {i == 0 ? "x" : NULL}, .role = CKPT_DATA_INPUT,
                                    .want = input->dtype == CKPT_F32 ? CKPT_WANT_FLOAT : CKPT_WANT_INTEGER,
                                    .values = values_a_sample(graph, graph->input[i])};
-    if (input->dtype == CKPT_I32) request->integer_values = request->values;
+    if (input->dtype == CKPT_I32) {
+        request->integer_values = request->values;
+        request->least = INT32_MIN;
+        request->most = INT32_MAX;
+    }
     if (!model->is_label[i]) return CKPT_OK;
     static const char *const usual[CKPT_DATA_MAX_ALIASES] = {"y", "target", "label", "labels"};
     memcpy(request->aliases, usual, sizeof usual);
@@ -102,11 +107,14 @@ static ckpt_status make_requests(const ckpt_model *model, bool open, ckpt_pool *
     return CKPT_OK;
 }
 
-static ckpt_status load_file(const ckpt_job *job, bool open, const char *path, ckpt_dataset *set, ckpt_error *err) {
+/* like: the training data, for validation; or NULL. */
+static ckpt_status load_file(const ckpt_cli_options *o, const ckpt_job *job, bool open, const char *path, const ckpt_dataset *like,
+                             ckpt_dataset *set, ckpt_error *err) {
+    const ckpt_data_options options = {.target = o->target, .features = o->features, .drop = o->drop, .like = like};
     ckpt_pool pool = {0};
     ckpt_data_request *requests;
     ckpt_status status = make_requests(&job->model, open, &pool, &requests, err);
-    if (status == CKPT_OK) status = ckpt_dataset_load(path, requests, array_count(&job->model), set, err);
+    if (status == CKPT_OK) status = ckpt_dataset_load(path, requests, array_count(&job->model), &options, set, err);
     ckpt_pool_free(&pool);
     return status;
 }
@@ -204,17 +212,18 @@ static ckpt_status check_targets(const ckpt_job *job, const char *path, ckpt_dat
 }
 
 static ckpt_status load_all(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
-    CKPT_TRY(o->data ? load_file(job, true, o->data, &data->training, err) : make_synthetic(o, job, &data->training, err));
+    CKPT_TRY(o->data ? load_file(o, job, true, o->data, NULL, &data->training, err) : make_synthetic(o, job, &data->training, err));
     CKPT_TRY(settle_losses(o, job, data, err));
     if (o->data) CKPT_TRY(check_targets(job, o->data, &data->training, err));
     if (!o->val_data) return CKPT_OK;
-    CKPT_TRY(load_file(job, false, o->val_data, &data->validation, err));
+    CKPT_TRY(load_file(o, job, false, o->val_data, &data->training, &data->validation, err));
     return check_validation(job, o->val_data, &data->validation, err);
 }
 
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
     *data = (ckpt_train_data){.synthetic = !o->data};
-    const ckpt_status status = load_all(o, job, data, err);
+    ckpt_status status = load_all(o, job, data, err);
+    if (status == CKPT_OK) status = ckpt_data_save_classes(&data->training, job->model.file, err);
     if (status != CKPT_OK) ckpt_train_data_free(data);
     return status;
 }

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "cli/console.h"
 #include "cli/cost_model.h"
+#include "cli/data_words.h"
 
 static double samples_per_second(const ckpt_train_report *r) {
     return r->seconds > 0 ? (double)r->samples / r->seconds : 0;
@@ -90,13 +91,15 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:o, s:s, s:s}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:o, s:s, s:s, s:o, s:o}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
                   "loss", loss_of(s, o), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
-                  samples_per_second(r), "step_seconds", step_seconds(s), "weights_sha256", s->weights_sha256, "verify", verification(s)),
+                  samples_per_second(r), "step_seconds", step_seconds(s), "weights_sha256", s->weights_sha256, "verify", verification(s),
+                  "data", ckpt_data_json(&s->data->training, o->data), "validation_data",
+                  ckpt_data_json(&s->data->validation, o->val_data)),
         err);
 }

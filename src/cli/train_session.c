@@ -161,7 +161,7 @@ static ckpt_status open_all(const ckpt_cli_options *o, const ckpt_train_data *da
 
 ckpt_status ckpt_session_open(const ckpt_cli_options *o, const ckpt_backend *backend, const ckpt_job *job,
                               const ckpt_train_data *data, ckpt_session *session, ckpt_error *err) {
-    *session = (ckpt_session){.job = job, .backend = backend, .report = {.mismatch_step = -1}};
+    *session = (ckpt_session){.job = job, .data = data, .backend = backend, .report = {.mismatch_step = -1}};
     const ckpt_status status = open_all(o, data, session, err);
     if (status != CKPT_OK) ckpt_session_close(session);
     return status;

@@ -19,6 +19,7 @@
 
 typedef struct ckpt_session {
     const ckpt_job *job;
+    const ckpt_train_data *data;
     const ckpt_backend *backend;
     ckpt_plan *plan, *evaluation_plan, *reference_plan;
     ckpt_exec *exec, *reference; /* reference: --verify */

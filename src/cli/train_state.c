@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/sha256.h"
 
@@ -22,6 +23,9 @@ static void hash_data(const ckpt_dataset *data, char hash[65]) {
         const uint64_t head[2] = {(uint64_t)array->type, array->values};
         ckpt_sha256_add(&sum, head, sizeof head);
         ckpt_sha256_add(&sum, array->data, (size_t)data->samples * ckpt_array_sample_bytes(array));
+        /* Where the classes have names, the saved model holds them. */
+        for (size_t i = 0; i < array->classes.count; i++)
+            ckpt_sha256_add(&sum, array->classes.name[i], strlen(array->classes.name[i]) + 1);
     }
     ckpt_sha256_hex(&sum, hash);
 }

@@ -123,22 +123,36 @@ void ckpt_autodiff_find_wanted(const ckpt_graph *g, bool *wanted) {
     for (int n = 0; n < g->forward_count; n++) {
         const ckpt_node *node = &g->node[n];
         bool any = false;
-        for (int i = 0; i < node->in_count; i++) any |= node->in[i] >= 0 && wanted[node->in[i]];
-        if (any && ckpt_op_info(node->op)->gradient && differentiable(&g->tensor[node->out[0]]))
+        for (int i = 0; i < node->in_count; i++)
+            any |= node->in[i] >= 0 && wanted[node->in[i]] && ckpt_op_has_gradient(node->op, i);
+        if (any && node->out[0] >= 0 && differentiable(&g->tensor[node->out[0]]))
             wanted[node->out[0]] = true;
     }
 }
 
-/* Which of them the gradient of a loss reaches. */
-static void find_reached(ckpt_autodiff *ad) {
-    const ckpt_graph *g = ad->graph;
+/* Which of them the gradient reaches, from those that `reached` marks to begin with. */
+static void find_reached(const ckpt_graph *g, const bool *wanted, bool *reached) {
     for (int n = g->forward_count - 1; n >= 0; n--) {
         const ckpt_node *node = &g->node[n];
-        if (node->op == CKPT_OP_LOSS) ad->reached[node->in[0]] = true;
-        if (!ckpt_op_info(node->op)->gradient || !ad->reached[node->out[0]] || !ad->wanted[node->out[0]]) continue;
+        if (node->out[0] < 0 || !reached[node->out[0]] || !wanted[node->out[0]]) continue;
         for (int i = 0; i < node->in_count; i++)
-            if (node->in[i] >= 0 && ad->wanted[node->in[i]]) ad->reached[node->in[i]] = true;
+            if (node->in[i] >= 0 && wanted[node->in[i]] && ckpt_op_has_gradient(node->op, i)) reached[node->in[i]] = true;
     }
+}
+
+ckpt_status ckpt_autodiff_find_reached(const ckpt_graph *graph, bool *reached, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bool *wanted = ckpt_pool_array(&scratch, graph->tensor_count, bool), has_loss = false;
+    if (!wanted) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_autodiff_find_wanted(graph, wanted);
+    memset(reached, 0, sizeof *reached * (size_t)graph->tensor_count);
+    for (int n = 0; n < graph->forward_count; n++)
+        if (graph->node[n].op == CKPT_OP_LOSS) has_loss = reached[graph->node[n].in[0]] = true;
+    for (int i = 0; i < graph->output_count && !has_loss; i++)
+        if (graph->output[i] >= 0) reached[graph->output[i]] = true;
+    find_reached(graph, wanted, reached);
+    ckpt_pool_free(&scratch);
+    return CKPT_OK;
 }
 
 static void find_first_readers(ckpt_autodiff *ad) {
@@ -257,11 +271,12 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
     } else {
         memset(ad.gradient, -1, sizeof *ad.gradient * (size_t)graph->tensor_count);
         ckpt_autodiff_find_wanted(graph, ad.wanted);
-        find_reached(&ad);
+        for (int n = 0; n < graph->forward_count; n++)
+            if (graph->node[n].op == CKPT_OP_LOSS) ad.reached[graph->node[n].in[0]] = true;
+        find_reached(graph, ad.wanted, ad.reached);
         find_first_readers(&ad);
         if (!trains_anything(&ad))
-            status = ckpt_fail(err, CKPT_MODEL, "the model has no trainable parameter: no float weight of a linear, "
-                                                "normalization, scale or bias lies on the way to its output");
+            status = ckpt_fail(err, CKPT_MODEL, "the model has no trainable parameter: the loss reaches no float initializer");
         else
             status = emit_all(&ad, err);
     }

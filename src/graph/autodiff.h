@@ -49,6 +49,13 @@ ckpt_status ckpt_autodiff_run(ckpt_graph *graph, const ckpt_training_options *op
 /* By tensor of a forward graph with its loss: whether it is on a differentiable way from a parameter. */
 void ckpt_autodiff_find_wanted(const ckpt_graph *graph, bool *wanted);
 
+/* By tensor of such a graph: whether the loss's gradient, or without a loss that of the outputs, reaches it on a way to a
+ * parameter. CKPT_NOMEM. */
+ckpt_status ckpt_autodiff_find_reached(const ckpt_graph *graph, bool *reached, ckpt_error *err);
+
+/* Whether the op's gradient rule hands a gradient to this input. */
+bool ckpt_op_has_gradient(ckpt_op op, int input);
+
 /* A copy of a forward graph with its loss as validation runs it: no dropout, nothing behind the loss. Tensor ids
  * stay, so both graphs can share the memory of what outlives a step. */
 ckpt_status ckpt_graph_for_evaluation(const ckpt_graph *graph, ckpt_graph *evaluation, ckpt_error *err);

@@ -15,10 +15,10 @@ static const ckpt_node *maker_of(const ckpt_graph *graph, int tensor) {
     return producer < 0 ? NULL : &graph->node[producer];
 }
 
-/* The one number that a tensor of the file is everywhere, if it is known. */
+/* The one number that a tensor of the file is, if it is known. */
 static bool is_number(const ckpt_graph *graph, int tensor, double *number) {
     const ckpt_tensor *t = &graph->tensor[tensor];
-    if (t->role != CKPT_ROLE_CONST || t->count != 1 || t->dtype != CKPT_F32 || !t->data) return false;
+    if (t->producer >= 0 || t->count != 1 || t->dtype != CKPT_F32 || !t->data) return false;
     *number = (double)*(const float *)t->data;
     return true;
 }
@@ -32,7 +32,7 @@ static int affine(const ckpt_graph *graph, const ckpt_node *node, double *scale,
         *scale = (double)node->attr.act.alpha, *shift = (double)node->attr.act.beta;
         return node->in[0];
     }
-    if (node->op != CKPT_OP_BINARY) return -1;
+    if (node->op != CKPT_OP_BINARY) return -1; /* a number may be trained, from what it is now */
     const int side = is_number(graph, node->in[1], &number) ? 1 : is_number(graph, node->in[0], &number) ? 0 : -1;
     if (side < 0) return -1;
     switch (node->attr.binary.kind) {
@@ -91,6 +91,20 @@ static ckpt_tail after_clip(const ckpt_tail *x, int node, double low, double hig
 
 static ckpt_tail find(const ckpt_graph *graph, int tensor, int *left);
 
+/* The sum or product of two tensors. With one of the file, as a prior of the classes, it is a Softmax that is changed. */
+static ckpt_tail with_weight(const ckpt_graph *graph, int producer, int *left) {
+    const ckpt_node *node = &graph->node[producer];
+    const ckpt_tail linear = {.end = CKPT_TAIL_LINEAR, .node = producer, .pair = -1};
+    const bool first = ckpt_tensor_is_step(graph, node->in[0]), second = ckpt_tensor_is_step(graph, node->in[1]);
+    if (first == second) return linear;
+    ckpt_tail before = find(graph, node->in[first ? 0 : 1], left);
+    if (!is_probability(&before) || from_sigmoid(&before)) return before.end == CKPT_TAIL_CHANGED ? before : linear;
+    before.end = CKPT_TAIL_CHANGED;
+    before.spanned = false;
+    before.node = producer;
+    return before;
+}
+
 /* What an element function of one tensor makes of the tail before it. */
 static ckpt_tail after_function(const ckpt_graph *graph, int producer, int *left) {
     const ckpt_node *node = &graph->node[producer];
@@ -101,7 +115,7 @@ static ckpt_tail after_function(const ckpt_graph *graph, int producer, int *left
     if (x >= 0) plain.end = CKPT_TAIL_LINEAR; /* still as linear as it was */
     if (is_act(node, CKPT_ACT_SIGMOID))
         return (ckpt_tail){.end = CKPT_TAIL_SIGMOID, .least = 0, .most = 1, .positive = true, .node = producer, .pair = -1};
-    if (node->op == CKPT_OP_BINARY && x < 0) return plain;
+    if (node->op == CKPT_OP_BINARY && x < 0) return with_weight(graph, producer, left);
     const ckpt_tail before = find(graph, x >= 0 ? x : node->in[0], left);
     if (before.end == CKPT_TAIL_CHANGED) return before;
     if (x >= 0 && before.end == CKPT_TAIL_FUNCTION) return before;

@@ -35,7 +35,7 @@ static bool fuse_bias(ckpt_graph *graph, int linear, int add, bool *keep) {
     if (second->op != CKPT_OP_BINARY || g->kind != CKPT_BINARY_ADD || first->in_count > 2) return false;
     const int y = first->out[0], b = second->in[0] == y ? second->in[1] : second->in[0];
     const int64_t *stride = second->in[0] == y ? g->stride_b : g->stride_a;
-    ckpt_tensor *bias = &graph->tensor[b];
+    const ckpt_tensor *bias = &graph->tensor[b];
     const int64_t features = first->attr.linear.out_features;
     if (b == y || bias->role == CKPT_ROLE_STEP || bias->dtype != CKPT_F32 || bias->count != features ||
         graph->tensor[second->out[0]].count != graph->tensor[y].count)
@@ -45,7 +45,6 @@ static bool fuse_bias(ckpt_graph *graph, int linear, int add, bool *keep) {
     const bool rows = g->rank == 2 && g->dim[1] == features && stride[0] == 0 && stride[1] == 1;
     const bool single = features == 1 && g->rank <= 1;
     if (!whole && !rows && !single) return false;
-    if (bias->role == CKPT_ROLE_CONST && bias->source) bias->role = CKPT_ROLE_PARAM;
     first->in[2] = b;
     first->in_count = 3;
     first->attr.linear.beta = 1;

@@ -12,8 +12,8 @@
 
 #include "graph/graph.h"
 
-/* Finds GELU (both forms), SiLU, Mish, HardSwish and Softsign in whatever arithmetic an exporter wrote them: a group of element nodes between
- * one tensor and another that, evaluated at sample points, is one of these functions, becomes one ACT node. */
+/* Finds GELU (both forms), SiLU, Softplus, Mish, HardSwish and Softsign in whatever arithmetic an exporter wrote them: a group
+ * of element nodes between one tensor and another whose normal form is that of one of these functions becomes one ACT node. */
 ckpt_status ckpt_rewrite_recognise(ckpt_graph *graph, ckpt_error *err);
 
 /* Puts back the dropout that an export for inference left out: each hidden activation, an activation function whose value

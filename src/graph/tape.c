@@ -17,6 +17,14 @@ static const struct tape_row {
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
+bool ckpt_op_has_gradient(ckpt_op op, int input) {
+    const ckpt_op_row *row = ckpt_op_info(op);
+    if (row->gradient != ckpt_gradient_taped) return row->gradient != NULL;
+    for (int r = 0; r < ROWS; r++)
+        if (rows[r].op == op && rows[r].input == input) return true;
+    return false;
+}
+
 /* One gradient node, for the inputs of rows [first, end). */
 static ckpt_status emit(ckpt_autodiff *ad, const ckpt_node *n, int first, int end, ckpt_error *err) {
     int in[CKPT_MAX_IN] = {ad->gradient[n->out[0]]}, out[CKPT_MAX_OUT], in_count = 1, out_count = 0, input[CKPT_MAX_OUT];

@@ -2,8 +2,12 @@
  * shapes as such nodes; with the dimensions bound, all of them are numbers.
  *
  * Folded are integers and booleans (exact up to 2^53; larger ones only pass through), single floats and what was itself
- * folded: a weight of several floats never is, for it must stay a tensor that can be trained. A causal mask becomes a
- * constant this way, instead of a tensor that every block of the network waits for.
+ * folded. A causal mask becomes a constant this way, instead of a tensor that every block of the network waits for.
+ *
+ * What may be a parameter has to stay a tensor that can be trained, whatever is computed from it. Where it holds one number
+ * its value is known here as well, because sizes are computed from such numbers too: the node is both computed and left to
+ * the graph, and whoever reads its output takes the number or the tensor. What is no float any more, such as a size, is only
+ * a number.
  *
  * What this may cost is bounded: values of one operand and, over the whole file, values read and made. Beyond that, nodes
  * are left to the graph. */
@@ -32,18 +36,26 @@ typedef struct fold {
     folded in[MOST_INPUTS];
     folded out;
     bool too_large; /* is left to the graph */
+    bool of_weight; /* computed from what may be a parameter */
+    const Onnx__TensorProto *number; /* the output */
 } fold;
 
 enum {
     FLOAT = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT,
     DOUBLE = ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE,
+    FLOAT16 = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16,
+    BFLOAT16 = ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16,
     INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
     INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
     BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
-static bool is_float(int type) { return type == FLOAT || type == DOUBLE; }
+static bool is_half(int type) { return type == FLOAT16 || type == BFLOAT16; }
+static bool is_float(int type) { return type == FLOAT || type == DOUBLE || is_half(type); }
 static bool is_known_type(int type) { return is_float(type) || type == INT32 || type == INT64 || type == BOOL; }
+
+/* In training 16-bit floats are FLOAT, numbers as well as tensors: nothing is rounded to 16 bits but what is saved. */
+static int type_here(const fold *f, int type) { return is_half(type) && !f->im->options->as_written ? FLOAT : type; }
 
 static ckpt_status no_memory(fold *f) { return ckpt_fail(f->im->err, CKPT_NOMEM, "out of host memory"); }
 
@@ -323,12 +335,22 @@ UNARY(not, invert, BOOL)
 static double as_bool(double a) { return a != 0; }
 static double same(double a) { return a; }
 
+static ckpt_status cast_to(fold *f, int64_t to) {
+    if (to < 0 || to > 1000 || !is_known_type((int)to))
+        return ckpt_fail(f->im->err, CKPT_MODEL, "casts of shapes to type %s are not supported", ckpt_onnx_type_name((int)to));
+    return fold_unary(f, to == BOOL ? as_bool : is_float((int)to) ? same : trunc, type_here(f, (int)to));
+}
+
 static ckpt_status fold_cast(fold *f) {
     int64_t to;
     CKPT_TRY(ckpt_import_attr_int(f->im, f->node, "to", -1, &to));
-    if (to < 0 || to > 1000 || !is_known_type((int)to))
-        return ckpt_fail(f->im->err, CKPT_MODEL, "casts of shapes to type %s are not supported", ckpt_onnx_type_name((int)to));
-    return fold_unary(f, to == BOOL ? as_bool : is_float((int)to) ? same : trunc, (int)to);
+    return cast_to(f, to);
+}
+
+static ckpt_status fold_castlike(fold *f) {
+    int64_t to;
+    CKPT_TRY(ckpt_import_type_of_input(f->im, f->node, 1, &to));
+    return cast_to(f, to);
 }
 
 static ckpt_status fold_where(fold *f) {
@@ -385,7 +407,7 @@ static const struct {
     const char *op_type;
     ckpt_status (*function)(fold *f);
 } table[] = {
-    {"Abs", fold_abs}, {"Add", fold_add}, {"And", fold_and}, {"Cast", fold_cast}, {"Ceil", fold_ceil},
+    {"Abs", fold_abs}, {"Add", fold_add}, {"And", fold_and}, {"Cast", fold_cast}, {"CastLike", fold_castlike}, {"Ceil", fold_ceil},
     {"Concat", fold_concat}, {"Div", fold_div}, {"Equal", fold_equal}, {"Expand", fold_expand},
     {"Floor", fold_floor}, {"Gather", fold_gather}, {"Greater", fold_greater},
     {"GreaterOrEqual", fold_greater_equal}, {"Less", fold_less}, {"LessOrEqual", fold_less_equal},
@@ -396,6 +418,26 @@ static const struct {
     {"Squeeze", fold_squeeze}, {"Sub", fold_sub}, {"Transpose", fold_transpose},
     {"Unsqueeze", fold_unsqueeze}, {"Where", fold_where},
 };
+
+static ckpt_status read_values(fold *f, const Onnx__TensorProto *proto, folded *x) {
+    const ckpt_onnx_file *file = f->im->model->file;
+    const size_t count = (size_t)x->count;
+    x->value = ckpt_pool_array(&f->pool, count + 1, double);
+    if (!x->value) return no_memory(f);
+    if (x->type == DOUBLE) return ckpt_onnx_tensor_read(file, proto, x->value, count * sizeof *x->value, f->im->err);
+    if (is_float(x->type)) {
+        float *number = ckpt_pool_array(&f->pool, count + 1, float);
+        if (!number) return no_memory(f);
+        CKPT_TRY(ckpt_onnx_tensor_read_f32(file, proto, number, count, f->im->err));
+        for (size_t k = 0; k < count; k++) x->value[k] = (double)number[k];
+        return CKPT_OK;
+    }
+    int64_t *whole = ckpt_pool_array(&f->pool, count + 1, int64_t);
+    if (!whole) return no_memory(f);
+    CKPT_TRY(ckpt_onnx_tensor_read_i64(file, proto, whole, count, f->im->err));
+    for (size_t k = 0; k < count; k++) x->value[k] = (double)whole[k];
+    return CKPT_OK;
+}
 
 /* Whether the input can be folded, and then its values. */
 static ckpt_status read_operand(fold *f, size_t i, bool *known) {
@@ -410,17 +452,14 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     if (!is_known_type((int)info.type) || info.rank > CKPT_MAX_RANK || info.external ||
         !is_small((int)info.rank, info.dims, &size))
         return CKPT_OK;
-    if (is_float((int)info.type) && info.count != 1 && !value->is_folded) return CKPT_OK;
+    ckpt_trainable trained;
+    CKPT_TRY(ckpt_import_trainable(f->im, f->node, i, &trained));
+    if (is_float((int)info.type) && !value->is_folded && info.count != 1) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
-    *x = (folded){.type = (int)info.type, .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
+    *x = (folded){.type = type_here(f, (int)info.type), .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];
-    x->value = ckpt_pool_array(&f->pool, info.count + 1, double);
-    int64_t *whole = ckpt_pool_array(&f->pool, info.count + 1, int64_t);
-    float *number = ckpt_pool_array(&f->pool, info.count + 1, float);
-    if (!x->value || !whole || !number) return no_memory(f);
-    if (is_float(x->type)) CKPT_TRY(ckpt_onnx_tensor_read_f32(file, value->proto, number, info.count, f->im->err));
-    else CKPT_TRY(ckpt_onnx_tensor_read_i64(file, value->proto, whole, info.count, f->im->err));
-    for (uint64_t k = 0; k < info.count; k++) x->value[k] = is_float(x->type) ? (double)number[k] : (double)whole[k];
+    CKPT_TRY(read_values(f, value->proto, x));
+    f->of_weight |= trained != CKPT_NEVER_TRAINED;
     *known = true;
     f->count++;
     return CKPT_OK;
@@ -449,6 +488,7 @@ static ckpt_status write_output(fold *f) {
     for (size_t i = 0; i < count; i++) {
         const double value = f->out.value[i];
         if (f->out.type == FLOAT) ((float *)data)[i] = (float)value;
+        else if (is_half(f->out.type)) ((int32_t *)data)[i] = ckpt_onnx_half_bits(f->out.type, value);
         else if (f->out.type == DOUBLE) ((double *)data)[i] = value;
         else if (f->out.type == INT64) ((int64_t *)data)[i] = to_integer(value);
         else ((int32_t *)data)[i] = (int32_t)to_integer(value);
@@ -457,12 +497,14 @@ static ckpt_status write_output(fold *f) {
     else if (f->out.type == DOUBLE) t->n_double_data = count, t->double_data = data;
     else if (f->out.type == INT64) t->n_int64_data = count, t->int64_data = data;
     else t->n_int32_data = count, t->int32_data = data;
-    return ckpt_import_folded(f->im, f->node, t);
+    f->number = t;
+    return CKPT_OK;
 }
 
 /* Computes the node, unless one of its inputs is known only when it runs. */
-static ckpt_status try_row(fold *f, size_t row, bool *done) {
-    for (size_t i = 0; i < f->node->n_input; i++) {
+static ckpt_status try_row(fold *f, size_t row) {
+    const size_t reads = table[row].function == fold_castlike ? 1 : f->node->n_input; /* of `like` only the type is read */
+    for (size_t i = 0; i < reads; i++) {
         bool known;
         if (!ckpt_import_has_input(f->node, i)) continue;
         CKPT_TRY(read_operand(f, i, &known));
@@ -472,17 +514,17 @@ static ckpt_status try_row(fold *f, size_t row, bool *done) {
     const ckpt_status status = table[row].function(f);
     if (f->too_large) return CKPT_OK;
     CKPT_TRY(status);
-    *done = true;
     return write_output(f);
 }
 
-ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool *done) {
+ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_number *number) {
     fold f = {.im = im, .node = node};
     size_t row = 0;
-    *done = false;
+    *number = (ckpt_number){0};
     while (row < sizeof table / sizeof *table && strcmp(table[row].op_type, node->op_type) != 0) row++;
     if (row == sizeof table / sizeof *table || node->n_input < 1 || node->n_input > MOST_INPUTS) return CKPT_OK;
-    const ckpt_status status = try_row(&f, row, done);
+    const ckpt_status status = try_row(&f, row);
+    *number = (ckpt_number){f.number, f.of_weight && is_float(f.out.type)};
     ckpt_pool_free(&f.pool);
     return status;
 }
@@ -492,7 +534,7 @@ ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool 
 static ckpt_status finish(fold *f, ckpt_status status) {
     if (status == CKPT_OK) status = write_output(f);
     ckpt_pool_free(&f->pool);
-    return status;
+    return status == CKPT_OK ? ckpt_import_folded(f->im, f->node, f->number) : status;
 }
 
 /* The dims of any tensor are known. From opset 15 on a part of them. */

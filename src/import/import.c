@@ -105,11 +105,40 @@ static ckpt_status keep_values(ckpt_import *im, int tensor, const ckpt_onnx_tens
     return ckpt_onnx_tensor_read(im->model->file, proto, data, (size_t)info->bytes, im->err);
 }
 
+static ckpt_verdict verdict_on(const ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+    ckpt_dtype type;
+    const bool real = ckpt_import_type(im, info->type, &type) && type == CKPT_F32;
+    const ckpt_weight_question question = {.name = value->name, .count = info->count, .is_float = real,
+                                           .is_initializer = !value->is_constant_node, .in_function = value->in_function};
+    return ckpt_parameters_by_file(&im->model->provenance, im->options, &question);
+}
+
+/* Notes what the file says of a float tensor that the graph reads, and gives it the role that follows. */
+static ckpt_status rule(ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+    ckpt_model *model = im->model;
+    ckpt_tensor *t = &model->graph.tensor[value->view.tensor];
+    if (im->options->as_written || value->is_folded || t->dtype != CKPT_F32) return CKPT_OK;
+    if (model->ruling_count == im->ruling_capacity) {
+        const int capacity = im->ruling_capacity ? 2 * im->ruling_capacity : 32;
+        model->ruling = ckpt_pool_grow(&model->graph.pool, model->ruling, (size_t)model->ruling_count, (size_t)capacity,
+                                       sizeof *model->ruling);
+        if (!model->ruling) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+        im->ruling_capacity = capacity;
+    }
+    const ckpt_said_tensor *said = ckpt_provenance_find(&model->provenance, value->name);
+    ckpt_ruling *ruling = &model->ruling[model->ruling_count++];
+    *ruling = (ckpt_ruling){.name = t->name, .tensor = value->view.tensor, .count = t->count, .verdict = verdict_on(im, value, info),
+                            .initializer = !value->is_constant_node, .origin = said ? said->origin : NULL};
+    if (ckpt_verdict_trainable(ruling->verdict) == CKPT_SURELY_TRAINED) t->role = CKPT_ROLE_PARAM;
+    return CKPT_OK;
+}
+
 /* Makes an initializer or constant a tensor of the graph, on first use as one. */
 static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
     ckpt_onnx_tensor_info info;
     ckpt_dtype type;
     if (value->view.tensor >= 0) return CKPT_OK;
+    if (value->part) return ckpt_fail(im->err, CKPT_MODEL, "'%s' is a sequence of tensors", value->name);
     CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
     if (!ckpt_import_type(im, info.type, &type))
         return ckpt_fail(im->err, CKPT_MODEL, "the initializer '%s' is of type %s, which is not supported here", value->name,
@@ -121,6 +150,7 @@ static ckpt_status materialize(ckpt_import *im, ckpt_value *value) {
     if (tensor < 0) return CKPT_MODEL;
     im->model->graph.tensor[tensor].source = value->proto;
     value->view = ckpt_view_of(&im->model->graph, tensor);
+    CKPT_TRY(rule(im, value, &info));
     return info.count <= SMALL_CONSTANT ? keep_values(im, tensor, &info, value->proto) : CKPT_OK;
 }
 
@@ -177,6 +207,22 @@ ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, siz
     return add_value(im, (ckpt_value){.name = node->output[i], .view = *view});
 }
 
+ckpt_status ckpt_import_define_sequence(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *parts, int count) {
+    const ckpt_view *copy = ckpt_pool_grow(im->pool, parts, (size_t)count, (size_t)count, sizeof *parts);
+    if (!copy) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    if (!ckpt_import_has_output(node, 0)) return CKPT_OK;
+    return add_value(im, (ckpt_value){.name = node->output[0], .view = {.tensor = -1}, .part = copy, .part_count = count});
+}
+
+ckpt_status ckpt_import_sequence(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view **parts, int *count) {
+    ckpt_value *value;
+    CKPT_TRY(look_up(im, node, i, &value));
+    if (!value->part) return ckpt_fail(im->err, CKPT_MODEL, "its input '%s' is no sequence", node->input[i]);
+    *parts = value->part;
+    *count = value->part_count;
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i) {
     ckpt_value *value;
     CKPT_TRY(look_up(im, node, 0, &value));
@@ -228,17 +274,23 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
 bool ckpt_import_follow(ckpt_import *im, int tensor) {
     ckpt_tensor *t = &im->model->graph.tensor[tensor];
     const ckpt_value *value = find_value(im, t->name);
-    if (t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32 && t->source && value && value->proto == t->source && !value->in_function)
+    if ((t->role == CKPT_ROLE_CONST || t->role == CKPT_ROLE_PARAM) && t->dtype == CKPT_F32 && t->source && value && value->proto == t->source && !value->in_function)
         t->role = CKPT_ROLE_STATISTIC;
     return t->role == CKPT_ROLE_STATISTIC;
 }
 
-void ckpt_import_train(ckpt_import *im, int tensor) {
-    ckpt_tensor *t = &im->model->graph.tensor[tensor];
-    if (t->role != CKPT_ROLE_CONST || t->dtype != CKPT_F32) return;
-    /* A constant in a function's body is the same for every call: there is no place for trained values. */
-    const ckpt_value *value = find_value(im, t->name);
-    if (!value || !value->in_function) t->role = CKPT_ROLE_PARAM;
+ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_trainable *trainable) {
+    const ckpt_value *value = ckpt_import_value(im, node, i);
+    ckpt_onnx_tensor_info info;
+    *trainable = CKPT_NEVER_TRAINED;
+    if (!value || !value->proto || im->options->as_written) return CKPT_OK;
+    if (value->is_folded) {
+        *trainable = value->of_weight ? CKPT_MAYBE_TRAINED : CKPT_NEVER_TRAINED;
+        return CKPT_OK;
+    }
+    CKPT_TRY(ckpt_onnx_tensor_describe(im->model->file, value->proto, &info, im->err));
+    *trainable = ckpt_verdict_trainable(verdict_on(im, value, &info));
+    return CKPT_OK;
 }
 
 /* --- operators -------------------------------------------------------------------------------------- */
@@ -288,6 +340,20 @@ static int64_t opset_of(const ckpt_import *im, const char *domain) {
     return *domain && strcmp(domain, "ai.onnx") != 0 ? 0 : im->opset;
 }
 
+/* As a number, as nodes, or as both where a weight must stay in the graph. */
+static ckpt_status import_known(ckpt_import *im, const Onnx__NodeProto *node, ckpt_import_function function) {
+    ckpt_number number;
+    CKPT_TRY(ckpt_import_fold(im, node, &number));
+    if (!number.proto) return function(im, node);
+    if (!number.of_weight || function == import_folded_only) return ckpt_import_folded(im, node, number.proto);
+    CKPT_TRY(function(im, node));
+    ckpt_value *value = ckpt_import_has_output(node, 0) ? find_value(im, node->output[0]) : NULL;
+    if (!value) return CKPT_OK;
+    value->proto = number.proto;
+    value->is_folded = value->of_weight = true;
+    return CKPT_OK;
+}
+
 static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
     const Onnx__NodeProto *node = from->proto;
     const char *op = node->op_type ? node->op_type : "", *attributes, *why = NULL;
@@ -304,10 +370,8 @@ static ckpt_status import_node(ckpt_import *im, const ckpt_call_node *from) {
         status = ckpt_fail(im->err, CKPT_MODEL, "this operator is not supported; export the model without it%s%s",
                            full ? "; supported are " : "", full ? ckpt_import_operators() : "");
     } else {
-        bool folded = false;
         status = ckpt_import_attrs_known(im, node, attributes);
-        if (status == CKPT_OK) status = ckpt_import_fold(im, node, &folded);
-        if (status == CKPT_OK && !folded) status = function(im, node);
+        if (status == CKPT_OK) status = import_known(im, node, function);
     }
     if (status == CKPT_NOMEM || (status == CKPT_OK && im->model->graph.node_count == nodes_before)) return status;
     const char *name = node->name && *node->name ? node->name : ckpt_pool_printf(im->pool, "#%zu", from->index);
@@ -458,7 +522,8 @@ ckpt_status ckpt_import_run(ckpt_import *im) {
     if (!im->model->graph.input) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < graph->n_initializer; i++)
         CKPT_TRY(add_value(im, (ckpt_value){.name = graph->initializer[i]->name ? graph->initializer[i]->name : "",
-                                            .proto = graph->initializer[i], .view = {.tensor = -1}}));
+                                            .proto = graph->initializer[i],
+                                            .view = {.tensor = -1}}));
     for (size_t i = 0; i < graph->n_input; i++) CKPT_TRY(add_input(im, graph->input[i]));
     if (!im->model->graph.batch) im->model->graph.batch = 1;
     for (size_t i = 0; i < nodes.count; i++) CKPT_TRY(import_node(im, &nodes.node[i]));

@@ -15,6 +15,7 @@
 
 #include "graph/build.h"
 #include "import/model.h"
+#include "import/parameters.h"
 #include "proto/onnx_file.h"
 
 /* What a name of the file stands for. */
@@ -23,7 +24,10 @@ typedef struct ckpt_value {
     const Onnx__TensorProto *proto; /* an initializer or Constant: made a tensor when first used as one */
     bool is_constant_node, in_function;
     bool is_folded;      /* computed here from other constants and shapes */
+    bool of_weight;      /* computed from what may be a parameter: a number with a view, whose node trains that */
     ckpt_view view;      /* tensor -1 until then */
+    const ckpt_view *part; /* a sequence's tensors, or NULL */
+    int part_count;
     const char *failure; /* why it cannot be computed, or NULL */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
 } ckpt_value;
@@ -40,6 +44,7 @@ typedef struct ckpt_import {
     const char *batch_name; /* how the file calls the batch dimension, or NULL */
     int64_t batch_fixed;    /* the size that the file gives it, or -1 */
     bool batch_known;
+    int ruling_capacity;    /* of model->ruling */
     uint64_t folded_values; /* read and made by fold.c so far */
     ckpt_error *err;
 } ckpt_import;
@@ -64,11 +69,21 @@ ckpt_status ckpt_import_float_list(ckpt_import *im, const Onnx__NodeProto *node,
 /* What input i stands for, or NULL: an absent input, or one that cannot be computed. */
 const ckpt_value *ckpt_import_value(const ckpt_import *im, const Onnx__NodeProto *node, size_t i);
 
-/* Computes the node's output now where all of its inputs are known before anything runs (fold.c). */
-ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, bool *done);
+/* What a node makes, where all of its inputs are known before anything runs. */
+typedef struct ckpt_number {
+    const Onnx__TensorProto *proto; /* lives as long as the graph; NULL: not known */
+    bool of_weight;                 /* a float computed from what may be a parameter: the node is needed too, to train that */
+} ckpt_number;
+
+/* Computes the node's output now where it is known (fold.c). */
+ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_number *number);
 
 /* Output i is `view`; an empty name is ignored. */
 ckpt_status ckpt_import_define(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view *view);
+
+/* Output 0 is the sequence of these tensors, copied; input i is one. */
+ckpt_status ckpt_import_define_sequence(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *parts, int count);
+ckpt_status ckpt_import_sequence(ckpt_import *im, const Onnx__NodeProto *node, size_t i, const ckpt_view **parts, int *count);
 
 /* Output i is the same value as input 0, constants included. */
 ckpt_status ckpt_import_alias(ckpt_import *im, const Onnx__NodeProto *node, size_t i);
@@ -88,8 +103,9 @@ ckpt_status ckpt_import_floats(ckpt_import *im, const char *name, const float *v
  * the file could keep. */
 bool ckpt_import_follow(ckpt_import *im, int tensor);
 
-/* A tensor in a weight's role is trained, whatever its origin. */
-void ckpt_import_train(ckpt_import *im, int tensor);
+/* Whether input i may be a parameter, as far as the file and the user say (parameters.h). What may be one is never computed
+ * with before anything runs. */
+ckpt_status ckpt_import_trainable(ckpt_import *im, const Onnx__NodeProto *node, size_t i, ckpt_trainable *trainable);
 
 /* Attributes. The defaults hold when the attribute is absent; one of another type is an error. */
 ckpt_status ckpt_import_attr_int(ckpt_import *im, const Onnx__NodeProto *node, const char *name, int64_t absent,

@@ -6,6 +6,7 @@
 #include "graph/rewrite.h"
 #include "import/import.h"
 #include "import/model_loss.h"
+#include "import/parameters.h"
 
 /* A running statistic is moved by one node and read by no other. */
 static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
@@ -27,10 +28,12 @@ static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
 
 static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options *options, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
+    CKPT_TRY(ckpt_parameters_by_use(model, err));
     CKPT_TRY(ckpt_rewrite_recognise(graph, err));
     CKPT_TRY(ckpt_model_attach_losses(model, options, err));
     if (options->dropout > 0) CKPT_TRY(ckpt_rewrite_add_dropout(graph, options->dropout, options->dropout_rng, err));
     CKPT_TRY(ckpt_rewrite_fuse(graph, err));
+    CKPT_TRY(ckpt_parameters_by_gradient(model, options, err));
     return check_statistics(graph, err);
 }
 
@@ -41,6 +44,8 @@ static ckpt_status import_untied(ckpt_import *im) {
     for (bool again = false;; again = true) {
         model->graph = (ckpt_graph){.result = -1};
         model->file_loss = NULL;
+        model->ruling = NULL;
+        model->ruling_count = 0;
         model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
         if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
         ckpt_pool scratch = {0};
@@ -49,8 +54,10 @@ static ckpt_status import_untied(ckpt_import *im) {
         const ckpt_status status = ckpt_import_run(&run);
         ckpt_pool_free(&scratch);
         if (status != CKPT_OK || again || im->options->as_written) return status;
-        CKPT_TRY(ckpt_ties_resolve(model->file, &model->graph, im->options->untie, &model->ties_pool, &model->ties, err));
-        if (model->ties.copies == 0) return CKPT_OK;
+        const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
+                                            .provenance = &model->provenance, .how = im->options->untie};
+        CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, err));
+        if (model->ties.copies == 0 && model->ties.join_count == 0) return CKPT_OK;
         ckpt_graph_free(&model->graph);
     }
 }
@@ -59,7 +66,9 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
     *model = (ckpt_model){.graph = {.result = -1}};
     CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
     ckpt_import im = {.model = model, .options = options, .err = err};
-    ckpt_status status = import_untied(&im);
+    ckpt_status status = ckpt_onnx_make_dense(model->file, &model->dense, err);
+    if (status == CKPT_OK) status = ckpt_provenance_read(model->file, &model->file_pool, &model->provenance, err);
+    if (status == CKPT_OK) status = import_untied(&im);
     if (status == CKPT_OK && !options->as_written) {
         status = prepare_training(model, options, err);
         if (status != CKPT_OK && strncmp(err->message, path, strlen(path)) != 0) ckpt_fail_in(err, "%s", path);
@@ -91,19 +100,39 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
     return ckpt_onnx_tensor_read(model->file, t->source, values, (size_t)ckpt_tensor_bytes(t), err);
 }
 
+/* Of the tensors that are saved and, with values, have some. NULL: out of memory. */
+static ckpt_onnx_replacement *list_replacements(const ckpt_model *model, const float *const *values, ckpt_pool *pool, size_t *count) {
+    const ckpt_graph *graph = &model->graph;
+    ckpt_onnx_replacement *list = ckpt_pool_array(pool, graph->tensor_count, ckpt_onnx_replacement);
+    *count = 0;
+    for (int t = 0; list && t < graph->tensor_count; t++)
+        if (ckpt_tensor_is_saved(&graph->tensor[t]) && (!values || values[t]))
+            list[(*count)++] = (ckpt_onnx_replacement){.name = graph->tensor[t].name, .values = values ? values[t] : NULL,
+                                                       .count = (size_t)graph->tensor[t].count};
+    return list;
+}
+
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err) {
-    const ckpt_graph *graph = &model->graph;
     ckpt_pool scratch = {0};
-    ckpt_onnx_replacement *list = ckpt_pool_array(&scratch, graph->tensor_count, ckpt_onnx_replacement);
-    size_t count = 0;
-    for (int t = 0; list && t < graph->tensor_count; t++)
-        if (ckpt_tensor_is_saved(&graph->tensor[t]) && values[t])
-            list[count++] = (ckpt_onnx_replacement){.name = graph->tensor[t].name, .values = values[t],
-                                                    .count = (size_t)graph->tensor[t].count};
-    ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
+    size_t count;
+    const ckpt_onnx_replacement *list = list_replacements(model, values, &scratch, &count);
+    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
                               : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
+    return status;
+}
+
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    size_t count;
+    const ckpt_onnx_replacement *list = list_replacements(model, NULL, &scratch, &count);
+    ckpt_status status = list ? ckpt_onnx_check_replacements(model->file, list, count, err)
+                              : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    ckpt_pool_free(&scratch);
+    if (status == CKPT_USAGE) /* a tensor without a place, or of another size there */
+        status = ckpt_fail(err, CKPT_MODEL, "%s: trained values of it could not be saved; --freeze it, or export the model with "
+                           "its weights as initializers", err->message);
     return status;
 }
 
@@ -166,6 +195,6 @@ int ckpt_model_parameters(const ckpt_model *model, int *ids) {
 void ckpt_model_free(ckpt_model *model) {
     ckpt_onnx_free(model->file);
     ckpt_graph_free(&model->graph);
-    ckpt_pool_free(&model->ties_pool);
+    ckpt_pool_free(&model->file_pool);
     *model = (ckpt_model){0};
 }

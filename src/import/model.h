@@ -15,6 +15,8 @@
 #include "graph/build.h"
 #include "graph/graph.h"
 #include "graph/loss_choice.h"
+#include "import/provenance.h"
+#include "import/ruling.h"
 #include "import/ties.h"
 
 typedef struct ckpt_dim_binding {
@@ -59,6 +61,7 @@ typedef struct ckpt_model_options {
     int64_t ignore;
     const ckpt_loss_data *data; /* NULL: unknown */
     ckpt_untie untie; /* what becomes of shared weights; not with as_written */
+    const char *train, *freeze; /* lists of names, globs, modules and (freeze) layers; --train wins; NULL: none */
     int known_count;
     const ckpt_known_input *known;
     ckpt_drop_rng dropout_rng;
@@ -108,8 +111,12 @@ typedef struct ckpt_model {
     ckpt_model_loss losses[CKPT_MAX_TARGETS];
     const char *loss_reason; /* one sentence: what was chosen and why; in the graph's pool */
     const char *unread;      /* "'a', 'b'": outputs that no loss is on, or NULL */
+    ckpt_onnx_dense dense;   /* sparse initializers of the file, which are dense ones here and where it is saved */
     ckpt_tie_report ties;    /* weights that several nodes shared in the file */
-    ckpt_pool ties_pool;
+    ckpt_pool file_pool;     /* of ties, provenance and rulings: what is known of the file */
+    ckpt_provenance provenance;
+    int ruling_count;
+    ckpt_ruling *ruling; /* on the float tensors of the file that the graph reads, in the file's order, initializers first */
     const char *prediction;  /* name of the file's output that the first loss is on */
     bool *is_label;          /* by input of the graph: nothing but the labels of a loss that the file computes */
     const ckpt_file_loss *file_loss; /* the newest; in the graph's pool */
@@ -132,6 +139,10 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
  * Everything else stays as it was. overwrite: `path` may be the file that was read. */
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
+
+/* CKPT_MODEL, naming the file and the tensor, where ckpt_model_save would fail whatever the values: to be asked before they are
+ * trained. */
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err);
 
 /* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
  * names the first node, its operator and `device`. */

@@ -78,8 +78,27 @@ ckpt_status import_thresholdedrelu(ckpt_import *im, const Onnx__NodeProto *node)
     return act(im, node, epilogue);
 }
 
+/* Ends that are trained: the largest of x and one, the least of that and the other. */
+static ckpt_status trained_clip(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, end, y;
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    for (size_t i = 1; i < 3; i++) {
+        if (!ckpt_import_has_input(node, i)) continue;
+        CKPT_TRY(ckpt_import_input(im, node, i, &end));
+        CKPT_TRY(ckpt_build_pair(&im->model->graph, i == 2 || !ckpt_import_has_input(node, 2) ? node->name : NULL,
+                                 i == 1 ? CKPT_PAIR_MAX : CKPT_PAIR_MIN, &x, &end, &y, im->err));
+        x = y;
+    }
+    return ckpt_import_define(im, node, 0, &x);
+}
+
 /* The ends: attributes before opset 11, inputs since; none is no end. */
 ckpt_status import_clip(ckpt_import *im, const Onnx__NodeProto *node) {
+    for (size_t i = 1; i < node->n_input; i++) {
+        ckpt_trainable trained;
+        CKPT_TRY(ckpt_import_trainable(im, node, i, &trained));
+        if (trained == CKPT_SURELY_TRAINED) return trained_clip(im, node);
+    }
     ckpt_epilogue epilogue = {.act = CKPT_ACT_CLIP, .alpha = -INFINITY, .beta = INFINITY};
     if (ckpt_import_attr(node, "min")) CKPT_TRY(ckpt_import_attr_float(im, node, "min", 0, &epilogue.alpha));
     if (ckpt_import_attr(node, "max")) CKPT_TRY(ckpt_import_attr_float(im, node, "max", 0, &epilogue.beta));
@@ -141,8 +160,12 @@ ckpt_status import_pow(ckpt_import *im, const Onnx__NodeProto *node) {
     const ckpt_value *exponent = ckpt_import_value(im, node, 1);
     if (type == CKPT_F32 && exponent && exponent->proto && ckpt_view_count(&p) == 1 && p.rank <= x.rank) {
         float value;
+        ckpt_trainable trained;
         CKPT_TRY(ckpt_import_scalar(im, node, 1, &value));
-        return constant_power(im, node, value);
+        CKPT_TRY(ckpt_import_trainable(im, node, 1, &trained));
+        /* 2, 0.5 and -1 are written by code; another exponent may be trained where nothing says what it is. */
+        const bool by_code = trained == CKPT_MAYBE_TRAINED && (value == rintf(value) || fabsf(value) == 0.5f);
+        if (trained == CKPT_NEVER_TRAINED || by_code) return constant_power(im, node, value);
     }
     const bool real = type == CKPT_F32 || type == CKPT_F64, same = graph->tensor[p.tensor].dtype == type;
     if (!real && !same) CKPT_TRY(cast_to(im, NULL, CKPT_F64, &x));

@@ -26,15 +26,12 @@ static ckpt_status linear(ckpt_import *im, const Onnx__NodeProto *node, const ck
     if (!im->options->as_written && look_through_transpose(graph, w, &source)) attr.trans_w = !attr.trans_w;
     CKPT_TRY(require_float(im, x));
     CKPT_TRY(require_float(im, &source));
-    ckpt_import_train(im, source.tensor);
-    if (b >= 0) ckpt_import_train(im, b);
     return ckpt_build_linear(graph, node->name, x, &source, b, &attr, y, im->err);
 }
 
 /* y = product + beta * c where c is more than a bias vector. */
 static ckpt_status add_matrix(ckpt_import *im, const ckpt_view *product, ckpt_view c, float beta, ckpt_view *y) {
     ckpt_graph *graph = &im->model->graph;
-    if (graph->tensor[c.tensor].count > 1) ckpt_import_train(im, c.tensor);
     if (beta != 1) {
         const ckpt_epilogue scale = {.act = CKPT_ACT_SCALE, .alpha = beta};
         ckpt_view scaled;
@@ -89,7 +86,6 @@ ckpt_status import_matmul(ckpt_import *im, const Onnx__NodeProto *node) {
     } else {
         CKPT_TRY(require_float(im, &a));
         CKPT_TRY(require_float(im, &b));
-        ckpt_import_train(im, b.tensor);
         CKPT_TRY(ckpt_build_matmul(&im->model->graph, node->name, &a, &b, &c, im->err));
     }
     return ckpt_import_define(im, node, 0, &c);

@@ -2,13 +2,6 @@
 #include "import/import.h"
 #include "import/onnx_rules.h"
 
-/* Whether a constant operand of Add or Mul is a weight: a bias or scale has more than one value, the number in
- * x * 0.5 has one. */
-static void train_if_vector(ckpt_import *im, const ckpt_view *view) {
-    const ckpt_tensor *t = &im->model->graph.tensor[view->tensor];
-    if (t->role == CKPT_ROLE_CONST && t->count > 1 && t->dtype == CKPT_F32) ckpt_import_train(im, view->tensor);
-}
-
 /* Opset 6 and before: b's axes are aligned at `axis` instead of at the end. */
 static ckpt_status align_old_broadcast(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *a, ckpt_view *b) {
     int64_t broadcast, axis;
@@ -26,10 +19,6 @@ static ckpt_status binary(ckpt_import *im, const Onnx__NodeProto *node, ckpt_bin
     CKPT_TRY(ckpt_import_input(im, node, 0, &a));
     CKPT_TRY(ckpt_import_input(im, node, 1, &b));
     CKPT_TRY(align_old_broadcast(im, node, &a, &b));
-    if (kind == CKPT_BINARY_ADD || kind == CKPT_BINARY_MUL) {
-        train_if_vector(im, &a);
-        train_if_vector(im, &b);
-    }
     CKPT_TRY(ckpt_build_binary(&im->model->graph, node->name, kind, &a, &b, &c, im->err));
     return ckpt_import_define(im, node, 0, &c);
 }
@@ -46,7 +35,6 @@ static ckpt_status sum_inputs(ckpt_import *im, const Onnx__NodeProto *node, cons
     for (size_t i = 1; i < node->n_input; i++) {
         CKPT_TRY(ckpt_import_input(im, node, i, &next));
         const ckpt_view before = *sum;
-        train_if_vector(im, &next);
         CKPT_TRY(ckpt_build_binary(&im->model->graph, i + 1 == node->n_input ? name : NULL, CKPT_BINARY_ADD, &before, &next,
                                    sum, im->err));
     }
@@ -68,7 +56,23 @@ ckpt_status import_mean(ckpt_import *im, const Onnx__NodeProto *node) {
 }
 
 /* Without axes all of them are summed, or with noop_with_empty_axes none. */
-typedef enum reduction { SUM, MEAN, LARGEST, LEAST } reduction;
+typedef enum reduction { SUM, MEAN, LARGEST, LEAST, SUM_ABS, SUM_SQUARE, NORM, LOG_SUM } reduction;
+
+/* What is summed instead of x. */
+static ckpt_status summand(ckpt_import *im, reduction kind, ckpt_view *x) {
+    const ckpt_view of = *x;
+    if (kind == SUM_SQUARE || kind == NORM)
+        return ckpt_build_binary(&im->model->graph, NULL, CKPT_BINARY_MUL, &of, &of, x, im->err);
+    return kind == SUM_ABS ? ckpt_build_act(&im->model->graph, NULL, &(ckpt_epilogue){.act = CKPT_ACT_ABS}, &of, x, im->err) : CKPT_OK;
+}
+
+/* What becomes of the sum. */
+static ckpt_status finish_sum(ckpt_import *im, const Onnx__NodeProto *node, reduction kind, ckpt_view *y) {
+    const ckpt_view sum = *y;
+    if (kind != NORM && kind != LOG_SUM) return CKPT_OK;
+    const ckpt_epilogue act = {.act = kind == NORM ? CKPT_ACT_SQRT : CKPT_ACT_LOG};
+    return ckpt_build_act(&im->model->graph, node->name, &act, &sum, y, im->err);
+}
 
 static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reduction kind) {
     ckpt_view x, y;
@@ -85,14 +89,19 @@ static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reductio
         summed |= 1u << axis;
     }
     if (count <= 0) {
+        if (noop && kind > LEAST) return ckpt_fail(im->err, CKPT_MODEL, "it has no axes, and noop_with_empty_axes");
         if (noop) return ckpt_import_alias(im, node, 0);
         summed = (1u << x.rank) - 1;
     }
     ckpt_graph *graph = &im->model->graph;
-    if (kind == LARGEST || kind == LEAST)
+    if (kind == LARGEST || kind == LEAST) {
         CKPT_TRY(ckpt_build_reduce_max(graph, node->name, &x, summed, keep != 0, kind == LEAST, &y, im->err));
-    else
-        CKPT_TRY(ckpt_build_reduce(graph, node->name, &x, summed, keep != 0, kind == MEAN, &y, im->err));
+    } else {
+        CKPT_TRY(summand(im, kind, &x));
+        CKPT_TRY(ckpt_build_reduce(graph, kind == NORM || kind == LOG_SUM ? NULL : node->name, &x, summed, keep != 0, kind == MEAN, &y,
+                                   im->err));
+        CKPT_TRY(finish_sum(im, node, kind, &y));
+    }
     return ckpt_import_define(im, node, 0, &y);
 }
 
@@ -100,6 +109,10 @@ ckpt_status import_reducesum(ckpt_import *im, const Onnx__NodeProto *node) { ret
 ckpt_status import_reducemean(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, MEAN); }
 ckpt_status import_reducemax(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LARGEST); }
 ckpt_status import_reducemin(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LEAST); }
+ckpt_status import_reducel1(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, SUM_ABS); }
+ckpt_status import_reducel2(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, NORM); }
+ckpt_status import_reducesumsquare(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, SUM_SQUARE); }
+ckpt_status import_reducelogsum(ckpt_import *im, const Onnx__NodeProto *node) { return reduce(im, node, LOG_SUM); }
 
 /* y = x above 0, slope * x below: max(x, 0) + slope * min(x, 0), so that the slope is trained like any other factor.
  * The gradient at 0 is the slope, as PyTorch has it. */
@@ -109,7 +122,6 @@ ckpt_status import_prelu(ckpt_import *im, const Onnx__NodeProto *node) {
     ckpt_view x, slope, positive, negative, scaled, y;
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_input(im, node, 1, &slope));
-    ckpt_import_train(im, slope.tensor);
     CKPT_TRY(ckpt_build_act(graph, NULL, &above, &x, &positive, im->err));
     CKPT_TRY(ckpt_build_act(graph, NULL, &below, &x, &negative, im->err));
     CKPT_TRY(ckpt_build_binary(graph, NULL, CKPT_BINARY_MUL, &negative, &slope, &scaled, im->err));

@@ -13,10 +13,8 @@ ckpt_status import_layernorm(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_axis(im, axis, x.rank, false, &first));
     CKPT_TRY(ckpt_import_input(im, node, 1, &scale));
-    ckpt_import_train(im, scale.tensor);
     if (ckpt_import_has_input(node, 2)) {
         CKPT_TRY(ckpt_import_input(im, node, 2, &bias));
-        ckpt_import_train(im, bias.tensor);
     }
     const bool wants_stats = ckpt_import_has_output(node, 1) || ckpt_import_has_output(node, 2);
     CKPT_TRY(ckpt_build_layernorm(&im->model->graph, node->name, &x, scale.tensor, bias.tensor, first, epsilon, &y,
@@ -99,8 +97,6 @@ static ckpt_status groupnorm(ckpt_import *im, const Onnx__NodeProto *node, int64
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_input(im, node, 1, &scale));
     CKPT_TRY(ckpt_import_input(im, node, 2, &bias));
-    ckpt_import_train(im, scale.tensor);
-    ckpt_import_train(im, bias.tensor);
     if (!groups && x.rank > 1) groups = x.dim[1];
     CKPT_TRY(ckpt_build_groupnorm(&im->model->graph, node->name, &x, scale.tensor, bias.tensor, groups, epsilon, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
@@ -150,8 +146,6 @@ ckpt_status import_batchnorm(ckpt_import *im, const Onnx__NodeProto *node) {
     if (!spatial) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'spatial' is 0; convert the model to opset 9 or later");
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     for (size_t i = 0; i < 4; i++) CKPT_TRY(ckpt_import_input(im, node, 1 + i, &other[i]));
-    ckpt_import_train(im, other[0].tensor);
-    ckpt_import_train(im, other[1].tensor);
     const int running[2] = {other[2].tensor, other[3].tensor};
     const bool training = mode != 0 || !im->options->as_written;
     if (!im->options->as_written)
@@ -174,7 +168,6 @@ ckpt_status import_rmsnorm(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_axis(im, axis, x.rank, false, &first));
     CKPT_TRY(ckpt_import_input(im, node, 1, &scale));
-    ckpt_import_train(im, scale.tensor);
     CKPT_TRY(ckpt_build_rmsnorm(&im->model->graph, node->name, &x, scale.tensor, first, epsilon, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
 }

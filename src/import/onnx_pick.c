@@ -16,7 +16,6 @@ ckpt_status import_gather(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_import_input(im, node, 1, &indices));
     CKPT_TRY(ckpt_import_attr_int(im, node, "axis", 0, &attr));
     CKPT_TRY(ckpt_import_axis(im, attr, data.rank, false, &axis));
-    if (data.rank >= 2) ckpt_import_train(im, data.tensor);
     CKPT_TRY(ckpt_build_gather(&im->model->graph, node->name, &data, &indices, axis, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
 }

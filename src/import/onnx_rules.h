@@ -12,4 +12,7 @@
 /* The element type for an ONNX type number; false where there is none. In training all floats are F32. */
 bool ckpt_import_type(const ckpt_import *im, int64_t number, ckpt_dtype *type);
 
+/* The ONNX type number that input i has here. */
+ckpt_status ckpt_import_type_of_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t *number);
+
 #endif

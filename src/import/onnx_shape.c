@@ -152,17 +152,40 @@ bool ckpt_import_type(const ckpt_import *im, int64_t number, ckpt_dtype *type) {
     return true;
 }
 
-ckpt_status import_cast(ckpt_import *im, const Onnx__NodeProto *node) {
+ckpt_status ckpt_import_type_of_input(ckpt_import *im, const Onnx__NodeProto *node, size_t i, int64_t *number) {
+    const ckpt_value *value = ckpt_import_value(im, node, i);
+    ckpt_view x;
+    if (value && value->proto) {
+        *number = value->proto->data_type;
+        return CKPT_OK;
+    }
+    CKPT_TRY(ckpt_import_input(im, node, i, &x));
+    ckpt_dtype type;
+    for (*number = 1; !ckpt_import_type(im, *number, &type) || type != im->model->graph.tensor[x.tensor].dtype;) ++*number;
+    return CKPT_OK;
+}
+
+static ckpt_status cast(ckpt_import *im, const Onnx__NodeProto *node, int64_t number) {
     ckpt_view x, y;
-    int64_t number;
     ckpt_dtype to;
-    CKPT_TRY(ckpt_import_attr_int(im, node, "to", -1, &number));
     if (!ckpt_import_type(im, number, &to))
         return ckpt_fail(im->err, CKPT_MODEL, "casts to type %s are not supported", ckpt_onnx_type_name((int)number));
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     if (im->model->graph.tensor[x.tensor].dtype == to) return ckpt_import_alias(im, node, 0);
     CKPT_TRY(ckpt_build_cast(&im->model->graph, node->name, &x, to, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);
+}
+
+ckpt_status import_cast(ckpt_import *im, const Onnx__NodeProto *node) {
+    int64_t number;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "to", -1, &number));
+    return cast(im, node, number);
+}
+
+ckpt_status import_castlike(ckpt_import *im, const Onnx__NodeProto *node) {
+    int64_t number;
+    CKPT_TRY(ckpt_import_type_of_input(im, node, 1, &number));
+    return cast(im, node, number);
 }
 
 /* A TensorProto in the scratch pool for a value that the file gives as a plain attribute. */
@@ -196,6 +219,9 @@ ckpt_status import_constant(ckpt_import *im, const Onnx__NodeProto *node) {
     if (node->n_attribute != 1) return ckpt_fail(im->err, CKPT_MODEL, "it has %zu attributes instead of one value", node->n_attribute);
     const Onnx__AttributeProto *attr = node->attribute[0];
     Onnx__TensorProto *made = attr->t;
+    if (strcmp(attr->name, "sparse_value") == 0)
+        return ckpt_fail(im->err, CKPT_MODEL, "its value is a sparse tensor, which is not supported; store it dense, in the attribute "
+                         "'value'");
     if (strcmp(attr->name, "value") == 0) {
         if (!made) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'value' holds no tensor");
     } else {

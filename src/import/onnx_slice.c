@@ -52,8 +52,22 @@ static ckpt_status split_sizes(ckpt_import *im, const Onnx__NodeProto *node, int
     return left == 0 ? CKPT_OK : ckpt_fail(im->err, CKPT_MODEL, "its parts do not add up to %" PRId64, total);
 }
 
+/* The parts of x along an axis, as slices of these sizes. */
+static ckpt_status cut(ckpt_import *im, const Onnx__NodeProto *node, const ckpt_view *x, int axis, int count, const int64_t *sizes,
+                       ckpt_view *parts) {
+    ckpt_slice_attr slice = whole_of(x);
+    for (int i = 0; i < count; i++) {
+        slice.part[axis] = sizes[i];
+        const char *name = ckpt_pool_printf(im->pool, "%s.%d", node->name && *node->name ? node->name : "Split", i);
+        if (!name) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+        CKPT_TRY(ckpt_build_slice(&im->model->graph, name, &slice, x, &parts[i], im->err));
+        slice.start[axis] += sizes[i];
+    }
+    return CKPT_OK;
+}
+
 ckpt_status import_split(ckpt_import *im, const Onnx__NodeProto *node) {
-    ckpt_view x, y;
+    ckpt_view x, parts[CKPT_MAX_IN];
     int64_t attr, sizes[CKPT_MAX_IN];
     int axis;
     if (node->n_output < 1 || node->n_output > CKPT_MAX_IN)
@@ -62,16 +76,47 @@ ckpt_status import_split(ckpt_import *im, const Onnx__NodeProto *node) {
     CKPT_TRY(ckpt_import_input(im, node, 0, &x));
     CKPT_TRY(ckpt_import_axis(im, attr, x.rank, false, &axis));
     CKPT_TRY(split_sizes(im, node, x.dim[axis], sizes));
-    ckpt_slice_attr slice = whole_of(&x);
-    for (size_t i = 0; i < node->n_output; i++) {
-        slice.part[axis] = sizes[i];
-        const char *name = ckpt_pool_printf(im->pool, "%s.%zu", node->name && *node->name ? node->name : "Split", i);
-        if (!name) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
-        CKPT_TRY(ckpt_build_slice(&im->model->graph, name, &slice, &x, &y, im->err));
-        CKPT_TRY(ckpt_import_define(im, node, i, &y));
-        slice.start[axis] += sizes[i];
-    }
+    CKPT_TRY(cut(im, node, &x, axis, (int)node->n_output, sizes, parts));
+    for (size_t i = 0; i < node->n_output; i++) CKPT_TRY(ckpt_import_define(im, node, i, &parts[i]));
     return CKPT_OK;
+}
+
+/* Parts of listed sizes; of one size but for the last; or, without a size, of 1. */
+ckpt_status import_splittosequence(ckpt_import *im, const Onnx__NodeProto *node) {
+    ckpt_view x, parts[CKPT_MAX_IN];
+    int64_t attr, keep, *listed = NULL, sizes[CKPT_MAX_IN], left;
+    int axis, given = 0, count = 0;
+    CKPT_TRY(ckpt_import_attr_int(im, node, "axis", 0, &attr));
+    CKPT_TRY(ckpt_import_attr_int(im, node, "keepdims", 1, &keep));
+    CKPT_TRY(ckpt_import_input(im, node, 0, &x));
+    CKPT_TRY(ckpt_import_axis(im, attr, x.rank, false, &axis));
+    if (ckpt_import_has_input(node, 1)) CKPT_TRY(ckpt_import_ints(im, node, 1, &listed, &given));
+    left = x.dim[axis];
+    for (; left > 0 && count < CKPT_MAX_IN; count++) {
+        const int64_t size = given == 0 ? 1 : given == 1 ? listed[0] : count < given ? listed[count] : 0;
+        sizes[count] = size < left ? size : left;
+        if (size < 1 || (given > 1 && size > left)) break;
+        left -= sizes[count];
+    }
+    if (left != 0 || (given > 1 && count != given))
+        return ckpt_fail(im->err, CKPT_MODEL, "its parts do not add up to %" PRId64 ", or are more than %d", x.dim[axis], CKPT_MAX_IN);
+    CKPT_TRY(cut(im, node, &x, axis, count, sizes, parts));
+    for (int i = 0; i < count && !keep && !given; i++) { /* without the axis */
+        for (int d = axis; d + 1 < parts[i].rank; d++) parts[i].dim[d] = parts[i].dim[d + 1];
+        parts[i].rank--;
+    }
+    return ckpt_import_define_sequence(im, node, parts, count);
+}
+
+ckpt_status import_sequenceat(ckpt_import *im, const Onnx__NodeProto *node) {
+    const ckpt_view *parts;
+    int64_t *position;
+    int count, values;
+    CKPT_TRY(ckpt_import_sequence(im, node, 0, &parts, &count));
+    CKPT_TRY(ckpt_import_ints(im, node, 1, &position, &values));
+    if (values != 1 || position[0] < -count || position[0] >= count)
+        return ckpt_fail(im->err, CKPT_MODEL, "its position is none of a sequence of %d", count);
+    return ckpt_import_define(im, node, 0, &parts[position[0] < 0 ? position[0] + count : position[0]]);
 }
 
 /* A list of a Slice: an attribute up to opset 9, an input since. *count -1 when absent. */

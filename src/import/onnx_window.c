@@ -118,10 +118,8 @@ static ckpt_status conv(ckpt_import *im, const Onnx__NodeProto *node, bool trans
         return ckpt_fail(im->err, CKPT_MODEL, "its input and weight have %d and %d dimensions", x.rank, weight.rank);
     CKPT_TRY(read_window(im, node, &x, &weight.dim[2], &w));
     CKPT_TRY(transposed ? find_transposed(im, node, &x, &w) : find_outputs(im, &x, false, &w));
-    ckpt_import_train(im, weight.tensor);
     if (ckpt_import_has_input(node, 2)) {
         CKPT_TRY(ckpt_import_input(im, node, 2, &bias));
-        ckpt_import_train(im, bias.tensor);
     }
     CKPT_TRY(ckpt_build_conv(&im->model->graph, node->name, &x, &weight, bias.tensor, &w.attr, transposed, &y, im->err));
     return ckpt_import_define(im, node, 0, &y);

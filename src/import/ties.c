@@ -20,9 +20,14 @@ typedef struct place {
     int weight; /* index of the initializer */
     int node, input, through;
     int moved;    /* 0: a weight, trained. Else a running mean (3) or variance (4), which follows the batches */
+    int part;     /* of a normalization: 1 scales, 2 shifts; 0 elsewhere */
+    uint64_t call; /* a hash of what the exporter says of the node, or 0 */
     int group;    /* places of a group stay together */
+    int identity; /* of by_file: an index of provenance.tensor, or one of the below */
     int up, down; /* the nearest weight matrix above and below the node, or -1 */
 } place;
+
+enum { UNKNOWN_TENSOR = -2, NO_PARAMETER = -1, EVERY_TENSOR = -3 };
 
 /* What a name stands for. */
 typedef struct entry {
@@ -41,8 +46,10 @@ typedef struct audit {
     entry *entry; /* a hash table by name */
     ckpt_name_key key;
     size_t mask;
-    int *tensor; /* by initializer: the PARAM tensor that it became, or -1 */
-    const ckpt_graph *imported;
+    int *tensor; /* by initializer: the tensor of the graph that it became, where it may be trained or moved, or -1 */
+    bool *represented; /* by provenance.tensor: the file has it, or something that was computed from it */
+    const ckpt_tie_question *question;
+    ckpt_provenance *said;
     place *place; /* by weight, those without Identity first, then in the order of the file */
     int place_count;
     int64_t compared; /* by_parameters, so far */
@@ -98,15 +105,22 @@ static ckpt_status enter_names(audit *a) {
     return CKPT_OK;
 }
 
+static void note_tensor(audit *a, int t) {
+    const entry *e = find(a, a->question->graph->tensor[t].name);
+    if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == a->question->graph->tensor[t].source) a->tensor[e->weight] = t;
+}
+
+/* Where the file says which tensor a node was written with, an exporter's own constants are looked at as well: a parameter
+ * may have been made one with them. */
 static ckpt_status find_tensors(audit *a) {
     a->tensor = ckpt_pool_array(a->pool, a->graph->n_initializer + 1, int);
     if (!a->tensor) return fail_memory(a);
     for (size_t i = 0; i < a->graph->n_initializer; i++) a->tensor[i] = -1;
-    for (int t = 0; t < a->imported->tensor_count; t++) {
-        const ckpt_tensor *tensor = &a->imported->tensor[t];
-        if (!ckpt_tensor_is_saved(tensor)) continue;
-        const entry *e = find(a, tensor->name);
-        if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == tensor->source) a->tensor[e->weight] = t;
+    for (int t = 0; t < a->question->graph->tensor_count; t++)
+        if (a->question->graph->tensor[t].role == CKPT_ROLE_STATISTIC) note_tensor(a, t);
+    for (int i = 0; i < a->question->ruling_count; i++) {
+        const ckpt_ruling *r = &a->question->ruling[i];
+        if (r->initializer && (a->said->speaks || ckpt_verdict_trains(r->verdict))) note_tensor(a, r->tensor);
     }
     return CKPT_OK;
 }
@@ -117,6 +131,25 @@ static int compare_places(const void *x, const void *y) {
     if ((p->through >= 0) != (q->through >= 0)) return p->through >= 0 ? 1 : -1;
     if (p->node != q->node) return p->node < q->node ? -1 : 1;
     return p->input - q->input;
+}
+
+/* What an input of a normalization does: scale (1) or shift (2). One tensor never is meant to do both. */
+static int part_of(const Onnx__NodeProto *node, int input) {
+    static const char *const norms[] = {"LayerNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"};
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++)
+        if (is_op(node, norms[i]) && (input == 1 || input == 2)) return input;
+    return 0;
+}
+
+/* The text of the call that PyTorch's dynamo exporter says the node comes from, or NULL. */
+static const char *call_text(const Onnx__NodeProto *node) {
+    const char *text = ckpt_node_property(node, "pkg.torch.onnx.fx_node");
+    return text && *text == '%' && strnlen(text, MOST_TEXT + 1) <= MOST_TEXT ? text : NULL;
+}
+
+static uint64_t call_of(const audit *a, const Onnx__NodeProto *node) {
+    const char *text = call_text(node);
+    return text ? ckpt_name_hash(&a->key, text) | 1 : 0;
 }
 
 static ckpt_status find_places(audit *a) {
@@ -131,7 +164,8 @@ static ckpt_status find_places(audit *a) {
             if (!e || e->weight < 0 || a->tensor[e->weight] < 0) continue;
             a->place[a->place_count++] =
                 (place){.weight = e->weight, .node = (int)n, .input = (int)i, .through = e->through, .up = -1, .down = -1,
-                        .moved = is_op(node, "BatchNormalization") && i > 2 ? (int)i : 0};
+                        .moved = is_op(node, "BatchNormalization") && i > 2 ? (int)i : 0, .part = part_of(node, (int)i),
+                        .call = call_of(a, node)};
         }
     }
     if (a->place_count) qsort(a->place, (size_t)a->place_count, sizeof *a->place, compare_places);
@@ -145,7 +179,7 @@ static int matrix_of(const audit *a, int node) {
     const Onnx__NodeProto *n = a->graph->node[node];
     for (size_t i = 0; i < n->n_input && i < MOST_INPUTS; i++) {
         const entry *e = n->input[i] && *n->input[i] ? find(a, n->input[i]) : NULL;
-        if (e && e->weight >= 0 && a->tensor[e->weight] >= 0 && a->imported->tensor[a->tensor[e->weight]].rank >= 2)
+        if (e && e->weight >= 0 && a->tensor[e->weight] >= 0 && a->question->graph->tensor[a->tensor[e->weight]].rank >= 2)
             return e->weight;
     }
     return -1;
@@ -175,14 +209,6 @@ static int nearest_matrix(const audit *a, int node, int (*next)(const audit *, i
     return -1;
 }
 
-static const char *property(const Onnx__NodeProto *node, const char *key) {
-    for (size_t i = 0; i < node->n_metadata_props; i++) {
-        const Onnx__StringStringEntryProto *prop = node->metadata_props[i];
-        if (prop->key && prop->value && strcmp(prop->key, key) == 0) return prop->value;
-    }
-    return NULL;
-}
-
 typedef enum verdict { DIFFERENT, SAME, UNKNOWN } verdict;
 
 static size_t token_length(const char *text) {
@@ -199,7 +225,7 @@ static const char *next_token(const char *text) {
 /* torch.onnx's dynamo exporter attaches the operation that a node comes from, with the parameters it read before any
  * were merged: "... (args = (%x, [8], %p_norm1_weight, %p_norm1_bias, 1e-05, False) ...". */
 static verdict by_parameters(audit *a, const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
-    const char *p_text = property(p, "pkg.torch.onnx.fx_node"), *q_text = property(q, "pkg.torch.onnx.fx_node");
+    const char *p_text = ckpt_node_property(p, "pkg.torch.onnx.fx_node"), *q_text = ckpt_node_property(q, "pkg.torch.onnx.fx_node");
     if (!p_text || !q_text || strnlen(p_text, MOST_TEXT + 1) > MOST_TEXT || strnlen(q_text, MOST_TEXT + 1) > MOST_TEXT ||
         !next_token(p_text) || !next_token(q_text) || a->compared > MOST_COMPARED)
         return UNKNOWN;
@@ -209,12 +235,34 @@ static verdict by_parameters(audit *a, const Onnx__NodeProto *p, const Onnx__Nod
     return DIFFERENT;
 }
 
+static size_t path_length(const Onnx__NodeProto *node) {
+    const char *end = node->name ? strrchr(node->name, '/') : NULL;
+    return end && end != node->name ? (size_t)(end - node->name) : 0;
+}
+
 /* The path in front of a name like "/encoder/norm1/Mul" is the module's. */
 static verdict by_path(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
-    const char *p_end = p->name ? strrchr(p->name, '/') : NULL, *q_end = q->name ? strrchr(q->name, '/') : NULL;
-    if (!p_end || !q_end || p_end == p->name || q_end == q->name) return UNKNOWN;
-    const size_t p_length = (size_t)(p_end - p->name), q_length = (size_t)(q_end - q->name);
+    const size_t p_length = path_length(p), q_length = path_length(q);
+    if (!p_length || !q_length) return UNKNOWN;
     return p_length == q_length && memcmp(p->name, q->name, p_length) == 0 ? SAME : DIFFERENT;
+}
+
+static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/* Whether the modules of two nodes are entries of one list: their paths are the same but for numbers. A module that is
+ * called again keeps its one path, so these are copies of a layer, which start with equal weights. */
+static bool in_one_list(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
+    const char *x = p->name, *y = q->name, *x_end = x + path_length(p), *y_end = y + path_length(q);
+    if (x == x_end || y == y_end || by_path(p, q) == SAME) return false;
+    while (x < x_end && y < y_end) {
+        if (is_digit(*x) && is_digit(*y)) {
+            while (x < x_end && is_digit(*x)) x++;
+            while (y < y_end && is_digit(*y)) y++;
+        } else if (*x++ != *y++) {
+            return false;
+        }
+    }
+    return x == x_end && y == y_end;
 }
 
 /* Whether two readers are calls of one module: as the exporter says or, where it does not, because the same weight
@@ -228,8 +276,117 @@ static bool same_module(audit *a, const place *p, const place *q) {
         !p_node->n_metadata_props)
         v = SAME;
     if (v == UNKNOWN) v = by_path(p_node, q_node);
+    if (v == SAME && p->through != q->through) v = DIFFERENT; /* two names in one module: two parameters */
     if (v != UNKNOWN) return v == SAME;
     return (p->up >= 0 && p->up == q->up) || (p->down >= 0 && p->down == q->down);
+}
+
+/* --- what the file says each node was written with --------------------------------------------------------- */
+
+/* The length of the name behind the '%' at `text`. */
+static size_t value_length(const char *text) {
+    size_t n = 1;
+    while (text[n] == '_' || (text[n] >= '0' && text[n] <= '9') || ((text[n] | 32) >= 'a' && (text[n] | 32) <= 'z')) n++;
+    return n - 1;
+}
+
+/* The tensor that the initializer is, or was computed from, as the program knew it; or -1. */
+static int own_identity(const audit *a, int weight) {
+    const ckpt_said_tensor *said = ckpt_provenance_find(a->said, a->graph->initializer[weight]->name);
+    if (said && said->origin) said = ckpt_provenance_find(a->said, said->origin);
+    return said && said->kind != CKPT_SAID_NOTHING ? (int)(said - a->said->tensor) : -1;
+}
+
+static ckpt_status find_represented(audit *a) {
+    a->represented = ckpt_pool_array(a->pool, a->said->count + 1, bool);
+    if (!a->represented) return fail_memory(a);
+    for (size_t i = 0; i < a->graph->n_initializer; i++) {
+        const int own = a->graph->initializer[i]->name ? own_identity(a, (int)i) : -1;
+        if (own >= 0) a->represented[own] = true;
+    }
+    return CKPT_OK;
+}
+
+/* The tensors in the text of a call, "%out : [...] = call_function[...](args = (%x, %p_norm_weight), ...)", that the
+ * initializer may stand for: itself, and those that the file has no longer. Sets *opaque where the call reads a value that
+ * nothing is known of, as a view of a parameter may be. */
+static int candidates(const audit *a, const char *text, int own, int list[MOST_INPUTS], bool *opaque) {
+    int count = 0;
+    *opaque = false;
+    for (const char *at = strchr(text + 1, '%'); at; at = strchr(at + 1, '%')) {
+        const size_t length = value_length(at);
+        char name[256];
+        if (length == 0 || length >= sizeof name) continue;
+        memcpy(name, at + 1, length);
+        name[length] = 0;
+        const ckpt_said_tensor *said = ckpt_provenance_find_fx(a->said, name, length);
+        const int index = said ? (int)(said - a->said->tensor) : -1;
+        if (said && said->kind != CKPT_SAID_NOTHING) {
+            const bool possible = own == EVERY_TENSOR || index == own || !a->represented[index];
+            if (possible && count < MOST_INPUTS) list[count++] = index;
+        } else if (!said && find(a, name)->maker < 0) {
+            *opaque = true;
+        }
+    }
+    return count;
+}
+
+/* All places of one call in the order of its nodes; -1 where the dummy scale and shift of a spelled-out group
+ * normalization stand. Returns the rank of `p` among the others. */
+static int rank_in_call(audit *a, const place *p, const char *text, int *members) {
+    int rank = 0;
+    *members = 0;
+    for (int k = 0; k < a->place_count; k++) {
+        const place *q = &a->place[k];
+        if (q->call != p->call) continue;
+        if (is_op(a->graph->node[q->node], "InstanceNormalization") && strstr(text, ".group_norm.")) continue;
+        ++*members;
+        rank += q->node < p->node || (q->node == p->node && q->input < p->input);
+    }
+    a->compared += a->place_count;
+    return rank;
+}
+
+/* The tensors in the text of a call that the file says are parameters or buffers, in its order. */
+static int tokens_of(const audit *a, const char *text, int list[MOST_INPUTS]) {
+    bool opaque;
+    return candidates(a, text, EVERY_TENSOR, list, &opaque);
+}
+
+/* What a place stands for. The places of a call take its tensors in turn where there are as many: weight before bias,
+ * scale before shift; a product with the bias in front is the exception. Otherwise the initializer's own place, or the
+ * only tensor of the call that the file has no longer. */
+static int identity_of(audit *a, const place *p, int own) {
+    const char *text = call_text(a->graph->node[p->node]);
+    int list[MOST_INPUTS], members;
+    bool opaque;
+    if (!text || a->compared > MOST_COMPARED) return UNKNOWN_TENSOR;
+    if (is_op(a->graph->node[p->node], "InstanceNormalization") && strstr(text, ".group_norm.")) return NO_PARAMETER;
+    const int rank = rank_in_call(a, p, text, &members), tokens = tokens_of(a, text, list);
+    if (tokens == members && !strstr(text, "addmm") && !strstr(text, "baddbmm") &&
+        (list[rank] == own || !a->represented[list[rank]]))
+        return list[rank];
+    const int found = candidates(a, text, own, list, &opaque);
+    bool one = found > 0;
+    for (int k = 1; k < found; k++) one &= list[k] == list[0];
+    if (one) return list[0];
+    return found || opaque ? UNKNOWN_TENSOR : NO_PARAMETER;
+}
+
+/* Numbers the groups by what the file says: 0 is the initializer itself, with all that nothing is known of. It may have no
+ * reader, where an exporter's constant stands for a parameter. */
+static int group_by_file(audit *a, place *p, int count) {
+    const int own = own_identity(a, p->weight);
+    int groups = 1;
+    for (int i = 0; i < count; i++) p[i].identity = identity_of(a, &p[i], own);
+    for (int i = 0; i < count; i++) {
+        const bool itself = p[i].identity == UNKNOWN_TENSOR || p[i].identity == own; /* NO_PARAMETER where it is none */
+        p[i].group = itself ? 0 : -1;
+        for (int j = 0; j < i && p[i].group < 0; j++)
+            if (p[j].identity == p[i].identity) p[i].group = p[j].group;
+        if (p[i].group < 0) p[i].group = groups++;
+    }
+    return groups;
 }
 
 /* One value throughout: what initialization leaves, and training does not. */
@@ -249,20 +406,28 @@ static ckpt_status is_fresh(const audit *a, int weight, bool *fresh, float *valu
     return status;
 }
 
+enum grouping { BY_NAME, BY_LIST, BY_MODULE };
+
+/* Whether two places cannot be meant to share a weight, whatever its values. */
+static bool are_apart(const audit *a, const place *p, const place *q, enum grouping how) {
+    if (p->moved != q->moved || (p->part && q->part && p->part != q->part)) return true;
+    return how != BY_NAME && in_one_list(a->graph->node[p->node], a->graph->node[q->node]);
+}
+
 /* Numbers the groups of the places of one weight, the first place's 0; returns how many. A scale and a running variance
  * change by different rules, so they are never one, not in one node either. */
-static int group_places(audit *a, place *p, int count, bool by_module) {
+static int group_places(audit *a, place *p, int count, enum grouping how) {
     int groups = 0;
-    for (int i = 0; by_module && i < count; i++) {
+    for (int i = 0; how == BY_MODULE && i < count; i++) {
         p[i].up = nearest_matrix(a, p[i].node, above);
         p[i].down = nearest_matrix(a, p[i].node, below);
     }
     for (int i = 0; i < count; i++) {
         p[i].group = -1;
         for (int j = 0; j < i && p[i].group < 0; j++) {
-            if (p[i].moved != p[j].moved) continue;
+            if (are_apart(a, &p[i], &p[j], how)) continue;
             const bool one_name = (p[i].through >= 0 && p[i].through == p[j].through) || p[i].node == p[j].node;
-            if (one_name || (by_module && same_module(a, &p[i], &p[j]))) p[i].group = p[j].group;
+            if (one_name || how == BY_LIST || (how == BY_MODULE && same_module(a, &p[i], &p[j]))) p[i].group = p[j].group;
         }
         if (p[i].group < 0) p[i].group = groups++;
     }
@@ -279,73 +444,178 @@ static const char *free_name(const audit *a, const char *name, int *next) {
     }
 }
 
-/* Gives the places of `group` an initializer of their own. An Identity that stood for it is left without a reader, and
- * gives its name away. */
-static ckpt_status split_group(audit *a, place *p, int count, int group, int *next, bool *removed) {
-    const char *name = NULL;
-    for (int i = 0; i < count && !name; i++)
-        if (p[i].group == group && p[i].through >= 0) {
-            name = a->graph->node[p[i].through]->output[0];
+/* The name of a new initializer for the places of `group`: the one that its Identity has, which is left without a reader; the
+ * one that the program knew it by, where its values lie as they did there; or one that is free. */
+static const char *name_group(audit *a, const place *p, int count, int group, int *next, bool *removed) {
+    const char *old = a->graph->initializer[p->weight]->name;
+    const ckpt_said_tensor *said = ckpt_provenance_find(a->said, old);
+    for (int i = 0; i < count; i++) {
+        if (p[i].group != group) continue;
+        if (p[i].through >= 0) {
             removed[p[i].through] = true;
+            return a->graph->node[p[i].through]->output[0];
         }
-    const char *old = a->graph->initializer[p[0].weight]->name;
-    if (!name) name = free_name(a, old, next);
+        const char *known = p[i].identity >= 0 && !(said && said->folded_from) ? a->said->tensor[p[i].identity].name : NULL;
+        if (known && !find(a, known)->name) return known;
+    }
+    return free_name(a, old, next);
+}
+
+/* Gives the places of `group` an initializer of their own, and notes what it is. */
+static ckpt_status split_group(audit *a, place *p, int count, int group, int *next, bool *removed) {
+    const ckpt_said_tensor *old = ckpt_provenance_find(a->said, a->graph->initializer[p->weight]->name);
+    ckpt_said_kind kind = old ? old->kind : CKPT_SAID_NOTHING;
+    const char *name = name_group(a, p, count, group, next, removed);
     if (!name) return fail_memory(a);
     enter(a, name);
     CKPT_TRY(ckpt_onnx_copy_initializer(a->file, (size_t)p[0].weight, name, a->err));
-    for (int i = 0; i < count; i++)
-        if (p[i].group == group)
-            CKPT_TRY(ckpt_onnx_set_input(a->file, (size_t)p[i].node, (size_t)p[i].input, name, a->err));
-    return CKPT_OK;
+    for (int i = 0; i < count; i++) {
+        if (p[i].group != group) continue;
+        if (a->said->speaks && p[i].identity == NO_PARAMETER) kind = CKPT_SAID_CONSTANT;
+        if (p[i].identity >= 0) kind = a->said->tensor[p[i].identity].kind;
+        CKPT_TRY(ckpt_onnx_set_input(a->file, (size_t)p[i].node, (size_t)p[i].input, name, a->err));
+    }
+    return a->said->speaks ? ckpt_provenance_note(a->said, name, kind, a->err) : CKPT_OK;
 }
 
-static ckpt_status resolve_weight(audit *a, place *p, int count, ckpt_untie how, bool *removed, ckpt_tie_report *report) {
-    bool fresh = false;
+/* Whether one of the places is read as what is trained or moved: constants may share as they like. */
+static bool matters(const audit *a, const place *p, int count) {
+    const int own = own_identity(a, p->weight);
+    bool any = own >= 0 && a->said->tensor[own].kind == CKPT_SAID_PARAMETER;
+    for (int i = 0; i < count; i++)
+        any |= p[i].moved || (p[i].identity >= 0 && a->said->tensor[p[i].identity].kind == CKPT_SAID_PARAMETER);
+    return any;
+}
+
+static const char *reason_of(const ckpt_tie *tie, ckpt_untie how, bool many, bool said, bool fresh, bool mixed, float value) {
+    if (how == CKPT_UNTIE_NONE) return "as --untie none says";
+    if (many) return "it has more readers than are taken apart";
+    if (how == CKPT_UNTIE_ALL) return "as --untie all says";
+    if (said) return tie->copies == 1 ? "the file says that its readers share it" : "the file says that its readers do not share it";
+    if (!fresh) return "its values are not those of a fresh weight";
+    if (mixed) return "all its values are equal, and it is a weight and a running statistic";
+    if (tie->copies == 1) return "its readers belong to one module that is called again";
+    return value == 1   ? "all its values are 1, and its readers belong to different modules"
+           : value == 0 ? "all its values are 0, and its readers belong to different modules"
+                        : "all its values are equal, and its readers belong to different modules";
+}
+
+static ckpt_status resolve_weight(audit *a, place *p, int count, bool *removed, ckpt_tie_report *report) {
+    const ckpt_untie how = a->question->how;
+    bool fresh = false, mixed = false, listed = false, parted = false;
     float value = 0;
     const bool many = count > MOST_READERS || report->copies + count > MOST_COPIES;
-    const int readers = many ? count : group_places(a, p, count, false);
-    if (readers < 2) return CKPT_OK;
-    if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
-    const bool apart = !many && (how == CKPT_UNTIE_ALL || (how == CKPT_UNTIE_AUTO && fresh));
-    const int groups = apart ? group_places(a, p, count, how == CKPT_UNTIE_AUTO) : 1;
-    bool mixed = false;
+    const int readers = many ? count : group_places(a, p, count, BY_NAME);
+    for (int i = 0; i < count; i++) p[i].identity = UNKNOWN_TENSOR;
+    const bool said = !many && how == CKPT_UNTIE_AUTO && a->said->speaks;
+    int groups = said ? group_by_file(a, p, count) : 1;
+    if (said && !matters(a, p, count)) return CKPT_OK;
+    bool known = said;
+    for (int i = 0; i < count; i++) known &= p[i].identity != UNKNOWN_TENSOR;
+    if (readers < 2 && groups < 2) return CKPT_OK;
+    if (groups < 2 && !known) {
+        if (how == CKPT_UNTIE_AUTO) CKPT_TRY(is_fresh(a, p->weight, &fresh, &value));
+        for (int i = 1; i < count; i++) listed |= in_one_list(a->graph->node[p[0].node], a->graph->node[p[i].node]);
+        for (int i = 1; i < count; i++) parted |= p[i].part && p[0].part && p[i].part != p[0].part;
+        const bool apart = !many && (how == CKPT_UNTIE_ALL || (how == CKPT_UNTIE_AUTO && (fresh || listed || parted)));
+        const enum grouping grouping = how == CKPT_UNTIE_ALL ? BY_NAME : fresh ? BY_MODULE : BY_LIST;
+        groups = apart ? group_places(a, p, count, grouping) : 1;
+    }
     for (int i = 1; i < count; i++) mixed |= p[i].moved != p[0].moved;
     ckpt_tie *tie = &report->tie[report->count++];
-    *tie = (ckpt_tie){.name = a->graph->initializer[p->weight]->name, .readers = readers, .copies = groups};
-    tie->reason = how == CKPT_UNTIE_NONE  ? "as --untie none says"
-                  : many                  ? "it has more readers than are taken apart"
-                  : how == CKPT_UNTIE_ALL ? "as --untie all says"
-                  : !fresh                ? "its values are not those of a fresh weight"
-                  : mixed                 ? "all its values are equal, and it is a weight and a running statistic"
-                  : groups == 1           ? "its readers belong to one module that is called again"
-                  : value == 1            ? "all its values are 1, and its readers belong to different modules"
-                  : value == 0            ? "all its values are 0, and its readers belong to different modules"
-                                          : "all its values are equal, and its readers belong to different modules";
+    *tie = (ckpt_tie){.name = ckpt_pool_strdup(a->pool, a->graph->initializer[p->weight]->name), .readers = readers > groups ? readers : groups, .copies = groups};
+    if (!tie->name) return fail_memory(a);
+    const bool by_file = known || (said && groups > 1 && !fresh && !listed && !parted);
+    tie->reason = reason_of(tie, how, many, by_file, fresh, mixed, value);
+    if (groups > 1 && !by_file && !fresh && how == CKPT_UNTIE_AUTO)
+        tie->reason = parted ? "it scales and shifts in one normalization" : "its readers are copies of one module";
     for (int g = 1, next = 2; g < groups; g++) CKPT_TRY(split_group(a, p, count, g, &next, removed));
     report->copies += groups - 1;
     return CKPT_OK;
 }
 
-static ckpt_status resolve_all(audit *a, ckpt_untie how, ckpt_tie_report *report) {
+static ckpt_status resolve_all(audit *a, ckpt_tie_report *report) {
     bool *removed = ckpt_pool_array(a->pool, a->graph->n_node + 1, bool);
     report->tie = ckpt_pool_array(a->pool, a->graph->n_initializer + 1, ckpt_tie);
     if (!removed || !report->tie) return fail_memory(a);
     for (int i = 0, end; i < a->place_count; i = end) {
         for (end = i + 1; end < a->place_count && a->place[end].weight == a->place[i].weight; end++) continue;
-        if (end - i > 1) CKPT_TRY(resolve_weight(a, &a->place[i], end - i, how, removed, report));
+        if (end - i > 1 || a->said->speaks) CKPT_TRY(resolve_weight(a, &a->place[i], end - i, removed, report));
     }
     for (size_t n = a->graph->n_node; n-- > 0;)
         if (removed[n]) ckpt_onnx_remove_node(a->file, n);
     return CKPT_OK;
 }
 
-ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_graph *imported, ckpt_untie how, ckpt_pool *pool,
-                              ckpt_tie_report *report, ckpt_error *err) {
-    audit a = {.file = file, .graph = file->model->graph, .pool = pool, .err = err, .imported = imported};
+/* --- joining again ----------------------------------------------------------------------------------------- */
+
+/* Whether the exporter computed `copy` from what `source` is as well. */
+static bool is_computed_from(const audit *a, const ckpt_ruling *copy, const ckpt_ruling *source) {
+    if (a->said->speaks)
+        return copy->origin && (strcmp(copy->origin, source->name) == 0 || (source->origin && strcmp(copy->origin, source->origin) == 0));
+    return a->said->torch && strncmp(copy->name, "onnx::", 6) == 0 && strncmp(source->name, "onnx::", 6) != 0;
+}
+
+/* Whether the one is the other transposed, and not what any two fresh weights are. */
+static ckpt_status is_transposed(const audit *a, const ckpt_tensor *x, const ckpt_tensor *y, bool *same) {
+    *same = false;
+    if (x->rank != 2 || y->rank != 2 || x->dim[0] != y->dim[1] || x->dim[1] != y->dim[0] || x->count < 2) return CKPT_OK;
+    float *values = malloc(2 * (size_t)x->count * sizeof *values);
+    if (!values) return fail_memory(a);
+    float *other = values + x->count;
+    ckpt_status status = ckpt_onnx_tensor_read_f32(a->file, x->source, values, (size_t)x->count, a->err);
+    if (status == CKPT_OK) status = ckpt_onnx_tensor_read_f32(a->file, y->source, other, (size_t)y->count, a->err);
+    bool differ = status != CKPT_OK, varied = false;
+    for (int64_t i = 0; i < x->dim[0] && !differ; i++)
+        for (int64_t j = 0; j < x->dim[1] && !differ; j++) {
+            differ = values[i * x->dim[1] + j] != other[j * x->dim[0] + i];
+            varied |= values[i * x->dim[1] + j] != values[0];
+        }
+    *same = !differ && varied;
+    free(values);
+    return status;
+}
+
+static ckpt_status join_copy(audit *a, const ckpt_ruling *copy, ckpt_tie_report *report) {
+    const ckpt_tensor *tensor = a->question->graph->tensor;
+    for (int i = 0; i < a->question->ruling_count; i++) {
+        const ckpt_ruling *source = &a->question->ruling[i];
+        bool same = false;
+        if (source == copy || !source->initializer || !ckpt_verdict_trains(source->verdict) || source->count != copy->count ||
+            !is_computed_from(a, copy, source))
+            continue;
+        CKPT_TRY(is_transposed(a, &tensor[copy->tensor], &tensor[source->tensor], &same));
+        if (!same) continue;
+        for (size_t k = 0; k < a->graph->n_initializer; k++) {
+            if (a->graph->initializer[k] != tensor[copy->tensor].source) continue;
+            report->join[report->join_count++] = (ckpt_join){ckpt_pool_strdup(a->pool, copy->name), ckpt_pool_strdup(a->pool, source->name)};
+            if (!report->join[report->join_count - 1].name || !report->join[report->join_count - 1].source) return fail_memory(a);
+            return ckpt_onnx_transpose_instead(a->file, k, source->name, a->err);
+        }
+    }
+    return CKPT_OK;
+}
+
+static ckpt_status join_copies(audit *a, ckpt_tie_report *report) {
+    report->join = ckpt_pool_array(a->pool, a->question->ruling_count + 1, ckpt_join);
+    if (!report->join) return fail_memory(a);
+    for (int i = 0; i < a->question->ruling_count; i++) {
+        const ckpt_ruling *r = &a->question->ruling[i];
+        if (r->initializer && ckpt_verdict_trains(r->verdict)) CKPT_TRY(join_copy(a, r, report));
+    }
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_ties_resolve(ckpt_onnx_file *file, const ckpt_tie_question *question, ckpt_pool *pool, ckpt_tie_report *report,
+                              ckpt_error *err) {
+    audit a = {.file = file, .graph = file->model->graph, .pool = pool, .err = err, .question = question,
+               .said = question->provenance};
     *report = (ckpt_tie_report){0};
     ckpt_name_key_make(&a.key);
     CKPT_TRY(enter_names(&a));
     CKPT_TRY(find_tensors(&a));
+    CKPT_TRY(find_represented(&a));
     CKPT_TRY(find_places(&a));
-    return resolve_all(&a, how, report);
+    CKPT_TRY(resolve_all(&a, report));
+    return question->how == CKPT_UNTIE_AUTO ? join_copies(&a, report) : CKPT_OK;
 }

@@ -178,10 +178,83 @@ static void test_divergence(void **state) {
     program_free(&run);
 }
 
+/* The run ends with this status and one line that holds `piece`, behind the lines that say what runs. */
+static void fails_with(int status, const char *piece, const char *words) {
+    program_run run = run_program("train", "%s", words);
+    if (run.status != status || !strstr(run.err, piece)) fail_msg("%s: status %d, '%s' in: %s", words, run.status, piece, run.err);
+    program_free(&run);
+}
+
+static void file_holds(const char *name, const char *text) {
+    char got[64] = "";
+    FILE *file = fopen(name, "rb");
+    assert_non_null(file);
+    got[fread(got, 1, sizeof got - 1, file)] = 0;
+    fclose(file);
+    assert_string_equal(got, text);
+}
+
+/* One step takes the weight from 0 to 2e6 * lr: with 0.5 beyond what FLOAT16 holds. */
+static void test_too_large_for_the_file(void **state) {
+    (void)state;
+    maker m;
+    int32_t zero[1] = {0};
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 1});
+    Onnx__TensorProto *w = maker_weight(&m, "w", 2, (int64_t[]){1, 1});
+    w->data_type = ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16;
+    w->n_float_data = 0, w->n_int32_data = 1, w->int32_data = zero;
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    maker_write(&m, "half.onnx");
+    write_text("big.csv", "x,y\n1,1000000\n");
+    write_text("kept.onnx", "as it was");
+    fails_with(3, "--save: half.onnx: tensor 'w': its new value 1e+06 at index 0 does not fit in its type FLOAT16; convert the model to FLOAT",
+               "half.onnx --data big.csv --batch 1 --steps 1 --lr 0.5 --loss mse --device cpu --save kept.onnx");
+    file_holds("kept.onnx", "as it was");
+    program_run run = run_program("train", "half.onnx --data big.csv --batch 1 --steps 1 --lr 0.03 --loss mse --device cpu --save fits.onnx");
+    if (run.status != 0) fail_msg("status %d: %s", run.status, run.err);
+    program_free(&run);
+}
+
+/* A weight that stands in an attribute which --save cannot change is trained without --save, and refused at once with it. */
+static void test_weight_without_a_place(void **state) {
+    (void)state;
+    static float slopes[4] = {0.1f, 0.2f, 0.3f, 0.4f};
+    maker m;
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 4});
+    maker_node(&m, "Constant", "slopes", "", "s", "value_floats=0.1");
+    m.nodes[0]->attribute[0]->type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS;
+    m.nodes[0]->attribute[0]->floats = slopes, m.nodes[0]->attribute[0]->n_floats = 4;
+    maker_node(&m, "PRelu", "act", "x,s", "y", NULL);
+    maker_output(&m, "y");
+    maker_write(&m, "place.onnx");
+    refused("train", 3, "place.onnx: no initializer or Constant tensor is named 's': trained values of it could not be saved; --freeze it",
+            "place.onnx --steps 1 --loss mse --device cpu --save placed.onnx");
+    assert_int_equal(access("placed.onnx", F_OK), -1);
+    program_run run = run_program("train", "place.onnx --steps 1 --loss mse --device cpu");
+    if (run.status != 0) fail_msg("status %d: %s", run.status, run.err);
+    program_free(&run);
+}
+
+static void test_sparse_value(void **state) {
+    (void)state;
+    maker m;
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 4});
+    maker_node(&m, "Constant", "sparse", "", "s", "sparse_value=0.1");
+    maker_node(&m, "Mul", "times", "x,s", "y", NULL);
+    maker_output(&m, "y");
+    maker_write(&m, "sparse.onnx");
+    refused("plan", 3, "node 'sparse' (Constant, opset 17): its value is a sparse tensor", "sparse.onnx");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options), cmocka_unit_test(test_models), cmocka_unit_test(test_unsupported_operators),
         cmocka_unit_test(test_data),    cmocka_unit_test(test_outputs), cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_too_large_for_the_file), cmocka_unit_test(test_weight_without_a_place), cmocka_unit_test(test_sparse_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

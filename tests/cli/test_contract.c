@@ -198,7 +198,7 @@ static void test_help_and_version(void **state) {
     static const char *const both[] = {"--batch", "--dim", "--strategy", "--every", "--layers", "--budget", "--optimizer",
                                        "--micro-batch", "--loss", "--device", "--precision", "--json"};
     static const char *const train[] = {"--checkpoint", "--plan", "--data", "--val-data", "--epochs", "--steps", "--lr", "--seed",
-                                        "--shuffle", "--preserve-rng", "--verify", "--save", "--log"};
+                                        "--shuffle", "--preserve-rng", "--verify", "--save", "--log", "--target", "--features", "--drop"};
     for (int p = 0; p < 2; p++) {
         program_run run = run_program(p ? "train" : "plan", "--help");
         assert_int_equal(run.status, 0);

@@ -77,6 +77,46 @@ def good_files():
     npz("one_hot.npz", x=X, y=np.eye(3, dtype=np.int64)[Y])
 
 
+def packed_files():
+    """Everything gzipped, by Python's gzip; one of several members, as gzip appends them."""
+    for name in ("x_v1.npy", "y.npy", "stored.npz", "labels-idx1-ubyte"):
+        (OUT / f"{name}.gz").write_bytes(gzip.compress((OUT / name).read_bytes(), mtime=0))
+    text = "".join(f"{','.join(str(v) for v in row)},{label}\n" for row, label in zip(X, Y)).encode()
+    header = b"a,b,c,d,y\n"
+    (OUT / "table.csv.gz").write_bytes(gzip.compress(header, mtime=0) + gzip.compress(text, mtime=0))
+    (OUT / "table.tsv.gz").write_bytes(gzip.compress((header + text).replace(b",", b"\t"), mtime=0))
+    (OUT / "bad_cut.csv.gz").write_bytes(gzip.compress(header + text, mtime=0)[:-9])
+    (OUT / "bad_crc.csv.gz").write_bytes(gzip.compress(header + text, mtime=0)[:-8] + b"\0" * 8)
+    (OUT / "bad_tail.csv.gz").write_bytes(gzip.compress(header + text, mtime=0) + b"tail")
+    (OUT / "bad_nothing.csv.gz").write_bytes(gzip.compress(b"", mtime=0))
+
+
+def names():
+    x = np.arange(6, dtype=np.float32)
+    words = np.array(["bee", "ant", "\u00e9t\u00e9", "ant", "bee", "\u00e9t\u00e9"])
+    npz("names_ucs4.npz", x=x, y=words)
+    npz("names_ucs4_big.npz", x=x, y=words.astype(">U3"))
+    npz("names_bytes.npz", x=x, y=np.array([b"bee", b"ant", b"wasp", b"ant", b"bee", b"wasp"]))
+    npz("bad_names_numbers.npz", x=x, y=(np.arange(6) % 3).astype("U1"))
+    npz("bad_names_empty.npz", x=x, y=np.array(["ant", "", "bee", "ant", "bee", "wasp"]))
+    npz("bad_names_two.npz", x=x, y=np.array(["ant", "bee"] * 3))
+    npz("bad_names_input.npz", x=words, y=(np.arange(6) % 3))
+
+
+def integers():
+    npz("rounded.npz", x=np.array([[1, 2**24, 2**24 + 1, -(2**31) + 1]]), y=np.array([0]))
+    npz("whole_floats.npz", x=X, y=Y.astype(np.float64))
+    npz("bad_fraction.npz", x=X, y=np.where(np.arange(ROWS) == 3, 1.5, Y))
+    npz("bad_int32.npz", x=X, y=np.where(np.arange(ROWS) == 2, 2**31, Y))
+
+
+def doubled():
+    with zipfile.ZipFile(OUT / "bad_doubled.npz", "w") as z:
+        for name in ("x", "z", "z", "y"):
+            with z.open(name + ".npy", "w") as f:
+                np.lib.format.write_array(f, Y if name == "y" else X)
+
+
 def bad_files():
     def bad(name, x=X, y=Y):
         npz(f"bad_{name}.npz", x=x, y=y)
@@ -92,7 +132,6 @@ def bad_files():
     bad("u64", y=np.full(ROWS, 2**63, np.uint64))
     bad("samples", y=Y[:-1])
     bad("values", X[:, :3])
-    bad("float_labels", y=Y.astype(np.float64))
     bad("integer_values", y=np.stack([Y, Y], 1))
     bad("empty", X[:0], Y[:0])
     bad("scalar", np.float32(1))
@@ -128,5 +167,9 @@ if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     good_files()
     bad_files()
+    packed_files()
+    names()
+    integers()
+    doubled()
     (OUT / "made_with.txt").write_text(
         f"make_data.py with numpy {np.__version__}, Python {platform.python_version()}\n")

@@ -1,5 +1,6 @@
-/* Fuzz target: training data. Two bytes choose the container and what the model asks for, the rest is the file or, where
- * a container with checksums would keep the fuzzer out, what is packed into one. */
+/* Fuzz target: training data. Two bytes choose the container, what a user says of its columns and what the model asks for, the
+ * rest is the file or, where a container with checksums would keep the fuzzer out, what is packed into one. What loads is
+ * loaded again as data like it, with the same result. */
 #include "fuzz_target.h"
 
 #include <string.h>
@@ -59,10 +60,8 @@ static void put_member_head(sink *to, const member *m, int method) {
 static void put_local(sink *to, member *m, int method) {
     static sink packed;
     packed.size = 0;
-    if (method)
-        deflate_into(&packed, m->bytes, m->size, -15);
-    else
-        put(&packed, m->bytes, m->size);
+    if (method) deflate_into(&packed, m->bytes, m->size, -15);
+    else put(&packed, m->bytes, m->size);
     m->packed = packed.size;
     m->offset = to->size;
     put(to, "PK\3\4", 4);
@@ -83,7 +82,7 @@ static void zip_into(sink *to, const uint8_t *bytes, size_t size, int method) {
         put(to, "PK\1\2", 4);
         put_number(to, 20, 2);
         put_member_head(to, &members[i], method);
-        put_number(to, 0, 10);  /* comment, disk, attributes */
+        put_number(to, 0, 10); /* comment, disk, attributes */
         put_number(to, (uint32_t)members[i].offset, 4);
         put(to, members[i].name, strlen(members[i].name));
     }
@@ -94,16 +93,48 @@ static void zip_into(sink *to, const uint8_t *bytes, size_t size, int method) {
     put_number(to, 0, 2);
 }
 
+/* The right number of samples, every value readable, every number of a named class a name. */
+static void check_usable(const ckpt_dataset *set) {
+    double sum = 0;
+    for (size_t a = 0; a < set->array_count; a++) {
+        const ckpt_array *array = &set->arrays[a];
+        FUZZ_EXPECT((uint64_t)array->dim[0] == set->samples);
+        for (uint64_t i = 0; i < set->samples * array->values; i++) {
+            const double value = array->type == CKPT_ARRAY_F32 ? (double)((const float *)array->data)[i]
+                                                               : (double)((const int64_t *)array->data)[i];
+            FUZZ_EXPECT(!array->classes.count || (value >= 0 && value < (double)array->classes.count));
+            sum += value;
+        }
+        for (size_t i = 1; i < array->classes.count; i++)
+            FUZZ_EXPECT(strcmp(array->classes.name[i - 1], array->classes.name[i]) < 0);
+    }
+    FUZZ_EXPECT(sum == sum); /* no value is NaN; and every one is read */
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     static const char *const paths[] = {"f.npz", "f.npy", "f.csv", "f.idx", "f.gz", "f.npz", "f.npz", "f"};
+    static const ckpt_data_options said[] = {{0},
+                                             {.target = "y"},
+                                             {.drop = "0"},
+                                             {.features = "1-2", .target = "y*"},
+                                             {.features = "x*,a*"},
+                                             {.target = "1,0"},
+                                             {.drop = "id,z*", .features = "x"},
+                                             {.target = "x", .features = "x"}};
     static sink packed;
     if (size < 2) return 0;
     const unsigned container = bytes[0] & 7, ask = bytes[1];
+    const char *path = container == 4 && bytes[0] & 0x80 ? "f.csv.gz" : paths[container];
+    ckpt_data_options options = said[bytes[0] >> 3 & 7];
     const ckpt_data_request want[2] = {
-        {.name = "input", .aliases = {"x"}, .want = ask & 1 ? CKPT_WANT_EITHER : CKPT_WANT_FLOAT,
-         .values = ask & 2 ? 4 : 0},
-        {.name = "y", .role = CKPT_DATA_TARGET, .want = ask & 4 ? CKPT_WANT_INTEGER : CKPT_WANT_EITHER,
-         .classes = ask & 8 ? 3 : 0, .unit_range = (ask & 16) != 0},
+        {.name = "input", .aliases = {"x"}, .want = ask & 1 ? CKPT_WANT_EITHER : CKPT_WANT_FLOAT, .values = ask & 2 ? 4 : 0},
+        {.name = "y",
+         .role = CKPT_DATA_TARGET,
+         .want = ask & 4 ? CKPT_WANT_INTEGER : CKPT_WANT_EITHER,
+         .values = ask & 64 ? 1 : 0,
+         .integer_values = ask & 64 ? 1 : 0,
+         .classes = ask & 8 ? 3 : 0,
+         .unit_range = (ask & 16) != 0},
     };
     ckpt_dataset set;
     ckpt_error err;
@@ -112,17 +143,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     if (container == 4) deflate_into(&packed, bytes, size, 31);
     if (container == 5 || container == 6) zip_into(&packed, bytes, size, container == 6 ? 8 : 0);
     if (packed.size) bytes = packed.bytes, size = packed.size;
-    if (ckpt_dataset_load_memory(paths[container], bytes, size, want, ask & 32 ? 2 : 1, &set, &err) != CKPT_OK) return 0;
-    /* What is loaded is usable: the right number of samples, every value readable. */
-    double sum = 0;
-    for (size_t a = 0; a < set.array_count; a++) {
-        const ckpt_array *array = &set.arrays[a];
-        FUZZ_EXPECT((uint64_t)array->dim[0] == set.samples);
-        for (uint64_t i = 0; i < set.samples * array->values; i++)
-            sum += array->type == CKPT_ARRAY_F32 ? (double)((const float *)array->data)[i]
-                                                 : (double)((const int64_t *)array->data)[i];
-    }
-    FUZZ_EXPECT(sum == sum); /* no value is NaN; and every one is read */
+    if (ckpt_dataset_load_memory(path, bytes, size, want, ask & 32 ? 2 : 1, &options, &set, &err) != CKPT_OK) return 0;
+    check_usable(&set);
+    options.like = &set;
+    ckpt_dataset again;
+    const ckpt_status status = ckpt_dataset_load_memory(path, bytes, size, want, ask & 32 ? 2 : 1, &options, &again, &err);
+    FUZZ_EXPECT(status == CKPT_OK);
+    FUZZ_EXPECT(again.samples == set.samples);
+    for (size_t a = 0; a < set.array_count; a++)
+        FUZZ_EXPECT(memcmp(set.arrays[a].data, again.arrays[a].data, set.samples * ckpt_array_sample_bytes(&set.arrays[a])) == 0);
+    ckpt_dataset_free(&again);
     ckpt_dataset_free(&set);
     return 0;
 }

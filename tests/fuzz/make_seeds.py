@@ -46,9 +46,11 @@ def data(folder):
     x, y = (source / "x_v1.npy").read_bytes(), (source / "y.npy").read_bytes()
     for kind, name in ((5, "wrapped_stored"), (6, "wrapped_deflated")):
         (folder / name).write_bytes(bytes([kind, 0x2D]) + len(x).to_bytes(2, "little") + x + y)
+    (folder / "wrapped_csv").write_bytes(bytes([0x84, 0x6D]) + b"x;y\n1;a\n2;b\n3;c\n")
     (folder / "wrapped_gzip").write_bytes(bytes([4, 0]) + (source / "images-idx3-ubyte").read_bytes())
     texts = ("a,b,c,d,y\n1,2,3,4,0\n5,6,7,8,2\n", '\ufeff"a,""1""",b,y\r\n1.5,-2,3e-1\r\n"5",6,7', "x_0,x_1,label\n1,2,3\n",
-             "y\n1\n2\n", "x,y1,y2\n1e300,.5,1\n")
+             "y\n1\n2\n", "x,y1,y2\n1e300,.5,1\n", "x_0;x_1;y\r1,5;2;cat\r0,25;3;dog\r1;2;ant\r", "sep=;\r\nid;x;y\r\nr1;1;a\r\nr2;2;b\r\n",
+             ",x1\tx0\ty\n0\t1\t2\tTrue\n", "a|b|y\n1|2|no\n3|4|yes\n")
     for i, text in enumerate(texts):
         (folder / f"text_{i}.csv").write_bytes(bytes([2, 0x20 if i else 0x2D]) + text.encode())
 

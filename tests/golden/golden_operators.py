@@ -199,3 +199,18 @@ def make_sums(case, n):
         case(f"{op.lower()}_drop", op, n(2, 3, 4), initializers=axes(1), keepdims=0)
         case(f"{op.lower()}_outer", op, n(2, 3, 4), initializers=axes(0, -1))
         case(f"{op.lower()}_scalar", op, n(2, 3, 4), initializers=axes(0, 1, 2), keepdims=0)
+
+
+def make_bounded(out):
+    """Groups of element nodes that are a well-known function on one side of a bound only."""
+    number = lambda name, value: numpy_helper.from_array(np.array(value, np.float32), name)
+    x = np.array([-30, -9, -3, -0.5, 0.5, 3, 7.5, 8.5, 9, 12, 30], np.float32)
+    silu = [("Clip", ["a", "", "bound"], ["c"], {}), ("Sigmoid", ["a"], ["s"], {}), ("Mul", ["c", "s"], ["y"], {})]
+    softsign = [("Abs", ["a"], ["m"], {}), ("Clip", ["m", "", "bound"], ["c"], {}), ("Add", ["c", "one"], ["d"], {}),
+                ("Div", ["a", "d"], ["y"], {})]
+    mish = [("Clip", ["a", "", "bound"], ["c"], {}), ("Softplus", ["a"], ["s"], {}), ("Tanh", ["s"], ["t"], {}),
+            ("Mul", ["c", "t"], ["y"], {})]
+    operator_case(out, "silu_bounded", silu, [x], [number("bound", 8)], seed=9001)
+    operator_case(out, "silu_bounded_far", silu, [x * np.float32(1e5)], [number("bound", 1e6)], seed=9002)
+    operator_case(out, "softsign_bounded", softsign, [x], [number("bound", 10), number("one", 1)], seed=9004)
+    operator_case(out, "mish_bounded", mish, [x], [number("bound", 10)], seed=9005)

@@ -23,9 +23,9 @@ from onnx import TensorProto, numpy_helper
 
 from golden_files import Output, agree_with_reference, make_model, normal
 from golden_losses import make_terms
-from golden_operators import make_operators
+from golden_operators import make_bounded, make_operators
 from golden_tier import make_tier
-from onnx_in_torch import forward, parameters_of, run_graph
+from onnx_in_torch import forward, parameters_of, run_graph, to_torch
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
@@ -205,10 +205,40 @@ def normalized_model(random):
     return make_model("mlp_batchnorm", nodes, {"x": ["batch", 12]}, {"logits": ["batch", 5]}, initializers)
 
 
+def single_values_model(random):
+    """Weights of one value behind nodes that only move them, as exporters write PReLU and Linear(1, 1)."""
+    floats = lambda name, array: numpy_helper.from_array(np.asarray(array, np.float32), name)
+    shape = lambda name, *dims: numpy_helper.from_array(np.array(dims, np.int64), name)
+    initializers = [
+        floats("fc1.weight", random.standard_normal((8, 12)) * 0.4),
+        floats("prelu.weight", [0.3]),
+        floats("one.weight", [[0.8]]),
+        floats("one.bias", [-0.1]),
+        floats("fc2.weight", random.standard_normal((5, 8)) * 0.5),
+        shape("row", 1, 1), shape("column", 0, 8, 1), shape("flat", 0, 8), shape("three", 1, 1, 1),
+    ]
+    nodes = [
+        ("Gemm", ["x", "fc1.weight"], ["h"], {"transB": 1}),
+        ("Reshape", ["prelu.weight", "row"], ["slope"], {}),
+        ("PRelu", ["h", "slope"], ["p"], {}),
+        ("Reshape", ["p", "column"], ["c"], {}),
+        ("Transpose", ["one.weight"], ["w"], {"perm": [1, 0]}),
+        ("MatMul", ["c", "w"], ["m"], {}),
+        ("Reshape", ["one.bias", "three"], ["b"], {}),
+        ("Add", ["m", "b"], ["a"], {}),
+        ("Reshape", ["a", "flat"], ["f"], {}),
+        ("Gemm", ["f", "fc2.weight"], ["logits"], {"transB": 1}),
+    ]
+    model = make_model("mlp_single_values", nodes, {"x": ["batch", 12]}, {"logits": ["batch", 5]}, initializers)
+    model.producer_name = "pytorch"
+    return model
+
+
 def make_training(out, name, model, random, steps=3, batch=7):
     """training/NAME: SGD steps on consecutive batches: loss of each, weights and running statistics at the end."""
     x = normal(random, steps * batch, 12)
     target = random.randint(0, 5, steps * batch).astype(np.int64)
+    constants = {p.name: to_torch(p) for p in model.graph.initializer}
     parameters = parameters_of(model.graph)
     running = {i: o for node in model.graph.node if node.op_type == "BatchNormalization"
                for i, o in zip(node.input[3:], node.output[1:])}
@@ -217,7 +247,7 @@ def make_training(out, name, model, random, steps=3, batch=7):
     losses = []
     for step in range(steps):
         rows = slice(step * batch, (step + 1) * batch)
-        values = run_graph(model.graph, {**parameters, "x": torch.from_numpy(x[rows].astype(np.float64))})
+        values = run_graph(model.graph, {**constants, **parameters, "x": torch.from_numpy(x[rows].astype(np.float64))})
         y = values["logits"]
         if step == 0:
             agree_with_reference(model, {"x": x[rows]}, y)
@@ -258,9 +288,10 @@ def make_all():
     make_terms(out)
     make_optimizers(out)
     make_model_gradients(out)
-    for name, make, seed in ("mlp_sgd", training_model, 500), ("batchnorm_sgd", normalized_model, 600):
+    for name, make, seed in ("mlp_sgd", training_model, 500), ("batchnorm_sgd", normalized_model, 600), ("single_values_sgd", single_values_model, 700):
         random = np.random.RandomState(seed)
         make_training(out, name, make(random), random)
+    make_bounded(out)
     out.files["cases.txt"] = "".join(out.index).encode()
     return out.files
 

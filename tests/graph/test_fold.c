@@ -89,7 +89,7 @@ static void test_large_is_left_to_nodes(void **state) {
     }
 }
 
-/* One value for every element of a weight that a ConstantOfShape makes: a parameter, which has no place in the file. */
+/* One value for every element of a weight that a ConstantOfShape makes: a constant, which has no place in the file. */
 static void test_uniform_weight(void **state) {
     (void)state;
     maker m;
@@ -102,7 +102,7 @@ static void test_uniform_weight(void **state) {
     int found = 0;
     float values[8 * 4 * 9];
     for (int t = 0; t < model.graph.tensor_count; t++) {
-        if (model.graph.tensor[t].role != CKPT_ROLE_PARAM || model.graph.tensor[t].rank != 4) continue;
+        if (model.graph.tensor[t].role != CKPT_ROLE_CONST || model.graph.tensor[t].rank != 4) continue;
         assert_int_equal(model.graph.tensor[t].count, 8 * 4 * 9);
         values[287] = 1;
         MUST(ckpt_model_read_values(&model, t, values, &err), &err);
@@ -159,8 +159,130 @@ static void test_refusals(void **state) {
     }
 }
 
+static int find_tensor(const ckpt_graph *g, const char *name) {
+    for (int t = 0; t < g->tensor_count; t++)
+        if (strcmp(g->tensor[t].name, name) == 0) return t;
+    fail_msg("no tensor '%s'", name);
+    return -1;
+}
+
+/* An initializer of one value is trained and saved whatever is computed from it; only what is left of it as an integer is a
+ * number. */
+static void test_single_weights_stay(void **state) {
+    (void)state;
+    static const struct {
+        const char *op, *inputs, *attributes;
+    } steps[] = {{"Unsqueeze", "t,i0", NULL}, {"Reshape", "t,ones", NULL}, {"Transpose", "t2", NULL}, {"Squeeze", "t2,i0", NULL},
+                 {"Cast", "t", "to=16"},      {"Cast", "t", "to=11"},      {"CastLike", "t,h", NULL}, {"Identity", "t", NULL},
+                 {"Neg", "t", NULL},          {"Add", "c,t", NULL},        {"Sqrt", "t", NULL},       {"Concat", "t,t", "axis=0"},
+                 {"Expand", "t,i1", NULL},    {"Div", "c,t", NULL}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        maker m;
+        ckpt_model model;
+        start(&m);
+        m.model.producer_name = "pytorch";
+        maker_weight(&m, "t", 1, (int64_t[]){1});
+        maker_weight(&m, "t2", 2, (int64_t[]){1, 1});
+        maker_ints(&m, "ones", 3, (int64_t[]){1, 1, 1});
+        maker_node(&m, "Constant", "number", "", "c", "value_float=1.0");
+        maker_node(&m, steps[i].op, "step", steps[i].inputs, "s", steps[i].attributes);
+        if (strcmp(steps[i].op, "Concat") == 0) maker_node(&m, "ReduceSum", "sum", "s", "s1", "keepdims=0");
+        maker_node(&m, "Mul", "last", strcmp(steps[i].op, "Concat") == 0 ? "h,s1" : "h,s", "y", NULL);
+        load(&m, &model);
+        const ckpt_tensor *t = &model.graph.tensor[find_tensor(&model.graph, strstr(steps[i].inputs, "t2") ? "t2" : "t")];
+        if (t->role != CKPT_ROLE_PARAM) fail_msg("%s %s: not trained", steps[i].op, steps[i].inputs);
+        assert_non_null(t->source);
+        MUST(ckpt_model_check_savable(&model, &err), &err);
+        ckpt_model_free(&model);
+    }
+}
+
+/* A size that is computed with a number from an initializer is a size all the same. */
+static void test_size_from_an_initializer(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start(&m);
+    maker_number(&m, "factor", 0.5f);
+    maker_node(&m, "Shape", "s", "h", "shape", NULL);
+    maker_node(&m, "Gather", "g", "shape,i1", "four", "axis=0");
+    maker_node(&m, "Cast", "c1", "four", "f", "to=1");
+    maker_node(&m, "Mul", "m", "f,factor", "f2", NULL);
+    maker_node(&m, "Floor", "fl", "f2", "f3", NULL);
+    maker_node(&m, "Cast", "c2", "f3", "two", "to=7");
+    maker_node(&m, "Concat", "c", "two,minus", "to", "axis=0");
+    maker_node(&m, "Reshape", "r", "h,to", "z", NULL);
+    maker_node(&m, "Softmax", "sm", "z", "y", "axis=0"); /* axis 0 of [2, 360] */
+    load(&m, &model);
+    for (int n = 0; n < model.graph.forward_count; n++)
+        if (model.graph.node[n].op == CKPT_OP_SOFTMAX) assert_int_equal(model.graph.node[n].attr.axis.axis, 2);
+    assert_int_equal(model.graph.forward_count, 4); /* Mul, Softmax, the loss and its clearing */
+    ckpt_model_free(&model);
+}
+
+/* A model as written rounds once, from what the file has to what it casts to. The bits: numpy's float16 of the double, and
+ * the nearest of all bfloat16 by exact fractions. */
+static void test_casts_of_numbers(void **state) {
+    (void)state;
+    enum { FLOAT16 = 10, BFLOAT16 = 16 };
+    static const struct {
+        double value;
+        int to;
+        uint16_t bits;
+    } cases[] = {{1 + 0x1p-11 + 0x1p-40, FLOAT16, 0x3c01}, {1 + 0x1p-11, FLOAT16, 0x3c00},         {65519.999, FLOAT16, 0x7bff},
+                 {65520, FLOAT16, 0x7c00},                 {-(0x1p-25 + 0x1p-60), FLOAT16, 0x8001}, {0x1p-25, FLOAT16, 0x0000},
+                 {0.1, FLOAT16, 0x2e66},                   {1 + 0x1p-8 + 0x1p-40, BFLOAT16, 0x3f81}, {1 + 0x1p-8, BFLOAT16, 0x3f80},
+                 {1 + 3 * 0x1p-8, BFLOAT16, 0x3f82},       {0.1, BFLOAT16, 0x3dcd},                 {-0.7071, BFLOAT16, 0xbf35},
+                 {1e-60, FLOAT16, 0x0000},                 {-1e-60, BFLOAT16, 0x8000}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        maker m;
+        ckpt_model model;
+        const ckpt_dim_binding batch = {"batch", 5};
+        const ckpt_model_options options = {.dim = &batch, .dim_count = 1, .as_written = true};
+        double value = cases[i].value;
+        uint16_t bits = 1;
+        start(&m);
+        Onnx__TensorProto *d = maker_weight(&m, "d", 0, NULL);
+        d->data_type = 11;
+        d->n_float_data = 0, d->n_double_data = 1, d->double_data = &value;
+        maker_node(&m, "Cast", "cast", "d", "y", cases[i].to == FLOAT16 ? "to=10" : "to=16");
+        maker_output(&m, "y");
+        MUST(ckpt_model_load(maker_write(&m, "fold.onnx"), &options, &model, &err), &err);
+        assert_int_equal(model.graph.tensor[model.output[0].tensor].dtype, cases[i].to == FLOAT16 ? CKPT_F16 : CKPT_BF16);
+        MUST(ckpt_model_read_values(&model, model.output[0].tensor, &bits, &err), &err);
+        if (bits != cases[i].bits) fail_msg("%.17g: bits %#x instead of %#x", value, bits, cases[i].bits);
+        ckpt_model_free(&model);
+    }
+}
+
+/* In training all floats are fp32: a number that is cast to 16 bits is the number, as a tensor is the tensor. */
+static void test_casts_in_training(void **state) {
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        maker m;
+        ckpt_model model;
+        start(&m);
+        maker_node(&m, "Constant", "number", "", "c", "value_float=0.7071");
+        maker_node(&m, kind == 2 ? "CastLike" : "Cast", "cast", kind == 2 ? "c,h" : "c", "s", kind == 2 ? NULL : kind ? "to=16" : "to=10");
+        maker_node(&m, "Clip", "clip", "h,,s", "k", NULL);
+        maker_node(&m, "Mul", "last", "k,s", "y", NULL);
+        load(&m, &model);
+        int found = 0;
+        for (int n = 0; n < model.graph.forward_count; n++)
+            if (model.graph.node[n].op == CKPT_OP_ACT && model.graph.node[n].attr.act.act == CKPT_ACT_CLIP)
+                found += model.graph.node[n].attr.act.beta == 0.7071f;
+        for (int t = 0; t < model.graph.tensor_count; t++)
+            if (model.graph.tensor[t].role == CKPT_ROLE_CONST && model.graph.tensor[t].count == 1 && model.graph.tensor[t].data)
+                found += *(const float *)model.graph.tensor[t].data == 0.7071f;
+        assert_int_equal(found, 2);
+        ckpt_model_free(&model);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reshape_by_computed_shape), cmocka_unit_test(test_large_is_left_to_nodes),
-                                       cmocka_unit_test(test_uniform_weight), cmocka_unit_test(test_refusals)};
+                                       cmocka_unit_test(test_uniform_weight), cmocka_unit_test(test_refusals),
+                                       cmocka_unit_test(test_single_weights_stay), cmocka_unit_test(test_size_from_an_initializer),
+                                       cmocka_unit_test(test_casts_of_numbers), cmocka_unit_test(test_casts_in_training)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -119,7 +119,7 @@ static void test_no_fusion_over_a_second_reader(void **state) {
 }
 
 /* y = element function of x in the way of `form`, with constants named as below. */
-static void spell(maker *m, int form) {
+static int spell(maker *m, int form) {
     static const char *const forms[][8] = {
         /* GELU by erf: x/sqrt2 -> erf -> +1 -> *x -> *.5; the half first; the product of the halves; times 1/sqrt2 */
         {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,half y"},
@@ -139,10 +139,42 @@ static void spell(maker *m, int form) {
         {"Add x,three a", "Clip a,zero,six c", "Mul x,c m", "Div m,six y"},
         {"HardSigmoid x h", "Mul x,h y"},
         {"Abs x a", "Add a,one d", "Div x,d y"},
+        /* SiLU by exp; GELU by sigmoid of twice tanh's argument, and multiplied out */
+        {"Neg x n", "Exp n e", "Add one,e d", "Div x,d y"},
+        {"Mul x,x q", "Mul q,x c", "Mul c,k c2", "Add x,c2 i", "Mul i,twos2pi t", "Sigmoid t s", "Mul s,x y"},
+        {"Mul x,rsqrt2 a", "Erf a e", "Mul x,half h", "Mul h,e he", "Add h,he y"},
+        /* Softplus below a threshold and with it on the left; Mish behind a threshold */
+        {"Softplus x a", "LessOrEqual x,twenty b", "Where b,a,x y"},
+        {"Softplus x a", "Less twenty,x b", "Where b,x,a y"},
+        {"Softplus x a", "Greater x,twenty b", "Where b,x,a s", "Tanh s t", "Mul t,x y"},
+        /* constants as float16 and as bfloat16 have them */
+        {"Div x,sqrt2half a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,half y"},
+        {"Pow x,three c", "Mul c,khalf c2", "Add x,c2 i", "Mul i,s2pihalf t", "Tanh t u", "Add u,one v", "Mul x,v w1", "Mul w1,half y"},
+        {"Pow x,three c", "Mul c,kbf c2", "Add x,c2 i", "Mul i,s2pibf t", "Tanh t u", "Add u,one v", "Mul x,v w1", "Mul w1,half y"},
         /* none of them: a wrong constant */
         {"Div x,sqrt2 a", "Erf a e", "Add e,one s", "Mul x,s p", "Mul p,wrong y"},
         {"Sigmoid x a", "Mul half,a y"},
         {"Add x,three a", "Clip a,zero,three c", "Mul x,c m", "Div m,six y"},
+        {"Pow x,three c", "Mul c,k4 c2", "Add x,c2 i", "Mul i,s2pi t", "Tanh t u", "Add u,one v", "Mul x,v w1", "Mul w1,half y"},
+        {"Softplus x a", "Greater x,twelve b", "Where b,x,a y"},
+        {"Mul x,wrong b", "Softplus b a", "Tanh a t", "Mul x,t y"},
+        {"Mul x,wrong b", "Sigmoid b s", "Mul x,s y"},
+        {"Abs x a", "Add a,half d", "Div x,d y"},
+        {"HardSigmoid02 x h", "Mul x,h y"},
+        /* the function with a bound, inside what samples reach and beyond */
+        {"Clip x,none,twelve c", "Sigmoid x s", "Mul c,s y"},
+        {"Clip x,none,million c", "Sigmoid x s", "Mul c,s y"},
+        {"Clip x,zero,huge c", "Sigmoid x s", "Mul c,s y"},
+        {"Sigmoid x s", "Clip s,zero,half c", "Mul x,c y"},
+        {"Min x,million c", "Sigmoid x s", "Mul c,s y"},
+        {"Relu x r", "Sigmoid x s", "Mul r,s y"},
+        {"Abs x a", "Clip a,none,million b", "Add b,one d", "Div x,d y"},
+        {"Clip x,none,million c", "Softplus x a", "Tanh a t", "Mul c,t y"},
+        {"Softplus x a", "Clip a,none,million b", "Tanh b t", "Mul x,t y"},
+        {"Clip x,none,million c", "Div c,sqrt2 a", "Erf a e", "Add e,one s", "Mul c,half h", "Mul h,s q", "Add q,x y"},
+        {"Add x,x d", "Sub d,million f", "Softplus x a", "Greater x,million b", "Where b,f,a y"},
+        {"Softplus x a", "Greater x,twenty b", "Where b,a,x y"},
+        {"Add x,three a", "Clip a,zero,million c", "Mul x,c m", "Div m,six y"},
     };
     maker_start(m, 17);
     maker_input(m, "in", 2, (int64_t[]){-1, 8});
@@ -150,32 +182,65 @@ static void spell(maker *m, int form) {
     maker_number(m, "sqrt2", 1.41421356f), maker_number(m, "rsqrt2", 0.70710678f), maker_number(m, "one", 1);
     maker_number(m, "half", 0.5f), maker_number(m, "three", 3), maker_number(m, "k", 0.044715f);
     maker_number(m, "zero", 0), maker_number(m, "six", 6), maker_number(m, "s2pi", 0.79788456f), maker_number(m, "wrong", 0.6f);
-    maker_number(m, "twenty", 20);
+    maker_number(m, "twenty", 20), maker_number(m, "twelve", 12), maker_number(m, "million", 1e6f), maker_number(m, "huge", 1e30f);
+    maker_number(m, "twos2pi", 1.59576912f), maker_number(m, "k4", 0.0447f);
+    maker_number(m, "sqrt2half", 0x1.6ap0f), maker_number(m, "khalf", 0x1.6e4p-5f), maker_number(m, "s2pihalf", 0x1.988p-1f);
+    maker_number(m, "kbf", 0x1.6ep-5f), maker_number(m, "s2pibf", 0x1.98p-1f);
     maker_node(m, "MatMul", "fc", "in,w", "x", NULL);
     if (form == 4) maker_node(m, "Mul", "hx", "x,half", "hx", NULL);
     for (int i = 0; i < 8 && forms[form][i]; i++) {
-        char op[16], in[32], out[16];
+        char op[16], in[32], out[16], *none;
         sscanf(forms[form][i], "%15s %31s %15s", op, in, out);
-        maker_node(m, op, out, in, out, strcmp(op, "HardSigmoid") == 0 ? "alpha=0.16666667" : NULL);
+        if ((none = strstr(in, "none"))) memmove(none, none + 4, strlen(none + 4) + 1);
+        const bool given = strcmp(op, "HardSigmoid") == 0;
+        if (strcmp(op, "HardSigmoid02") == 0) op[11] = 0; /* alpha is 0.2 */
+        maker_node(m, op, out, in, out, given ? "alpha=0.16666667" : NULL);
     }
     maker_output(m, "y");
+    return (int)(sizeof forms / sizeof *forms);
 }
 
-static void test_element_functions_are_recognised_by_value(void **state) {
+/* softplus(beta x) / beta with its threshold, as torch.onnx's dynamo exporter writes it: the threshold changes nothing, unless it
+ * is too low, or the branches are not the same function. */
+static void test_threshold_of_softplus(void **state) {
     (void)state;
-    const ckpt_act wanted[] = {CKPT_ACT_GELU,      CKPT_ACT_GELU, CKPT_ACT_GELU,  CKPT_ACT_GELU_TANH,
-                               CKPT_ACT_GELU_TANH, CKPT_ACT_SILU, CKPT_ACT_GELU,  CKPT_ACT_SOFTPLUS, CKPT_ACT_MISH,
-                               CKPT_ACT_HARD_SWISH, CKPT_ACT_HARD_SWISH, CKPT_ACT_SOFTSIGN, CKPT_ACT_COUNT, CKPT_ACT_COUNT,
-                               CKPT_ACT_COUNT};
-    for (int form = 0; form < (int)(sizeof wanted / sizeof *wanted); form++) {
+    for (int form = 0; form < 4; form++) {
         maker m;
         ckpt_model model;
-        spell(&m, form);
+        start_mlp(&m);
+        maker_number(&m, "beta", 2), maker_number(&m, "bound", form == 1 ? 8 : 20), maker_number(&m, "other", 3);
+        maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
+        maker_node(&m, "Mul", "scaled", "z,beta", "s", NULL);
+        maker_node(&m, "Softplus", "softplus", "s", "p", NULL);
+        maker_node(&m, "Div", "unscaled", form == 2 ? "p,other" : "p,beta", "d", NULL);
+        maker_node(&m, "Greater", "above", form == 3 ? "bound,s" : "s,bound", "g", NULL);
+        maker_node(&m, "Where", "where", "g,z,d", "y", NULL);
+        load(&model, &m, 3);
+        assert_int_equal(count_op(&model.graph, CKPT_OP_SELECT), form != 0);
+        assert_int_equal(count_op(&model.graph, CKPT_OP_BINARY), 2);
+        ckpt_model_free(&model);
+    }
+}
+
+/* Every spelling of a function is one node; what is that function only in part is none. */
+static void test_element_functions_are_recognised_by_structure(void **state) {
+    (void)state;
+    const ckpt_act wanted[] = {
+        CKPT_ACT_GELU,       CKPT_ACT_GELU,     CKPT_ACT_GELU,     CKPT_ACT_GELU_TANH, CKPT_ACT_GELU_TANH, CKPT_ACT_SILU,
+        CKPT_ACT_GELU,       CKPT_ACT_SOFTPLUS, CKPT_ACT_MISH,     CKPT_ACT_HARD_SWISH, CKPT_ACT_HARD_SWISH, CKPT_ACT_SOFTSIGN,
+        CKPT_ACT_SILU,       CKPT_ACT_GELU_TANH, CKPT_ACT_GELU,    CKPT_ACT_SOFTPLUS,  CKPT_ACT_SOFTPLUS,  CKPT_ACT_MISH,
+        CKPT_ACT_GELU,       CKPT_ACT_GELU_TANH, CKPT_ACT_GELU_TANH};
+    const int known = (int)(sizeof wanted / sizeof *wanted);
+    for (int form = 0, forms = known + 1; form < forms; form++) {
+        maker m;
+        ckpt_model model;
+        forms = spell(&m, form);
         load(&model, &m, 2);
-        if (wanted[form] == CKPT_ACT_COUNT) {
-            assert_true(count_op(&model.graph, CKPT_OP_BINARY) > 0);
+        const int left = count_op(&model.graph, CKPT_OP_BINARY) + count_op(&model.graph, CKPT_OP_SELECT);
+        if (form >= known) {
+            if (left == 0) fail_msg("form %d is none of the functions", form);
         } else {
-            if (count_op(&model.graph, CKPT_OP_BINARY) != 0) fail_msg("form %d is not recognised", form);
+            if (left != 0) fail_msg("form %d is not recognised", form);
             const ckpt_act fused = only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act; /* where the output will do */
             assert_int_equal(ckpt_act_from_output(wanted[form]) ? fused : only(&model.graph, CKPT_OP_ACT)->attr.act.act, wanted[form]);
         }
@@ -478,6 +543,48 @@ static void test_sklearn_tail(void **state) {
     ckpt_model_free(&model);
 }
 
+/* A sparse initializer is a weight like any other, and is saved as a dense one. */
+static void test_sparse_initializer(void **state) {
+    (void)state;
+    static const float dense[8] = {0, 0.01f, 0, 0, 0.02f, 0, 0, 0.03f};
+    maker m;
+    ckpt_model model;
+    Onnx__SparseTensorProto sparse, *list[1] = {&sparse};
+    int64_t dims[2] = {4, 2};
+    float values[8];
+    const float trained[8] = {1, 2, 3, 4, 5, 6, 7, 8}, *by_tensor[32] = {NULL};
+    maker_start(&m, 17);
+    maker_input(&m, "x", 2, (int64_t[]){-1, 4});
+    onnx__sparse_tensor_proto__init(&sparse);
+    sparse.values = maker_weight(&m, "w", 1, (int64_t[]){3});
+    maker_ints(&m, "places", 3, (int64_t[]){1, 4, 7});
+    sparse.indices = m.weights[1];
+    sparse.dims = dims, sparse.n_dims = 2;
+    m.graph.n_initializer = 0;
+    m.graph.sparse_initializer = list, m.graph.n_sparse_initializer = 1;
+    maker_node(&m, "MatMul", "fc", "x,w", "y", NULL);
+    maker_output(&m, "y");
+    load(&model, &m, 3);
+    int w = 0;
+    while (strcmp(model.graph.tensor[w].name, "w") != 0) w++;
+    assert_int_equal(model.graph.tensor[w].role, CKPT_ROLE_PARAM);
+    MUST(ckpt_model_read_values(&model, w, values, &err), &err);
+    assert_memory_equal(values, dense, sizeof dense);
+    assert_true(model.dense.count == 1 && model.dense.stored == 3 && model.dense.elements == 8);
+    MUST(ckpt_model_check_savable(&model, &err), &err);
+    assert_in_range(model.graph.tensor_count, 1, 32);
+    by_tensor[w] = trained;
+    MUST(ckpt_model_save(&model, by_tensor, "dense.onnx", false, &err), &err);
+    ckpt_model_free(&model);
+    const ckpt_model_options options = {.batch = 3, .loss_auto = true};
+    MUST(ckpt_model_load("dense.onnx", &options, &model, &err), &err);
+    assert_int_equal(model.dense.count, 0);
+    for (w = 0; strcmp(model.graph.tensor[w].name, "w") != 0;) w++;
+    MUST(ckpt_model_read_values(&model, w, values, &err), &err);
+    assert_memory_equal(values, trained, sizeof trained);
+    ckpt_model_free(&model);
+}
+
 /* Two normalizations that an exporter gave one fresh scale, bare or by way of an Identity; a layer that is called twice
  * with its norm; two layers with one bias of zeros. */
 static void fill(Onnx__TensorProto *t, float value) {
@@ -626,7 +733,9 @@ int main(void) {
         cmocka_unit_test(test_statistics_are_no_weights),
         cmocka_unit_test(test_real_ties_stay),
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
-        cmocka_unit_test(test_element_functions_are_recognised_by_value),
+        cmocka_unit_test(test_element_functions_are_recognised_by_structure),
+        cmocka_unit_test(test_threshold_of_softplus),
+        cmocka_unit_test(test_sparse_initializer),
         cmocka_unit_test(test_shared_weights_are_one_parameter),
         cmocka_unit_test(test_constant_nodes_can_be_weights),
         cmocka_unit_test(test_losses_are_chosen_and_folded),

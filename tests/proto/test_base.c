@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/name_pick.h"
 #include "base/pool.h"
 #include "base/sha256.h"
 #include "base/status.h"
@@ -122,6 +123,39 @@ static void sha256(void **state) {
                 100, 10000, million);
 }
 
+static const char *nth_name(const void *names, int i) { return ((const char *const *)names)[i]; }
+
+/* Names before indices, indices before globs; in the order of the list, each once. */
+static void picks(void **state) {
+    (void)state;
+    static const char *const names[] = {"fc1", "fc2", "3", "block.0", "block.1"};
+    static const struct {
+        const char *text, *order, *message;
+    } cases[] = {
+        {"fc2,fc1", "10", NULL}, {"block*, 0", "340", NULL}, {"3", "2", NULL}, {"0-1,fc*,4", "014", NULL}, {"fc?,*", "01234", NULL},
+        {"5", NULL, "'5' in --drop is out of range: there are columns 0 to 4"},
+        {"2-1", NULL, "the range '2-1' in --drop ends before it begins"},
+        {"fc1,,fc2", NULL, "--drop 'fc1,,fc2' has an item that is empty"},
+        {"fc11", NULL, "no column is named 'fc11' in --drop; the nearest are 'fc1' (0), 'fc2' (1), '3' (2)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const ckpt_name_choice choice = {.text = cases[i].text, .option = "--drop", .what = "column", .count = 5, .name = nth_name,
+                                         .context = names};
+        bool picked[5] = {false};
+        int order[5], count = 0;
+        char text[8] = "";
+        ckpt_error err = {.message = ""};
+        const ckpt_status status = ckpt_name_pick(&choice, picked, order, &count, &err);
+        assert_int_equal(status, cases[i].message ? CKPT_USAGE : CKPT_OK);
+        if (cases[i].message) assert_string_equal(err.message, cases[i].message);
+        for (int k = 0; k < count; k++) {
+            text[k] = (char)('0' + order[k]);
+            assert_true(picked[order[k]]);
+        }
+        if (!cases[i].message) assert_string_equal(text, cases[i].order);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_escape_control_bytes),
@@ -129,6 +163,7 @@ int main(void) {
         cmocka_unit_test(pools),
         cmocka_unit_test(sizes),
         cmocka_unit_test(sha256),
+        cmocka_unit_test(picks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* Writing: what is replaced, what is kept, and what happens when it fails. */
 #include "onnx_support.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -41,6 +42,38 @@ static void expect_same_bytes(const char *a, const char *b) {
 }
 
 static const float new_w[6] = {1, 2, 3, 4, 5, 6}, new_b[3] = {-1, -2, -3}, new_c[2] = {0.5f, 0.25f};
+
+/* Keys are added and replaced, everything else stays. */
+static void metadata_is_set(void **state) {
+    small_model m;
+    small_model_start(&m);
+    const char *in = in_scratch(state, "in.onnx"), *out = in_scratch(state, "out.onnx");
+    ckpt_error err;
+    small_model_save(&m, in);
+    ckpt_onnx_file *file = read_or_fail(in);
+    assert_int_equal(file->model->n_metadata_props, 0);
+    static const char *const set[][2] = {{"ckpt.classes", "[\"a\"]"}, {"author", ""}, {"ckpt.classes", "[\"b\",\"c\"]"}};
+    for (int i = 0; i < 3; i++) assert_int_equal(ckpt_onnx_set_metadata(file, set[i][0], set[i][1], &err), CKPT_OK);
+    write_or_fail(file, out, NULL, 0);
+    ckpt_onnx_free(file);
+
+    file = read_or_fail(out);
+    assert_int_equal(file->model->n_metadata_props, 2);
+    for (int i = 0; i < 2; i++) {
+        const Onnx__StringStringEntryProto *entry = file->model->metadata_props[i];
+        assert_string_equal(entry->key, i ? "author" : "ckpt.classes");
+        assert_string_equal(entry->value ? entry->value : "", i ? "" : "[\"b\",\"c\"]");
+    }
+    expect_floats(file, file->model->graph->initializer[0], m.w_data, 6);
+    assert_int_equal(ckpt_onnx_set_metadata(file, "author", "someone", &err), CKPT_OK); /* of a file that has some */
+    assert_int_equal(ckpt_onnx_set_metadata(file, "more", "x", &err), CKPT_OK);
+    write_or_fail(file, in, NULL, 0);
+    ckpt_onnx_free(file);
+    file = read_or_fail(in);
+    assert_int_equal(file->model->n_metadata_props, 3);
+    assert_string_equal(file->model->metadata_props[1]->value, "someone");
+    ckpt_onnx_free(file);
+}
 
 static void replaced_weights_come_back(void **state) {
     small_model m;
@@ -101,6 +134,68 @@ static void sixteen_bit_weights(void **state) {
         assert_int_equal(file->model->graph->initializer[0]->n_int32_data, i % 2 ? 6 : 0);
         ckpt_onnx_free(file);
     }
+}
+
+/* What numpy's float16 makes infinite of a finite float, and bfloat16 by its definition: half a unit above the largest value
+ * and more. Nothing is written then; what rounds, down to zero, is written. */
+static void too_large_for_sixteen_bits(void **state) {
+    static const struct {
+        int type;
+        float fits, too_large;
+        const char *name;
+    } cases[] = {{ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, 65519.996f, 65520.0f, "FLOAT16"},
+                 {ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16, 0x1.fefffep127f, 0x1.ffp127f, "BFLOAT16"}};
+    const char *in = in_scratch(state, "in.onnx"), *out = in_scratch(state, "out.onnx"), *before = in_scratch(state, "before.onnx");
+    static const uint8_t data[12] = {0};
+    for (int i = 0; i < 4; i++) {
+        small_model m;
+        small_model_start(&m);
+        m.w.data_type = cases[i / 2].type;
+        m.w.raw_data.len = 12;
+        if (i % 2) small_model_externalize(&m, "w.bin", NULL, NULL), put_file(in_scratch(state, "w.bin"), data, sizeof data);
+        small_model_save(&m, in);
+        ckpt_onnx_file *file = read_or_fail(in);
+        float values[6] = {1, 1e-30f, -cases[i / 2].fits, INFINITY, NAN, cases[i / 2].fits};
+        write_or_fail(file, out, &(ckpt_onnx_replacement){"w", values, 6}, 1);
+        write_or_fail(file, before, &(ckpt_onnx_replacement){"w", values, 6}, 1);
+        const size_t files = count_files(*state);
+        values[4] = -cases[i / 2].too_large;
+        expect_write_error(file, out, &(ckpt_onnx_replacement){"w", values, 6}, 1, CKPT_MODEL, cases[i / 2].name);
+        expect_write_error(file, out, &(ckpt_onnx_replacement){"w", values, 6}, 1, CKPT_MODEL, "'w': its new value");
+        expect_write_error(file, out, &(ckpt_onnx_replacement){"w", values, 6}, 1, CKPT_MODEL, "index 4");
+        if (i % 2 == 0) expect_same_bytes(out, before); /* external data has another name in each */
+        ckpt_onnx_free(file);
+        file = read_or_fail(out);
+        float kept[6];
+        ckpt_error err;
+        assert_int_equal(ckpt_onnx_tensor_read_f32(file, file->model->graph->initializer[0], kept, 6, &err), CKPT_OK);
+        assert_true(isnan(kept[4]) && kept[3] == INFINITY && isfinite(kept[5]) && kept[5] == -kept[2]);
+        ckpt_onnx_free(file);
+        assert_int_equal(count_files(*state), files);
+    }
+}
+
+/* What is known to fail without the values, before they are trained. */
+static void replacements_are_checked(void **state) {
+    small_model m;
+    small_model_start(&m);
+    const char *in = in_scratch(state, "in.onnx");
+    small_model_save(&m, in);
+    ckpt_onnx_file *file = read_or_fail(in);
+    const ckpt_onnx_replacement all[] = {{"w", NULL, 6}, {"c", NULL, 2}, {"b", NULL, 3}}, none[] = {{"z", NULL, 3}}, size[] = {{"b", NULL, 2}};
+    ckpt_error err;
+    assert_int_equal(ckpt_onnx_check_replacements(file, all, 3, &err), CKPT_OK);
+    assert_int_equal(ckpt_onnx_check_replacements(file, none, 1, &err), CKPT_USAGE);
+    assert_non_null(strstr(err.message, "'z'"));
+    assert_int_equal(ckpt_onnx_check_replacements(file, size, 1, &err), CKPT_USAGE);
+    assert_non_null(strstr(err.message, "3 elements"));
+    ckpt_onnx_free(file);
+    m.w.data_type = ONNX__TENSOR_PROTO__DATA_TYPE__INT32;
+    small_model_save(&m, in);
+    file = read_or_fail(in);
+    assert_int_equal(ckpt_onnx_check_replacements(file, all, 3, &err), CKPT_MODEL);
+    assert_non_null(strstr(err.message, "INT32 cannot"));
+    ckpt_onnx_free(file);
 }
 
 static void bad_replacements(void **state) {
@@ -355,8 +450,11 @@ static void missing_data_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        CASE(metadata_is_set),
         CASE(replaced_weights_come_back),
         CASE(sixteen_bit_weights),
+        CASE(too_large_for_sixteen_bits),
+        CASE(replacements_are_checked),
         CASE(bad_replacements),
         CASE(unknown_fields_are_kept),
         CASE(unwritable_output),

@@ -1,0 +1,1 @@
+Bprelu.weightJ,ª∆ùŒ?

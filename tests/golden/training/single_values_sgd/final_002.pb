@@ -1,0 +1,2 @@
+B
+one.weightJρφB(dθ?
