@@ -170,6 +170,10 @@ static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_
             if (ckpt_loss_decide(&loss->question, &choice, err) != CKPT_OK)
                 return ckpt_fail_in(err, "%s", err->status == CKPT_MODEL ? o->model_path : o->data);
         }
+        const ckpt_array *targets = targets_of(job, &data->training, loss);
+        if (targets->classes.count && !ckpt_loss_has_classes(choice.loss) && choice.loss != CKPT_LOSS_BCE)
+            return ckpt_fail(err, CKPT_USAGE, "%s: the targets '%s' are names of %zu classes, and the loss of the output '%s', %s, takes numbers",
+                             o->data, targets->name, targets->classes.count, loss->name, ckpt_loss_long_name(choice.loss));
         same = same && choice.loss == loss->choice.loss && choice.reading == loss->choice.reading && choice.soft == loss->choice.soft &&
                choice.class_axis == loss->choice.class_axis;
         CKPT_TRY(find_weights(o, job, loss, &choice, data, i, err));

@@ -45,6 +45,42 @@ int ckpt_own_loss_labels(const ckpt_graph *graph, int loss, bool *is_label, ckpt
     return count == graph->input_count ? 0 : count; /* something has to go through the model */
 }
 
+/* By tensor: whether it is made of an input whose entry in is_label is `label`. */
+static void find_made(const ckpt_graph *graph, const bool *is_label, bool label, bool *made) {
+    for (int i = 0; i < graph->input_count; i++) made[graph->input[i]] = is_label[i] == label;
+    for (int n = 0; n < graph->node_count; n++) {
+        const ckpt_node *node = &graph->node[n];
+        bool reads = false;
+        for (int i = 0; i < node->in_count; i++) reads = reads || (node->in[i] >= 0 && made[node->in[i]]);
+        for (int i = 0; reads && i < node->out_count; i++)
+            if (node->out[i] >= 0) made[node->out[i]] = true;
+    }
+}
+
+ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_label, bool *constant, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bool *of_label = ckpt_pool_array(&scratch, graph->tensor_count, bool), *of_data = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    /* Tensors that go into the model: data without labels, and what is computed for it, as a normalized weight. */
+    bool *model = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    if (!of_label || !of_data || !model) {
+        ckpt_pool_free(&scratch);
+        return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    }
+    find_made(graph, is_label, true, of_label);
+    find_made(graph, is_label, false, of_data);
+    for (int n = graph->node_count - 1; n >= 0; n--) {
+        const ckpt_node *node = &graph->node[n];
+        bool of_model = false;
+        for (int i = 0; i < node->out_count; i++)
+            of_model = of_model || (node->out[i] >= 0 && (model[node->out[i]] || (of_data[node->out[i]] && !of_label[node->out[i]])));
+        for (int i = 0; i < node->in_count && of_model; i++)
+            if (node->in[i] >= 0) model[node->in[i]] = true;
+    }
+    for (int t = 0; t < graph->tensor_count; t++) constant[t] = is_of_file(graph, t) && !model[t];
+    ckpt_pool_free(&scratch);
+    return CKPT_OK;
+}
+
 static ckpt_over_batch over_batch(const ckpt_graph *graph, int tensor, int *left);
 
 /* The sum over the batch itself. What is left of more than one number has lost the batch all the same: its first axis. */

@@ -12,6 +12,10 @@
  * tensor of the file. is_label: by index in graph.input, or NULL. Returns how many, or -1 when memory runs out. */
 int ckpt_own_loss_labels(const ckpt_graph *graph, int loss, bool *is_label, ckpt_error *err);
 
+/* Which tensors of the file only the loss reads, not the model: weights of its terms and the factor of a penalty. Nodes of the
+ * loss are those that reach none made of an input without labels. constant: by tensor. */
+ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_label, bool *constant, ckpt_error *err);
+
 /* How the loss of a batch follows from the losses of its parts. */
 typedef enum ckpt_over_batch {
     CKPT_OVER_BATCH_NONE, /* the same for any batch, as a penalty on weights is */

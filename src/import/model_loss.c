@@ -189,6 +189,18 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
     return loss->sentence ? CKPT_OK : no_memory(err);
 }
 
+/* What only the loss reads is not trained, or it would be by shrinking the loss itself: --train decides otherwise. */
+static ckpt_status keep_constants(ckpt_model *model, const bool *is_label, ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    bool *constant = ckpt_pool_array(&scratch, model->graph.tensor_count, bool);
+    const ckpt_status status = constant ? ckpt_own_loss_constants(&model->graph, is_label, constant, err) : no_memory(err);
+    for (int i = 0; status == CKPT_OK && i < model->ruling_count; i++)
+        if (model->ruling[i].verdict == CKPT_VERDICT_REACHED && constant[model->ruling[i].tensor])
+            model->ruling[i].verdict = CKPT_VERDICT_LOSS_CONSTANT;
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 /* Trains on an output that is the loss. Labels stay inputs: other nodes may make of them what they will. */
 static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
@@ -199,6 +211,7 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
     bool *is_label = ckpt_pool_array(&graph->pool, graph->input_count + 1, bool);
     if (!is_label) return no_memory(err);
     if (ckpt_own_loss_labels(graph, view->tensor, is_label, err) < 0) return CKPT_NOMEM;
+    CKPT_TRY(keep_constants(model, is_label, err));
     const ckpt_over_batch over = ckpt_own_loss_over_batch(graph, view->tensor);
     for (int i = 0; i < graph->input_count && names; i++) {
         if (!is_label[i]) continue;

@@ -207,6 +207,12 @@ model("own_penalty", [product, ("SoftmaxCrossEntropyLoss", "h t", "l", {}), ("Mu
 case("own_penalty", ("row_t", None), outputs("own_penalty", x=x, t=row)[0], "which the file computes", "--untie none",
      then=after(lambda w: F.cross_entropy(x64 @ w, t(row)) + 0.01 * (w * w).sum(), four))
 refused("own_penalty", ("row_t", None), "--micro-batch", "--micro-batch 4")
+scale = np.array([1, 2, 3, 0.5], np.float32)
+model("own_constants", squares + [("Mul", "q c", "s", {}), ("ReduceMean", "s", "m", {"keepdims": 0}), ("Mul", "w w", "w2", {}),
+                                  ("ReduceSum", "w2", "p", {"keepdims": 0}), ("Mul", "p k", "r", {}), ("Add", "m r", "loss", {})],
+      {"w": four, "c": scale, "k": np.float32(0.01)}, [("loss", [])], labelled)
+case("own_constants", ("own", None), outputs("own_constants", x=x, t=labels)[0], "c, k (a constant of the file's loss)", "--untie none",
+     then=after(lambda w: (((x64 @ w) - t(labels).double()) ** 2 * t(scale).double()).mean() + t(np.float32(0.01)).double() * (w * w).sum(), four))
 model("autoencoder", [product, ("MatMul", "h v", "r", {}), ("Sub", "r x", "d", {}), ("Mul", "d d", "q", {}),
                       ("ReduceMean", "q", "loss", {"keepdims": 0})], {"w": four, "v": floats(4, 3)}, [("loss", [])])
 refused("autoencoder", ("row", None), "--loss output trains on it", status=3)
