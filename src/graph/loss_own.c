@@ -42,7 +42,9 @@ int ckpt_own_loss_labels(const ckpt_graph *graph, int loss, bool *is_label, ckpt
         count += label;
     }
     ckpt_pool_free(&scratch);
-    return count == graph->input_count ? 0 : count; /* something has to go through the model */
+    if (count < graph->input_count) return count;
+    for (int i = 0; i < graph->input_count && is_label; i++) is_label[i] = false; /* something has to go through the model */
+    return 0;
 }
 
 /* By tensor: whether it is made of an input whose entry in is_label is `label`. */
