@@ -153,7 +153,7 @@ static void slice_attr(const kernel_bench *s, ckpt_attr *a) {
                                  .start = {0, s->cols / 2}, .step = {1, 1}};
 }
 static void group_attr(const kernel_bench *s, ckpt_attr *a) {
-    a->group.batch = s->rows, a->group.channels = s->cols, a->group.inner = 1, a->group.rows_per_sample = 1;
+    a->group.batch = s->rows, a->group.channels = s->cols, a->group.inner = 1;
     a->group.groups = s->cols % 4 == 0 ? 4 : 1, a->group.epsilon = 1e-5f, a->group.momentum = 0.9f;
 }
 static void loss_attr(const kernel_bench *s, ckpt_attr *a) {

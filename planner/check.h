@@ -22,6 +22,12 @@
 ckpt_status ckpt_plan_check(const ckpt_graph *graph, const ckpt_plan *plan, const ckpt_graph *eval,
                             ckpt_error *err);
 
+/* Is the plan right for its graph, and does it run in the memory of `room`, another batch of the same network
+ * (plan_size.h)? Tensor t that outlives the step must lie where origin[t] of the room's graph does and be no larger;
+ * what training changes must be the same there. Totals that the plan copies from the room are not looked at. */
+ckpt_status ckpt_plan_check_within(const ckpt_graph *graph, const ckpt_plan *plan, const ckpt_graph *room_graph,
+                                   const ckpt_plan *room, const int *origin, ckpt_error *err);
+
 /* Its two halves, for the two files they are in: the replay, which stores the live peak and the highest byte
  * that it saw, and the totals against them. */
 typedef struct ckpt_check_seen {

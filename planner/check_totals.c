@@ -260,3 +260,41 @@ ckpt_status ckpt_check_totals(const ckpt_graph *graph, const ckpt_plan *plan, co
     CKPT_TRY(check_memory(graph, plan, seen, err));
     return check_compute(graph, plan, err);
 }
+
+/* Whether the tensor is one in every batch, not made for its size. */
+static bool is_shared(const ckpt_tensor *tensor) {
+    return !is_input(tensor) && tensor->role != CKPT_ROLE_CONST;
+}
+
+static ckpt_status check_place(const ckpt_graph *g, int t, const ckpt_graph *room_graph, int origin, ckpt_error *err) {
+    const ckpt_tensor *here = &g->tensor[t];
+    if (origin < 0 || origin >= room_graph->tensor_count)
+        return ckpt_fail(err, CKPT_FAILED, "'%s' outlives the step and has no place", here->name);
+    const ckpt_tensor *there = &room_graph->tensor[origin];
+    const uint64_t bytes = ckpt_tensor_bytes(here), most = ckpt_tensor_bytes(there);
+    if (here->role != there->role || strcmp(here->name, there->name) != 0 || (is_shared(here) ? bytes != most : bytes > most))
+        return ckpt_fail(err, CKPT_INFEASIBLE, "'%s' of %" PRIu64 " bytes does not fit in the place of '%s' of %" PRIu64,
+                         here->name, bytes, there->name, most);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_plan_check_within(const ckpt_graph *graph, const ckpt_plan *plan, const ckpt_graph *room_graph,
+                                   const ckpt_plan *room, const int *origin, ckpt_error *err) {
+    ckpt_check_seen seen;
+    bool products = false;
+    CKPT_TRY(ckpt_check_replay(graph, plan, &seen, err)); /* every instance lies inside memory.arena */
+    CKPT_TRY(differs("the persistent region", plan->persistent_bytes, room->persistent_bytes, err));
+    CKPT_TRY(differs("the input stride", plan->input_stride_bytes, room->input_stride_bytes, err));
+    CKPT_TRY(differs("the input buffers", (uint64_t)plan->input_buffers, (uint64_t)room->input_buffers, err));
+    CKPT_TRY(differs("memory.workspace", plan->memory.workspace, room->memory.workspace, err));
+    for (int n = 0; n < graph->node_count; n++) products |= (ckpt_op_info(graph->node[n].op)->flags & CKPT_MATMUL) != 0;
+    for (int n = 0; products && n < room_graph->node_count; n++)
+        products = (ckpt_op_info(room_graph->node[n].op)->flags & CKPT_MATMUL) == 0;
+    if (products) return ckpt_fail(err, CKPT_INFEASIBLE, "it has matrix products, for which there is no workspace");
+    for (int t = 0; t < graph->tensor_count; t++) {
+        if (graph->tensor[t].role == CKPT_ROLE_STEP) continue;
+        CKPT_TRY(check_place(graph, t, room_graph, origin[t], err));
+        CKPT_TRY(differs("a place in the persistent region", plan->persistent_offset[t], room->persistent_offset[origin[t]], err));
+    }
+    return check_extents(graph, plan, err);
+}

@@ -108,11 +108,6 @@ typedef struct ckpt_onnx_replacement {
     size_t count;        /* the tensor's number of elements */
 } ckpt_onnx_replacement;
 
-/* Whether such replacements can be written, as far as that is known without their values, which may be NULL: each names one
- * tensor that takes new values, has its number of elements, and the model is not too large. `file` is not changed. */
-ckpt_status ckpt_onnx_check_replacements(ckpt_onnx_file *file, const ckpt_onnx_replacement *replacements, size_t count,
-                                         ckpt_error *err);
-
 enum { CKPT_ONNX_OVERWRITE_INPUT = 1 /* `path` may be the file that was read */ };
 
 /* Writes the model with new values, everything else as it was, unknown fields included. Tensors stay in
@@ -126,5 +121,11 @@ enum { CKPT_ONNX_OVERWRITE_INPUT = 1 /* `path` may be the file that was read */ 
  * `file` is the same after the call as before. flags: 0 or CKPT_ONNX_OVERWRITE_INPUT. */
 ckpt_status ckpt_onnx_write(ckpt_onnx_file *file, const char *path, const ckpt_onnx_replacement *replacements,
                             size_t count, unsigned flags, ckpt_error *err);
+
+/* What of ckpt_onnx_write would fail whatever the values, which may be NULL here: a replacement without a place, of another size
+ * or type, external data that is not there, no name left for the new one beside `path`, a model that is too large. Writes
+ * nothing, and does not ask whether `path` itself can be written. */
+ckpt_status ckpt_onnx_check_write(ckpt_onnx_file *file, const char *path, const ckpt_onnx_replacement *replacements,
+                                  size_t count, ckpt_error *err);
 
 #endif

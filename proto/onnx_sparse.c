@@ -33,7 +33,8 @@ static ckpt_status describe(sparse *s, ckpt_error *err) {
     CKPT_TRY(ckpt_onnx_tensor_describe(s->file, p->values, &s->values, err));
     CKPT_TRY(ckpt_onnx_tensor_describe(s->file, p->indices, &s->indices, err));
     s->type = onnx_type_find(p->values->data_type);
-    if (s->type->field == ONNX_STORE_STRING || s->type->bits % 8) return refuse(s, err, "has values of a type that is not supported");
+    if (s->type->field == ONNX_STORE_STRING || s->type->bits % 8)
+        return refuse(s, err, "has values of a type that is not supported");
     if (s->values.rank != 1) return refuse(s, err, "has values that are not a list");
     if (s->indices.type != ONNX__TENSOR_PROTO__DATA_TYPE__INT64) return refuse(s, err, "has indices that are not INT64");
     if (p->n_dims > MOST_DIMS) return refuse(s, err, "has more than 8 dimensions");

@@ -105,7 +105,8 @@ static ckpt_status match_targets(writer *w, const ckpt_onnx_replacement *replace
     match_constants(w);
     for (size_t i = 0; i < count; i++) {
         if (!w->targets[i].tensor) {
-            return ckpt_fail(err, CKPT_USAGE, "%s: no initializer or Constant tensor is named '%.160s'",
+            return ckpt_fail(err, CKPT_MODEL,
+                             "%s: no initializer or Constant tensor is named '%.160s': new values of it have no place",
                              w->file->path, w->targets[i].replacement->name);
         }
     }
@@ -142,7 +143,7 @@ static ckpt_status check_target(const writer *w, const target *t, onnx_store *st
             ckpt_fail(err, CKPT_MODEL, "its type %s cannot take new values; only floating-point weights can",
                       ckpt_onnx_type_name(info.type));
     } else if (info.count != t->replacement->count) {
-        status = ckpt_fail(err, CKPT_USAGE, "it has %llu elements, its replacement %zu",
+        status = ckpt_fail(err, CKPT_MODEL, "it has %llu elements, its replacement %zu",
                            (unsigned long long)info.count, t->replacement->count);
     }
     return status == CKPT_OK ? CKPT_OK : onnx_tensor_fail_in(w->file, t->tensor, status, err);
@@ -162,7 +163,7 @@ static ckpt_status check_values(const writer *w, const target *t, ckpt_error *er
         for (size_t i = 0; i < n; i++)
             if (isinf(back[i]) && !isinf(r->values[done + i])) {
                 ckpt_fail(err, CKPT_MODEL, "its new value %g at index %zu does not fit in its type %s; convert the model to FLOAT "
-                          "before training it, or train with a smaller --lr", (double)r->values[done + i], done + i, type->name);
+                          "before training it", (double)r->values[done + i], done + i, type->name);
                 return onnx_tensor_fail_in(w->file, t->tensor, CKPT_MODEL, err);
             }
     }
@@ -368,15 +369,23 @@ static ckpt_status prepare(writer *w, const ckpt_onnx_replacement *replacements,
     return CKPT_OK;
 }
 
-ckpt_status ckpt_onnx_check_replacements(ckpt_onnx_file *file, const ckpt_onnx_replacement *replacements, size_t count,
-                                         ckpt_error *err) {
-    writer w = {.file = file, .path = file->path};
-    ckpt_status status = match_targets(&w, replacements, count, err);
-    for (size_t i = 0; i < count && status == CKPT_OK; i++) {
-        onnx_store store;
-        status = check_target(&w, &w.targets[i], &store, err);
-    }
-    if (status == CKPT_OK) status = check_size(&w, err);
+/* All that can fail before a byte of the new values is looked at. */
+static ckpt_status check_all(writer *w, const ckpt_onnx_replacement *replacements, size_t count, ckpt_error *err) {
+    ckpt_onnx_tensor_info info;
+    onnx_store store;
+    CKPT_TRY(match_targets(w, replacements, count, err));
+    for (size_t i = 0; i < count; i++) CKPT_TRY(check_target(w, &w->targets[i], &store, err));
+    if (!onnx_collect_externals(w->file, &w->pool, &w->externals)) return fail_memory(w, err);
+    for (size_t i = 0; i < w->externals.count; i++)
+        CKPT_TRY(ckpt_onnx_tensor_describe(w->file, w->externals.at[i], &info, err));
+    if (w->externals.count) CKPT_TRY(onnx_data_names_find(w->file, &w->externals, w->path, &w->pool, &w->names, err));
+    return check_size(w, err);
+}
+
+ckpt_status ckpt_onnx_check_write(ckpt_onnx_file *file, const char *path, const ckpt_onnx_replacement *replacements,
+                                  size_t count, ckpt_error *err) {
+    writer w = {.file = file, .path = path};
+    const ckpt_status status = check_all(&w, replacements, count, err);
     ckpt_pool_free(&w.pool);
     return status;
 }

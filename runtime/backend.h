@@ -23,7 +23,7 @@ typedef struct ckpt_scalars {
     uint32_t step;          /* counts training steps from 0 */
     float learning_rate;
     int64_t first_sample;   /* of this micro-batch in the batch: shifts the element index of dropout masks */
-    int64_t valid_samples;  /* samples of this micro-batch that count; rows beyond are padding */
+    int64_t valid_samples;  /* of this micro-batch: those of the graph that runs */
     double denominator[CKPT_MAX_TARGETS]; /* of each loss's mean over the whole batch: what counts there (graph/build.h), for FILE
                                              the samples; 0: nothing does, and the loss and its gradient are 0 */
     int input_buffer;       /* the copy of the inputs that is read: below ckpt_traits.input_buffers */

@@ -16,6 +16,15 @@ typedef struct bound_plan {
     int count[4];
 } bound_plan;
 
+/* What runs for one number of samples. */
+typedef struct bound_size {
+    int64_t samples;
+    const uint64_t *offset; /* of tensors that outlive the step, by this size's ids */
+    bound_plan training, evaluation;
+    int constant_count;
+    const ckpt_exec_constant *constant;
+} bound_size;
+
 struct ckpt_exec {
     ckpt_pool pool;
     const ckpt_backend *backend;
@@ -24,9 +33,11 @@ struct ckpt_exec {
     unsigned char *arena;
     uint64_t persistent_bytes, workspace_bytes, input_stride_bytes;
     int buffers; /* copies of the inputs */
-    const uint64_t *offset; /* of tensors that outlive the step */
+    uint64_t scratch_bytes; /* of the step region */
     int result;
-    bound_plan training, evaluation;
+    int size_count;
+    bound_size size[CKPT_EXEC_MOST_SIZES]; /* the first is the main one */
+    const bound_size *used;
     bool opened;
     uint64_t used_before; /* of the device's memory when it had been opened */
     unsigned char *gradient; /* host copy of one gradient, made by the first ckpt_exec_train_hashed */
@@ -37,14 +48,20 @@ static bool is_buffered(const ckpt_graph *graph, int tensor) {
     return tensor >= 0 && (graph->tensor[tensor].role == CKPT_ROLE_INPUT || graph->tensor[tensor].role == CKPT_ROLE_TARGET);
 }
 
-/* buffer: of inputs and targets. */
-static void *address(const ckpt_exec *exec, const ckpt_plan *plan, int tensor, int instance, int buffer) {
+/* Of what outlives the step; buffer: of inputs and targets. */
+static void *lasting(const ckpt_exec *exec, const bound_size *size, int tensor, int buffer) {
+    return exec->arena + size->offset[tensor] +
+           (is_buffered(size->training.graph, tensor) ? (uint64_t)buffer * exec->input_stride_bytes : 0);
+}
+
+static void *address(const ckpt_exec *exec, const bound_size *size, const ckpt_plan *plan, int tensor, int instance,
+                     int buffer) {
     if (tensor < 0) return NULL;
-    if (instance < 0)
-        return exec->arena + exec->offset[tensor] +
-               (is_buffered(exec->training.graph, tensor) ? (uint64_t)buffer * exec->input_stride_bytes : 0);
+    if (instance < 0) return lasting(exec, size, tensor, buffer);
     return exec->arena + exec->persistent_bytes + exec->workspace_bytes + plan->instance[instance].offset;
 }
+
+static const ckpt_graph *main_graph(const ckpt_exec *exec) { return exec->size[0].training.graph; }
 
 /* Recomputations that must not repeat their numbers draw from a stream of their own. */
 static uint32_t stream_salt(const ckpt_exec *exec, const ckpt_plan_step *step, int index) {
@@ -56,20 +73,21 @@ static bool dies_at(const ckpt_plan *plan, int instance, int index) {
     return instance >= 0 && plan->instance[instance].end == index + 1 && index + 1 < plan->step_count;
 }
 
-static ckpt_status bind_step(ckpt_exec *exec, const bound_plan *bound, int index, int buffer, ckpt_launch *launch,
-                             ckpt_error *err) {
+static ckpt_status bind_step(ckpt_exec *exec, const bound_size *size, const bound_plan *bound, int index, int buffer,
+                             ckpt_launch *launch, ckpt_error *err) {
     const ckpt_plan_step *step = &bound->plan->step[index];
     const ckpt_node *node = &bound->graph->node[step->node];
     ckpt_bind bind = {.graph = bound->graph, .node = node, .pool = &exec->pool,
                       .workspace = exec->arena + exec->persistent_bytes, .workspace_bytes = exec->workspace_bytes,
                       .scratch = exec->arena + exec->persistent_bytes + exec->workspace_bytes,
-                      .scratch_bytes = exec->training.plan->memory.arena,
+                      .scratch_bytes = exec->scratch_bytes,
                       .stream_salt = stream_salt(exec, step, index)};
     for (int i = 0; i < node->in_count; i++) {
-        bind.in[i] = address(exec, bound->plan, node->in[i], step->in[i], buffer);
+        bind.in[i] = address(exec, size, bound->plan, node->in[i], step->in[i], buffer);
         bind.dies |= (uint64_t)dies_at(bound->plan, step->in[i], index) << i;
     }
-    for (int i = 0; i < node->out_count; i++) bind.out[i] = address(exec, bound->plan, node->out[i], step->out[i], buffer);
+    for (int i = 0; i < node->out_count; i++)
+        bind.out[i] = address(exec, size, bound->plan, node->out[i], step->out[i], buffer);
     ckpt_status status = exec->backend->bind(exec->device, &bind, launch, err);
     return status == CKPT_OK ? status : ckpt_fail_in(err, "node '%s'", node->name);
 }
@@ -91,8 +109,8 @@ static ckpt_status make_lists(ckpt_exec *exec, bound_plan *bound, ckpt_error *er
 }
 
 /* A step that reads no input is bound once, for all buffers. */
-static ckpt_status bind_plan(ckpt_exec *exec, bound_plan *bound, const ckpt_graph *graph, const ckpt_plan *plan,
-                             ckpt_error *err) {
+static ckpt_status bind_plan(ckpt_exec *exec, const bound_size *size, bound_plan *bound, const ckpt_graph *graph,
+                             const ckpt_plan *plan, ckpt_error *err) {
     bound->graph = graph;
     bound->plan = plan;
     CKPT_TRY(make_lists(exec, bound, err));
@@ -102,7 +120,7 @@ static ckpt_status bind_plan(ckpt_exec *exec, bound_plan *bound, const ckpt_grap
         bool buffered = false;
         for (int k = 0; k < node->in_count; k++) buffered |= is_buffered(graph, node->in[k]);
         for (int b = 0; b < exec->buffers; b++) {
-            if (b == 0 || buffered) CKPT_TRY(bind_step(exec, bound, i, b, &launch, err));
+            if (b == 0 || buffered) CKPT_TRY(bind_step(exec, size, bound, i, b, &launch, err));
             for (int place = 0; place < 4; place++)
                 if (runs_at(node->when, place)) bound->launch[b][place][bound->count[place]] = launch;
         }
@@ -162,12 +180,12 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
     e->workspace_bytes = plan->memory.workspace;
     e->input_stride_bytes = plan->input_stride_bytes;
     e->buffers = options->backend->overlap ? plan->input_buffers : 1;
-    e->training.graph = training; /* tells where tensors lie, of both graphs */
-    e->offset = plan->persistent_offset;
+    e->scratch_bytes = plan->memory.arena;
     e->result = training->result;
+    e->used = e->size;
+    const ckpt_exec_size whole = {training, evaluation, plan, evaluation_plan, true, evaluation != NULL, 0, NULL};
     ckpt_status status = open_device(e, options, plan, err);
-    if (status == CKPT_OK) status = bind_plan(e, &e->training, training, plan, err);
-    if (status == CKPT_OK && evaluation) status = bind_plan(e, &e->evaluation, evaluation, evaluation_plan, err);
+    if (status == CKPT_OK) status = ckpt_exec_add_size(e, &whole, err);
     if (status == CKPT_OK) status = clear_states(e, training, err);
     if (status != CKPT_OK) {
         ckpt_exec_close(e);
@@ -177,9 +195,36 @@ ckpt_status ckpt_exec_open(const ckpt_exec_options *options, const ckpt_graph *t
     return CKPT_OK;
 }
 
+ckpt_status ckpt_exec_add_size(ckpt_exec *exec, const ckpt_exec_size *size, ckpt_error *err) {
+    if (exec->size_count == CKPT_EXEC_MOST_SIZES) return ckpt_fail(err, CKPT_FAILED, "too many batch sizes");
+    bound_size *bound = &exec->size[exec->size_count++];
+    *bound = (bound_size){.samples = size->training->batch, .constant_count = size->constant_count, .constant = size->constant};
+    bound->offset = size->plan->persistent_offset;
+    bound->training.graph = size->training; /* tells which tensors have buffers, trained with or not */
+    bound->evaluation.graph = size->evaluation;
+    if (size->train) CKPT_TRY(bind_plan(exec, bound, &bound->training, size->training, size->plan, err));
+    return size->evaluate ? bind_plan(exec, bound, &bound->evaluation, size->evaluation, size->evaluation_plan, err) : CKPT_OK;
+}
+
+/* Copies to the device come after the runs before them. */
+ckpt_status ckpt_exec_use(ckpt_exec *exec, int64_t samples, ckpt_error *err) {
+    const bound_size *next = NULL, *before = exec->used;
+    for (int i = 0; i < exec->size_count && !next; i++)
+        if (exec->size[i].samples == samples) next = &exec->size[i];
+    if (!next) return ckpt_fail(err, CKPT_FAILED, "no batch of %lld samples has been planned", (long long)samples);
+    if (next == before) return CKPT_OK;
+    for (int i = 0; i < before->constant_count; i++)
+        CKPT_TRY(ckpt_exec_set(exec, before->constant[i].main_tensor, before->constant[i].replaced, err));
+    for (int i = 0; i < next->constant_count; i++)
+        CKPT_TRY(exec->backend->upload(exec->device, lasting(exec, next, next->constant[i].tensor, 0), next->constant[i].values,
+                                       ckpt_tensor_bytes(&next->training.graph->tensor[next->constant[i].tensor]), err));
+    exec->used = next;
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_exec_set(ckpt_exec *exec, int tensor, const void *values, ckpt_error *err) {
-    return exec->backend->upload(exec->device, address(exec, NULL, tensor, -1, 0), values,
-                                 ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
+    return exec->backend->upload(exec->device, lasting(exec, exec->size, tensor, 0), values,
+                                 ckpt_tensor_bytes(&main_graph(exec)->tensor[tensor]), err);
 }
 
 /* The instance of a STEP tensor that is still there after the last step: a graph output's; -1 for others. */
@@ -190,14 +235,15 @@ static int final_instance(const ckpt_plan *plan, int tensor) {
 }
 
 ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_error *err) {
-    const ckpt_graph *graph = exec->training.graph;
+    const bound_size *size = exec->size;
+    const ckpt_graph *graph = main_graph(exec);
     int instance = -1;
     if (ckpt_tensor_is_step(graph, tensor)) {
-        instance = final_instance(exec->training.plan, tensor);
+        instance = final_instance(size->training.plan, tensor);
         if (instance < 0) return ckpt_fail(err, CKPT_FAILED, "'%s' is not kept until the end of a step", graph->tensor[tensor].name);
     }
-    return exec->backend->download(exec->device, values, address(exec, exec->training.plan, tensor, instance, 0),
-                                   ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]), err);
+    return exec->backend->download(exec->device, values, address(exec, size, size->training.plan, tensor, instance, 0),
+                                   ckpt_tensor_bytes(&graph->tensor[tensor]), err);
 }
 
 void ckpt_scalars_count_all(ckpt_scalars *scalars, const ckpt_graph *graph, int64_t samples) {
@@ -208,14 +254,14 @@ void ckpt_scalars_count_all(ckpt_scalars *scalars, const ckpt_graph *graph, int6
 }
 
 ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, ckpt_error *err) {
+    const bound_plan *bound = &exec->used->training;
     const int place = first + 2 * last;
-    return exec->backend->run(exec->device, exec->training.launch[scalars->input_buffer][place],
-                              exec->training.count[place], scalars, err);
+    return exec->backend->run(exec->device, bound->launch[scalars->input_buffer][place], bound->count[place], scalars, err);
 }
 
 ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, double *seconds,
                                   ckpt_error *err) {
-    const bound_plan *bound = &exec->training;
+    const bound_plan *bound = &exec->used->training;
     const int place = first + 2 * last;
     double result[2];
     for (int s = 0; s < bound->plan->step_count; s++) seconds[s] = 0;
@@ -232,13 +278,13 @@ ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, 
 }
 
 ckpt_status ckpt_exec_evaluate(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, ckpt_error *err) {
-    return exec->backend->run(exec->device, exec->evaluation.launch[scalars->input_buffer][first],
-                              exec->evaluation.count[first], scalars, err);
+    const bound_plan *bound = &exec->used->evaluation;
+    return exec->backend->run(exec->device, bound->launch[scalars->input_buffer][first], bound->count[first], scalars, err);
 }
 
 /* Room on the host for the largest gradient that an update reads. */
 static ckpt_status reserve_gradient(ckpt_exec *exec, ckpt_error *err) {
-    const ckpt_graph *graph = exec->training.graph;
+    const ckpt_graph *graph = main_graph(exec);
     if (exec->gradient) return CKPT_OK;
     for (int n = 0; n < graph->node_count; n++)
         if (graph->node[n].phase == CKPT_UPDATE) {
@@ -251,7 +297,7 @@ static ckpt_status reserve_gradient(ckpt_exec *exec, ckpt_error *err) {
 
 ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, char hash[65],
                                    ckpt_error *err) {
-    const bound_plan *bound = &exec->training;
+    const bound_plan *bound = &exec->used->training;
     const int place = first + 2 * last, count = bound->count[place];
     const ckpt_launch *launch = bound->launch[scalars->input_buffer][place];
     ckpt_sha256 sum;
@@ -268,7 +314,7 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
             const uint64_t bytes = ckpt_tensor_bytes(&bound->graph->tensor[node->in[1]]);
             CKPT_TRY(exec->backend->run(exec->device, launch + begin, end - 1 - begin, scalars, err));
             CKPT_TRY(exec->backend->download(exec->device, exec->gradient,
-                                             address(exec, bound->plan, node->in[1], step->in[1], 0), bytes, err));
+                                             address(exec, exec->used, bound->plan, node->in[1], step->in[1], 0), bytes, err));
             ckpt_sha256_add(&sum, &node->in[0], sizeof node->in[0]);
             ckpt_sha256_add(&sum, exec->gradient, (size_t)bytes);
             begin = end - 1;
@@ -295,8 +341,10 @@ void ckpt_exec_unpin(ckpt_exec *exec, void *pinned) {
 }
 
 ckpt_status ckpt_exec_feed(ckpt_exec *exec, int buffer, int tensor, const void *pinned, ckpt_error *err) {
-    const uint64_t bytes = ckpt_tensor_bytes(&exec->training.graph->tensor[tensor]);
-    void *to = address(exec, NULL, tensor, -1, buffer);
+    const ckpt_graph *graph = main_graph(exec);
+    const uint64_t sample_bytes = ckpt_tensor_bytes(&graph->tensor[tensor]) / (uint64_t)graph->batch;
+    const uint64_t bytes = sample_bytes * (uint64_t)exec->used->samples;
+    void *to = lasting(exec, exec->size, tensor, buffer);
     if (!exec->backend->overlap) return exec->backend->upload(exec->device, to, pinned, bytes, err);
     return exec->backend->overlap->fetch(exec->device, buffer, to, pinned, bytes, err);
 }
@@ -307,7 +355,7 @@ ckpt_status ckpt_exec_fed(ckpt_exec *exec, int buffer, ckpt_error *err) {
 
 ckpt_status ckpt_exec_post_result(ckpt_exec *exec, int buffer, double pinned[2], ckpt_error *err) {
     if (!exec->backend->overlap) return ckpt_exec_result(exec, pinned, err);
-    return exec->backend->overlap->post(exec->device, buffer, pinned, address(exec, NULL, exec->result, -1, 0),
+    return exec->backend->overlap->post(exec->device, buffer, pinned, lasting(exec, exec->size, exec->result, 0),
                                         2 * sizeof *pinned, err);
 }
 

@@ -180,12 +180,31 @@ static void settle(rounds *r, const ckpt_plan *plan, int *runs, double *seconds)
     }
 }
 
+/* A whole batch of the data, some of them several times over where there are fewer: times do not depend on the values. */
+static ckpt_status take_batch(const ckpt_dataset *data, int64_t samples, ckpt_pool *pool, ckpt_dataset *batch, ckpt_error *err) {
+    *batch = (ckpt_dataset){.arrays = ckpt_pool_array(pool, data->array_count, ckpt_array), .array_count = data->array_count,
+                            .samples = (uint64_t)samples};
+    bool ok = batch->arrays;
+    for (size_t a = 0; ok && a < data->array_count; a++) {
+        const size_t bytes = ckpt_array_sample_bytes(&data->arrays[a]);
+        char *to = ckpt_pool_alloc(pool, (size_t)samples, bytes);
+        ok = to;
+        for (int64_t i = 0; ok && i < samples; i++)
+            memcpy(to + (size_t)i * bytes, (const char *)data->arrays[a].data + (size_t)i % (size_t)data->samples * bytes, bytes);
+        batch->arrays[a] = data->arrays[a];
+        batch->arrays[a].dim[0] = samples;
+        batch->arrays[a].data = to;
+    }
+    return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
+}
+
 ckpt_status ckpt_measure_nodes(const ckpt_train_options *training, const ckpt_plan *plan, double *seconds, ckpt_error *err) {
     ckpt_train_options warm = *training;
     ckpt_train_report report;
     ckpt_pool pool = {0};
     const int64_t samples = training->batch;
-    warm.learning_rate = 0, warm.steps = 3, warm.epochs = 0;
+    ckpt_dataset batch;
+    warm.learning_rate = 0, warm.steps = 3, warm.epochs = 0, warm.data = &batch, warm.validation = NULL;
     rounds r = {.exec = training->exec, .steps = plan->step_count,
                 .scalars = {.valid_samples = samples},
                 .time = ckpt_pool_array(&pool, (size_t)plan->step_count * MOST_ROUNDS, double),
@@ -195,6 +214,7 @@ ckpt_status ckpt_measure_nodes(const ckpt_train_options *training, const ckpt_pl
     ckpt_status status = CKPT_OK;
     if (!r.time || !r.whole || !r.once || !runs) status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");
     ckpt_scalars_count_all(&r.scalars, training->graph, samples);
+    if (status == CKPT_OK) status = take_batch(training->data, samples, &pool, &batch, err);
     if (status == CKPT_OK) status = ckpt_train_run(&warm, &report, err);
     if (status == CKPT_OK) status = run_rounds(&r, err);
     if (status == CKPT_OK) {

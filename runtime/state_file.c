@@ -13,7 +13,7 @@
 
 enum { TEXT_BYTES = 4096, DIGEST_BYTES = 64, CHUNK_BYTES = 1 << 16 };
 
-static const char magic[] = "ckpttrain state ", version[] = "1";
+static const char magic[] = "ckpttrain state ", version[] = "2";
 
 /* Between the text and the tensors. */
 typedef struct progress {

@@ -13,7 +13,7 @@
  * with the same bits. What must be the same, the facts, is compared in their order: the first that differs is the message.
  *
  * Version 1, integers and floats little-endian:
- *     4096 bytes     text, padded with zeros: "ckpttrain state 1\n", then "NAME VALUE\n" for each fact
+ *     4096 bytes     text, padded with zeros: "ckpttrain state 2\n", then "NAME VALUE\n" for each fact
  *     2 x int64      steps done; rows counted in the epoch under way
  *     6 x float64    correct rows of these; first and last loss; accuracy; loss and accuracy in the last validation
  *     tensors        in the order of their ids, as the device has them, nothing between them

@@ -59,6 +59,10 @@ static int device_tensor(const trainer *tr, size_t array) {
     return array < inputs ? tr->graph->input[array] : tr->graph->target[array - inputs];
 }
 
+static int64_t epoch_samples(const ckpt_train_options *o) {
+    return o->train_samples ? o->train_samples : (int64_t)o->data->samples;
+}
+
 static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_error *err) {
     const int64_t batch = tr->graph->batch;
     for (size_t a = 0; a < data->array_count; a++) {
@@ -143,42 +147,36 @@ static void count_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *o
     }
 }
 
-/* One array of a micro-batch in the device's type. Padding beyond `valid` samples: zeros, and for classes -1, which
- * the loss counts for nothing. */
+/* One array of a micro-batch of `count` samples in the device's type. */
 static void stage_array(trainer *tr, const ckpt_array *array, const ckpt_tensor *tensor, const uint32_t *order,
-                        int64_t valid, void *staged) {
-    const size_t values = (size_t)valid * array->values;
-    const size_t total = (size_t)tensor->count;
+                        int64_t count, void *staged) {
+    const size_t values = (size_t)count * array->values;
     if (array->type == CKPT_ARRAY_F32 && tensor->dtype == CKPT_F32) {
-        ckpt_array_gather(array, order, (size_t)valid, staged);
-        memset((float *)staged + values, 0, (total - values) * sizeof(float));
+        ckpt_array_gather(array, order, (size_t)count, staged);
         return;
     }
-    ckpt_array_gather(array, order, (size_t)valid, tr->gathered);
+    ckpt_array_gather(array, order, (size_t)count, tr->gathered);
     const int64_t *whole = tr->gathered;
-    if (tensor->dtype == CKPT_F32) {
-        float *to = staged;
-        for (size_t i = 0; i < values; i++) to[i] = (float)whole[i];
-        memset(to + values, 0, (total - values) * sizeof *to);
-    } else {
-        int32_t *to = staged;
-        for (size_t i = 0; i < values; i++) to[i] = staged_class(array, whole[i]);
-        for (size_t i = values; i < total; i++) to[i] = -1;
-    }
+    if (tensor->dtype == CKPT_F32)
+        for (size_t i = 0; i < values; i++) ((float *)staged)[i] = (float)whole[i];
+    else
+        for (size_t i = 0; i < values; i++) ((int32_t *)staged)[i] = staged_class(array, whole[i]);
 }
 
 /* The next micro-batch into the next buffer: staged while the device works on the one before. */
-static ckpt_status feed_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t valid, ckpt_exec *second,
+static ckpt_status feed_batch(trainer *tr, const ckpt_dataset *data, const uint32_t *order, int64_t count, ckpt_exec *second,
                               int *buffer, ckpt_error *err) {
     ckpt_exec *const execs[2] = {tr->options->exec, second};
     const int b = *buffer = (int)(tr->fed++ % tr->buffers);
     void **staging = tr->staging + (size_t)b * data->array_count;
     for (int e = 0; e < 2 && execs[e]; e++) CKPT_TRY(ckpt_exec_fed(execs[e], b, err));
     for (size_t a = 0; a < data->array_count; a++)
-        stage_array(tr, &data->arrays[a], &tr->graph->tensor[device_tensor(tr, a)], order, valid, staging[a]);
-    for (int e = 0; e < 2 && execs[e]; e++)
+        stage_array(tr, &data->arrays[a], &tr->graph->tensor[device_tensor(tr, a)], order, count, staging[a]);
+    for (int e = 0; e < 2 && execs[e]; e++) {
+        CKPT_TRY(ckpt_exec_use(execs[e], count, err));
         for (size_t a = 0; a < data->array_count; a++)
             CKPT_TRY(ckpt_exec_feed(execs[e], b, device_tensor(tr, a), staging[a], err));
+    }
     return CKPT_OK;
 }
 
@@ -213,11 +211,11 @@ static ckpt_status start_step(trainer *tr, const uint32_t *order, int64_t count,
     *f = (flight){.step = tr->started++, .count = count, .rows = counted.rows};
     f->result = (int)(f->step % tr->buffers);
     for (int64_t p = 0; p < parts; p++) {
-        const int64_t begin = p * micro, valid = count - begin < micro ? count - begin : micro;
+        const int64_t begin = p * micro, samples = count - begin < micro ? count - begin : micro;
         ckpt_scalars scalars = {.seed = o->seed, .step = (uint32_t)f->step, .learning_rate = o->learning_rate,
-                                .first_sample = begin, .valid_samples = valid};
+                                .first_sample = begin, .valid_samples = samples};
         memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
-        CKPT_TRY(feed_batch(tr, o->data, order + begin, valid, o->reference, &scalars.input_buffer, err));
+        CKPT_TRY(feed_batch(tr, o->data, order + begin, samples, o->reference, &scalars.input_buffer, err));
         if (!o->reference) {
             const double start = now_seconds();
             CKPT_TRY(ckpt_exec_train(o->exec, &scalars, p == 0, p == parts - 1, err));
@@ -256,14 +254,14 @@ ckpt_status ckpt_train_hash(const ckpt_exec *exec, const ckpt_graph *graph, cons
 }
 
 static ckpt_status evaluate(trainer *tr, const ckpt_dataset *data, double *loss, double *accuracy, ckpt_error *err) {
-    const int64_t micro = tr->graph->batch, count = (int64_t)data->samples;
+    const int64_t micro = tr->graph->batch, some = tr->options->validation_samples, count = some ? some : (int64_t)data->samples;
     batch_count counted;
     count_batch(tr, data, tr->identity, count, &counted);
     for (int64_t begin = 0; begin < count; begin += micro) {
-        const int64_t valid = count - begin < micro ? count - begin : micro;
-        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = valid};
+        const int64_t samples = count - begin < micro ? count - begin : micro;
+        ckpt_scalars scalars = {.seed = tr->options->seed, .first_sample = begin, .valid_samples = samples};
         memcpy(scalars.denominator, counted.denominator, sizeof scalars.denominator);
-        CKPT_TRY(feed_batch(tr, data, tr->identity + begin, valid, NULL, &scalars.input_buffer, err));
+        CKPT_TRY(feed_batch(tr, data, tr->identity + begin, samples, NULL, &scalars.input_buffer, err));
         CKPT_TRY(ckpt_exec_evaluate(tr->options->exec, &scalars, begin == 0, err));
     }
     double result[2];
@@ -395,12 +393,12 @@ static ckpt_status close_epoch(trainer *tr, const flight *f, bool stopped, ckpt_
  * so the device always has work; `stop` and divergence are then seen a step later. first: the sample to begin at. */
 static ckpt_status run_epoch(trainer *tr, int epoch, int64_t first, ckpt_train_report *report, bool *done, ckpt_error *err) {
     const ckpt_train_options *o = tr->options;
-    const int64_t samples = (int64_t)o->data->samples;
+    const int64_t samples = epoch_samples(o);
     const ckpt_train_event blank = {.epoch = epoch, .steps = o->steps, .val_loss = -1, .val_accuracy = -1};
     flight before = {0}, now;
     if (first == 0) report->correct_rows = 0, report->counted_rows = 0;
     tr->marked = now_seconds();
-    if (o->shuffle) ckpt_shuffle(tr->order, (uint32_t)samples, o->seed, (uint32_t)epoch);
+    if (o->shuffle) ckpt_shuffle(tr->order, (uint32_t)o->data->samples, o->seed, (uint32_t)epoch);
     for (int64_t begin = first; begin < samples && !*done; begin += o->batch) {
         const int64_t count = samples - begin < o->batch ? samples - begin : o->batch;
         ckpt_train_event event = blank;
@@ -437,7 +435,7 @@ static ckpt_status run_epoch(trainer *tr, int epoch, int64_t first, ckpt_train_r
 ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report *report, ckpt_error *err) {
     trainer tr;
     const ckpt_train_report blank = {.accuracy = -1, .val_loss = -1, .val_accuracy = -1};
-    const int64_t in_epoch = ((int64_t)options->data->samples + options->batch - 1) / options->batch;
+    const int64_t in_epoch = (epoch_samples(options) + options->batch - 1) / options->batch;
     *report = options->resume ? *options->resume : blank;
     report->epochs = report->steps / in_epoch;
     report->seconds = report->step_seconds = 0;

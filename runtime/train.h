@@ -4,8 +4,9 @@
  *     ckpt_train_report report;
  *     ckpt_train_run(&options, &report, &err);
  *
- * A batch of `batch` samples is run as micro-batches of graph->batch samples; what is missing of the last batch of an
- * epoch is padded with samples that count for nothing, so that the loss is the mean over the samples there are.
+ * A batch of `batch` samples is run as micro-batches of graph->batch samples. The last batch of an epoch has the samples
+ * that are left, and so has the last micro-batch of evaluation: the executor must have their sizes (ckpt_train_remainder),
+ * and runs them as batches of their own.
  */
 #ifndef CKPT_TRAIN_H
 #define CKPT_TRAIN_H
@@ -34,6 +35,7 @@ typedef struct ckpt_train_options {
     const ckpt_dataset *data; /* arrays: the graph's inputs in order, then its targets */
     const ckpt_dataset *validation; /* likewise, or NULL */
     int64_t batch;        /* samples of a step: a multiple of graph->batch */
+    int64_t train_samples, validation_samples; /* the first so many of each epoch's order, or of `validation`; 0: all */
     int64_t epochs, steps; /* the first that is reached ends it; 0: no limit */
     float learning_rate;
     uint64_t seed;
@@ -63,11 +65,14 @@ typedef struct ckpt_train_report {
     int64_t mismatch_step; /* the first step that was not, or -1 */
 } ckpt_train_report;
 
+/* How many samples are in the last micro-batch, where that is not a whole one: else 0. A batch is whole micro-batches. */
+static inline int64_t ckpt_train_remainder(int64_t samples, int64_t micro_batch) { return samples % micro_batch; }
+
 /* CKPT_DIVERGED: the loss is NaN or infinite; CKPT_INTERRUPTED: `stop` was set, the report is complete up to there;
  * CKPT_FAILED: verification found a difference (the message says at which step). */
 ckpt_status ckpt_train_run(const ckpt_train_options *options, ckpt_train_report *report, ckpt_error *err);
 
-/* Mean loss and share of correct rows (-1: none) over all samples of `data`, without dropout. */
+/* Mean loss and share of correct rows (-1: none) over the first validation_samples of `data`, or all, without dropout. */
 ckpt_status ckpt_train_evaluate(const ckpt_train_options *options, const ckpt_dataset *data, double *loss,
                                 double *accuracy, ckpt_error *err);
 

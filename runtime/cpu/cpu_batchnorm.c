@@ -1,28 +1,16 @@
-/* BatchNormalization over x (batch, channels, inner), a channel at a time; formulas in graph/op_channelnorm.c. Only the
- * rows of samples that count make statistics and gradients; the gradient of the others is 0. Channels are taken in tiles
- * where they lie beside each other (inner 1), else one by one. Sums go in the bands of runtime/norm_math.h. */
+/* BatchNormalization over x (batch, channels, inner), a channel at a time; formulas in graph/op_channelnorm.c. Channels are
+ * taken in tiles where they lie beside each other (inner 1), else one by one. Sums go in the bands of runtime/norm_math.h. */
 #include "cpu/cpu_kernels.h"
 #include "runtime/norm_math.h"
 
 enum { TILE = 64 };
 
 typedef struct batch_kernel {
-    int64_t rows, channels, inner, rows_per_sample;
+    int64_t rows, channels, inner;
     float epsilon, momentum;
     const float *x, *dy, *scale, *bias, *stats, *mean, *variance;
     float *y, *dscale, *dbias, *made, *new_mean, *new_variance;
 } batch_kernel;
-
-/* A call, with the rows that count. */
-typedef struct batch_call {
-    const batch_kernel *kernel;
-    int64_t valid;
-} batch_call;
-
-static int64_t valid_rows(const batch_kernel *k, const ckpt_scalars *s) {
-    const int64_t valid = s->valid_samples * k->rows_per_sample;
-    return k->rows_per_sample <= 0 || valid > k->rows ? k->rows : valid < 0 ? 0 : valid;
-}
 
 /* Channels [c, c + n) of row r: n * run values, a channel's run after the other; run is 1 in a tile. */
 static int64_t place(const batch_kernel *k, int64_t r, int64_t c) { return (r * k->channels + c) * k->inner; }
@@ -48,11 +36,10 @@ static void add_squares(const float *x, int64_t n, int64_t run, const double *me
     for (int64_t i = 0; i < run; i++) *sum += ckpt_square_deviation(x[i], *mean);
 }
 
-/* Adds the values of the rows that count, or with `mean` their squared deviations, to total[n]. */
-static void sum_values(const batch_call *call, int64_t c, int64_t n, const double *mean, double *total) {
-    const batch_kernel *k = call->kernel;
-    for (int64_t first = 0; first < call->valid; first += CKPT_NORM_BAND) {
-        const int64_t end = first + CKPT_NORM_BAND < call->valid ? first + CKPT_NORM_BAND : call->valid;
+/* Adds the rows' values, or with `mean` their squared deviations, to total[n]. */
+static void sum_values(const batch_kernel *k, int64_t c, int64_t n, const double *mean, double *total) {
+    for (int64_t first = 0; first < k->rows; first += CKPT_NORM_BAND) {
+        const int64_t end = first + CKPT_NORM_BAND < k->rows ? first + CKPT_NORM_BAND : k->rows;
         double part[TILE] = {0};
         for (int64_t r = first; r < end; r++) {
             if (mean) add_squares(k->x + place(k, r, c), n, k->inner, mean, part);
@@ -63,15 +50,14 @@ static void sum_values(const batch_call *call, int64_t c, int64_t n, const doubl
 }
 
 static void stats_body(const void *context, int64_t begin, int64_t end) {
-    const batch_call *call = context;
-    const batch_kernel *k = call->kernel;
-    const int64_t width = tile_width(k), values = call->valid * k->inner;
+    const batch_kernel *k = context;
+    const int64_t width = tile_width(k), values = k->rows * k->inner;
     for (int64_t t = begin; t < end; t++) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double mean[TILE] = {0}, square[TILE] = {0};
-        sum_values(call, c, n, NULL, mean);
+        sum_values(k, c, n, NULL, mean);
         for (int64_t j = 0; j < n; j++) mean[j] = values ? mean[j] / (double)values : 0;
-        sum_values(call, c, n, mean, square);
+        sum_values(k, c, n, mean, square);
         for (int64_t j = 0; j < n; j++)
             ckpt_batch_write(k->made, k->channels, c + j, mean[j], values ? square[j] / (double)values : 0, k->epsilon);
     }
@@ -117,11 +103,11 @@ static void add_gradients(const batch_kernel *k, int64_t r, int64_t c, int64_t n
     }
 }
 
-static void sum_gradients(const batch_call *call, int64_t c, int64_t n, double *sum, double *dot) {
-    for (int64_t first = 0; first < call->valid; first += CKPT_NORM_BAND) {
-        const int64_t end = first + CKPT_NORM_BAND < call->valid ? first + CKPT_NORM_BAND : call->valid;
+static void sum_gradients(const batch_kernel *k, int64_t c, int64_t n, double *sum, double *dot) {
+    for (int64_t first = 0; first < k->rows; first += CKPT_NORM_BAND) {
+        const int64_t end = first + CKPT_NORM_BAND < k->rows ? first + CKPT_NORM_BAND : k->rows;
         double part_sum[TILE] = {0}, part_dot[TILE] = {0};
-        for (int64_t r = first; r < end; r++) add_gradients(call->kernel, r, c, n, part_sum, part_dot);
+        for (int64_t r = first; r < end; r++) add_gradients(k, r, c, n, part_sum, part_dot);
         for (int64_t j = 0; j < n; j++) {
             sum[j] += part_sum[j];
             dot[j] += part_dot[j];
@@ -146,32 +132,28 @@ static void row_dx(const batch_kernel *k, int64_t r, int64_t c, int64_t n, const
 }
 
 static void dx_body(const void *context, int64_t begin, int64_t end) {
-    const batch_call *call = context;
-    const batch_kernel *k = call->kernel;
-    const int64_t width = tile_width(k), values = call->valid * k->inner;
+    const batch_kernel *k = context;
+    const int64_t width = tile_width(k), values = k->rows * k->inner;
     for (int64_t t = begin; t < end; t++) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double sum[TILE] = {0}, dot[TILE] = {0};
         float mean_sum[TILE], mean_dot[TILE];
-        sum_gradients(call, c, n, sum, dot);
+        sum_gradients(k, c, n, sum, dot);
         for (int64_t j = 0; j < n; j++) {
             mean_sum[j] = values ? (float)(sum[j] / (double)values) : 0;
             mean_dot[j] = values ? (float)(dot[j] / (double)values) : 0;
         }
-        for (int64_t r = 0; r < call->valid; r++) row_dx(k, r, c, n, mean_sum, mean_dot);
-        for (int64_t r = call->valid; r < k->rows; r++)
-            for (int64_t i = 0; i < n * k->inner; i++) k->y[place(k, r, c) + i] = 0;
+        for (int64_t r = 0; r < k->rows; r++) row_dx(k, r, c, n, mean_sum, mean_dot);
     }
 }
 
 static void dp_body(const void *context, int64_t begin, int64_t end) {
-    const batch_call *call = context;
-    const batch_kernel *k = call->kernel;
+    const batch_kernel *k = context;
     const int64_t width = tile_width(k);
     for (int64_t t = begin; t < end; t++) {
         const int64_t c = t * width, n = k->channels - c < width ? k->channels - c : width;
         double sum[TILE] = {0}, dot[TILE] = {0};
-        sum_gradients(call, c, n, sum, dot);
+        sum_gradients(k, c, n, sum, dot);
         for (int64_t j = 0; j < n; j++) {
             if (k->dscale) k->dscale[c + j] = (float)dot[j];
             if (k->dbias) k->dbias[c + j] = (float)sum[j];
@@ -179,15 +161,25 @@ static void dp_body(const void *context, int64_t begin, int64_t end) {
     }
 }
 
-static void over_tiles(const batch_kernel *k, const ckpt_scalars *scalars, ckpt_cpu_body body) {
-    const batch_call call = {k, valid_rows(k, scalars)};
+static void over_tiles(const batch_kernel *k, ckpt_cpu_body body) {
     const int64_t width = tile_width(k);
-    ckpt_cpu_for((k->channels + width - 1) / width, ckpt_cpu_row_grain(4 * k->rows * k->inner * width), body, &call);
+    ckpt_cpu_for((k->channels + width - 1) / width, ckpt_cpu_row_grain(4 * k->rows * k->inner * width), body, k);
 }
 
-static void stats_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, stats_body); }
-static void dx_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, dx_body); }
-static void dp_run(const void *self, const ckpt_scalars *scalars) { over_tiles(self, scalars, dp_body); }
+static void stats_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    over_tiles(self, stats_body);
+}
+
+static void dx_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    over_tiles(self, dx_body);
+}
+
+static void dp_run(const void *self, const ckpt_scalars *scalars) {
+    (void)scalars;
+    over_tiles(self, dp_body);
+}
 
 static void normalize_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
@@ -220,7 +212,6 @@ static batch_kernel *bind_batch(const ckpt_bind *bind, void (*run)(const void *,
     k->rows = a->group.batch;
     k->channels = a->group.channels;
     k->inner = a->group.inner;
-    k->rows_per_sample = a->group.rows_per_sample;
     k->epsilon = a->group.epsilon;
     k->momentum = a->group.momentum;
     return k;

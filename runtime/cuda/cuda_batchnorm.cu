@@ -1,22 +1,15 @@
 /* BatchNormalization over x (batch, channels, inner), a channel at a time: formulas and the order of sums in
- * runtime/norm_math.h. Only the rows of samples that count make statistics and gradients; the gradient of the others is
- * 0. Sums and the gradient that follows from them are one kernel: a block has some channels to itself. */
+ * runtime/norm_math.h. Sums and the gradient that follows from them are one kernel: a block has some channels to itself. */
 #include "cuda/cuda_device.cuh"
 #include "runtime/norm_math.h"
 
 struct batch_node {
     const ckpt_cuda_context *context;
-    const ckpt_scalars *scalars; /* in the slot */
-    int64_t rows, channels, inner, rows_per_sample;
+    int64_t rows, channels, inner;
     float epsilon, momentum;
     const float *x, *dy, *scale, *bias, *stats, *mean, *variance;
     float *y, *dscale, *dbias, *made, *new_mean, *new_variance;
 };
-
-__device__ static inline int64_t valid_rows(const batch_node &k) {
-    const int64_t valid = k.scalars->valid_samples * k.rows_per_sample;
-    return k.rows_per_sample <= 0 || valid > k.rows ? k.rows : valid < 0 ? 0 : valid;
-}
 
 /* 1 where a kernel is made for channels beside each other: its loop over a channel's values is then none, and rows are
  * loaded ahead. */
@@ -28,18 +21,18 @@ __device__ static inline int64_t own_channel() { return (int64_t)blockIdx.x * bl
 /* Statistics */
 
 template <bool FLAT> __global__ static void stats_kernel(batch_node k) {
-    const int64_t c = own_channel(), run = run_of<FLAT>(k), valid = valid_rows(k), values = valid * run;
+    const int64_t c = own_channel(), run = run_of<FLAT>(k), values = k.rows * run;
     const float *x = k.x + c * run;
     const bool exists = c < k.channels;
     double sum[2], mean;
-    ckpt_column_sums<CKPT_NORM_BAND>(valid, [&](int64_t first, int64_t end, double *a, double *) {
+    ckpt_column_sums<CKPT_NORM_BAND>(k.rows, [&](int64_t first, int64_t end, double *a, double *) {
         if (!exists) return;
 #pragma unroll 8
         for (int64_t r = first; r < end; r++)
             for (int64_t i = 0; i < run; i++) *a += (double)x[r * k.channels * run + i];
     }, sum);
     mean = values ? sum[0] / (double)values : 0;
-    ckpt_column_sums<CKPT_NORM_BAND>(valid, [&](int64_t first, int64_t end, double *a, double *) {
+    ckpt_column_sums<CKPT_NORM_BAND>(k.rows, [&](int64_t first, int64_t end, double *a, double *) {
         if (!exists) return;
 #pragma unroll 8
         for (int64_t r = first; r < end; r++)
@@ -100,10 +93,10 @@ __global__ static void runs_kernel(batch_node k, ckpt_plane plane) {
 
 /* The sums of dy and of dy h over a channel. */
 template <bool FLAT>
-__device__ static inline void gradient_sums(const batch_node &k, int64_t c, int64_t valid, const ckpt_moments &m, double sum[2]) {
+__device__ static inline void gradient_sums(const batch_node &k, int64_t c, const ckpt_moments &m, double sum[2]) {
     const int64_t run = run_of<FLAT>(k);
     const float *x = k.x + c * run, *dy = k.dy + c * run;
-    ckpt_column_sums<CKPT_NORM_BAND>(valid, [&](int64_t first, int64_t end, double *a, double *b) {
+    ckpt_column_sums<CKPT_NORM_BAND>(k.rows, [&](int64_t first, int64_t end, double *a, double *b) {
         if (c >= k.channels) return;
 #pragma unroll 8
         for (int64_t r = first; r < end; r++)
@@ -123,10 +116,10 @@ __device__ static inline ckpt_moments own_moments(const batch_node &k, int64_t c
 
 /* dx may lie over dy: a block's threads have all read their channels when the last sum is there. */
 template <bool FLAT> __global__ static void dx_kernel(batch_node k) {
-    const int64_t c = own_channel(), run = run_of<FLAT>(k), valid = valid_rows(k), values = valid * run;
+    const int64_t c = own_channel(), run = run_of<FLAT>(k), values = k.rows * run;
     const ckpt_moments m = own_moments(k, c);
     double sum[2];
-    gradient_sums<FLAT>(k, c, valid, m, sum);
+    gradient_sums<FLAT>(k, c, m, sum);
     if (c >= k.channels) return;
     const float mean_dy = values ? (float)(sum[0] / (double)values) : 0, mean_dyh = values ? (float)(sum[1] / (double)values) : 0;
     const float scale = k.scale[c];
@@ -134,14 +127,14 @@ template <bool FLAT> __global__ static void dx_kernel(batch_node k) {
     for (int64_t r = threadIdx.y; r < k.rows; r += blockDim.y)
         for (int64_t i = 0; i < run; i++) {
             const int64_t at = (r * k.channels + c) * run + i;
-            k.y[at] = r < valid ? ckpt_batch_dx(k.dy[at], k.x[at], m, scale, mean_dy, mean_dyh) : 0.0f;
+            k.y[at] = ckpt_batch_dx(k.dy[at], k.x[at], m, scale, mean_dy, mean_dyh);
         }
 }
 
 template <bool FLAT> __global__ static void dp_kernel(batch_node k) {
     const int64_t c = own_channel();
     double sum[2];
-    gradient_sums<FLAT>(k, c, valid_rows(k), own_moments(k, c), sum);
+    gradient_sums<FLAT>(k, c, own_moments(k, c), sum);
     if (c >= k.channels || threadIdx.y > 0) return;
     if (k.dscale) k.dscale[c] = (float)sum[1];
     if (k.dbias) k.dbias[c] = (float)sum[0];
@@ -183,11 +176,9 @@ static ckpt_status bind_batch(const ckpt_bind *bind, int in, int out, void (*run
     batch_node *k = *node = (batch_node *)ckpt_cuda_launch(bind, sizeof *k, run, launch, err);
     if (!k) return CKPT_NOMEM;
     const ckpt_attr *a = &bind->node->attr;
-    k->scalars = &k->context->slot->scalars; /* an address on the device */
     k->rows = a->group.batch;
     k->channels = a->group.channels;
     k->inner = a->group.inner;
-    k->rows_per_sample = a->group.rows_per_sample;
     k->epsilon = a->group.epsilon;
     k->momentum = a->group.momentum;
     return CKPT_OK;

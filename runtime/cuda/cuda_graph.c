@@ -4,7 +4,7 @@
 
 #include "cuda/cuda_fuse.h"
 
-/* A step has four arrays at most, an evaluation two; hashing gradients cuts a step at each update. Beyond the
+/* A step has four arrays at most for each size of batch, an evaluation two; hashing gradients cuts a step at each update. Beyond the
  * table's size nothing is joined or recorded; recording short arrays gains nothing. */
 enum { MOST = 256, SHORT = 4 };
 

@@ -262,12 +262,16 @@ static ckpt_status check_integers(const ckpt_array *array, const ckpt_data_reque
     return CKPT_OK;
 }
 
-/* Where the model takes one float, two names are 0 and 1. */
+/* Where the model takes one float, two names are 0 and 1; other numbers of names are no floats. */
 static ckpt_status check_names(const ckpt_array *array, const ckpt_data_request *request, ckpt_error *err) {
     const ckpt_names *names = &array->classes;
-    const int64_t takes = array->type == CKPT_ARRAY_F32 ? 2 : request->classes;
+    const bool floats = request->want == CKPT_WANT_FLOAT;
+    const int64_t takes = floats ? 2 : request->classes;
     char list[CKPT_LIST_TEXT];
-    if (!names->count || takes <= 0 || names->count == (uint64_t)takes) return CKPT_OK;
+    if (!names->count || takes <= 0) return CKPT_OK;
+    if (floats && array->values > 1)
+        return ckpt_fail(err, CKPT_USAGE, "names classes, where the model takes floats; write numbers");
+    if (names->count == (uint64_t)takes) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "names %zu class%s, %s; the model has %lld", names->count,
                      names->count == 1 ? "" : "es", ckpt_data_list_text(names->name, names->count, list),
                      (long long)takes);

@@ -63,6 +63,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
     if (status == CKPT_OK && !job.forward_only) ckpt_parameters_say(&job.model, program);
     if (status == CKPT_OK) ckpt_job_say_sparse(&job, program);
     if (status == CKPT_OK) ckpt_job_say_ties(&job, program);
+    if (status == CKPT_OK) ckpt_job_say_parts(&job, &options, program);
     ckpt_job_free(&job);
     return status;
 }

@@ -44,6 +44,8 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
     ckpt_parameters_say(&job->model, program);
     ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);
+    ckpt_job_say_parts(job, o, program);
+    ckpt_train_sizes_say(&s->sizes, job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
                           ckpt_train_data_describe(job, &data->training, text));
@@ -82,7 +84,10 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
     CKPT_TRY(ckpt_job_load(o, NULL, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
-    if (status == CKPT_OK && o->save) status = ckpt_model_check_savable(&job.model, err);
+    if (status == CKPT_OK && o->save && !measure_only) {
+        status = ckpt_model_check_savable(&job.model, o->save, err);
+        if (status != CKPT_OK) ckpt_fail_in(err, "--save");
+    }
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_job_cost(&job, o, backend->name, err);

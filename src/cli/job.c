@@ -5,6 +5,7 @@
 
 #include "cli/console.h"
 #include "cli/devices.h"
+#include "graph/batch_axis.h"
 #include "graph/loss_choice.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
@@ -13,13 +14,18 @@
 
 static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }
 
+static ckpt_model_options model_options(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch) {
+    return (ckpt_model_options){.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie,
+                                .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
+                                .dropout_rng = (ckpt_drop_rng)o->dropout_rng, .loss_auto = true, .wish_count = o->loss_count,
+                                .wish = o->loss, .output = o->loss_output, .class_axis = (int)o->class_axis,
+                                .smoothing = (float)o->label_smoothing, .weights = o->class_weights, .ignores = true,
+                                .ignore = o->ignore_index, .data = data};
+}
+
 static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
-    const ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie, .train = o->train, .freeze = o->freeze,
-                                        .dropout = (float)o->dropout, .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
-                                        .loss_auto = true, .wish_count = o->loss_count, .wish = o->loss, .output = o->loss_output,
-                                        .class_axis = (int)o->class_axis, .smoothing = (float)o->label_smoothing,
-                                        .weights = o->class_weights, .ignores = true, .ignore = o->ignore_index, .data = data};
+    const ckpt_model_options options = model_options(o, data, batch);
     const ckpt_status status = ckpt_model_load(o->model_path, &options, model, err);
     const bool maybe_file = status == CKPT_USAGE && o->loss_output && ckpt_cli_given(o, CKPT_OPTION_OUTPUT);
     return maybe_file ? ckpt_fail(err, status, "%s; --output takes a file that ends in .json, .html, .svg or .dot, or --format",
@@ -99,6 +105,53 @@ static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_er
     return ckpt_rewrite_add_casts(&job->model.graph, training.bf16_kernels, err);
 }
 
+/* The nodes of the model at this batch that work across samples, as messages name them: *names lists `most` of them;
+ * how many there are, -1 on failure. BatchNormalization's statistics are left out on demand: they suit any batch. */
+static int name_across(const ckpt_graph *graph, bool with_statistics, int most, ckpt_pool *pool, const char **names,
+                       ckpt_error *err) {
+    bool *across = ckpt_pool_array(pool, graph->node_count, bool);
+    const char *last = NULL;
+    int count = 0;
+    *names = "";
+    if (!across) return ckpt_fail(err, CKPT_NOMEM, "out of host memory"), -1;
+    if (ckpt_batch_find_across(graph, across, err) != CKPT_OK) return -1;
+    for (int n = 0; n < graph->forward_count; n++) {
+        const char *name = graph->node[n].origin ? graph->node[n].origin : graph->node[n].name;
+        if (!across[n] || (!with_statistics && graph->node[n].op == CKPT_OP_BATCH_STATS)) continue;
+        if (last && strcmp(last, name) == 0) continue; /* a node of the file may be several here */
+        if (count++ < most) *names = ckpt_pool_printf(pool, "%s%s%s", *names, last ? ", " : "", name);
+        if (!*names) return ckpt_fail(err, CKPT_NOMEM, "out of host memory"), -1;
+        last = name;
+    }
+    return count;
+}
+
+/* A file whose first input has its batch as a number says nothing of other batches. It may be run with them where every
+ * node keeps samples apart: seen at twice the batch, where a number in the file that stands for the batch, as of a Reshape,
+ * would put two samples into the place of one. */
+static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, ckpt_error *err) {
+    const int64_t fixed = job->model.fixed_batch;
+    if (!fixed || job->model.graph.batch == fixed || fixed > INT32_MAX) return CKPT_OK;
+    const ckpt_model_options options = model_options(o, job->data, 2 * fixed);
+    ckpt_model probe;
+    ckpt_pool scratch = {0};
+    const char *names;
+    ckpt_status status = ckpt_model_resize(&job->model, &options, &probe, err);
+    if (status == CKPT_MODEL)
+        status = ckpt_fail(err, CKPT_USAGE, "%s; the file fixes a batch of %" PRId64 ": --batch %" PRId64 " suits it", err->message,
+                           fixed, fixed);
+    if (status != CKPT_OK) return status;
+    const int count = name_across(&probe.graph, false, 1, &scratch, &names, err);
+    if (count < 0) status = CKPT_NOMEM;
+    if (count > 0)
+        status = ckpt_fail(err, CKPT_USAGE, "%s: the file fixes a batch of %" PRId64 ", and its %s works across samples: with %"
+                           PRId64 " it would be another network, --batch %" PRId64 " suits it", o->model_path, fixed, names,
+                           job->model.graph.batch, fixed);
+    ckpt_pool_free(&scratch);
+    ckpt_model_free(&probe);
+    return status;
+}
+
 /* Messages about the file begin with its path. */
 static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_error *err) {
     if (status != CKPT_MODEL || strncmp(err->message, o->model_path, strlen(o->model_path)) == 0) return status;
@@ -107,7 +160,7 @@ static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_e
 
 ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data, const ckpt_traits *traits, ckpt_job *job,
                           ckpt_error *err) {
-    *job = (ckpt_job){.traits = traits};
+    *job = (ckpt_job){.traits = traits, .data = data};
     CKPT_TRY(find_batch(o, job, err));
     const int64_t asked = o->micro_batch ? o->micro_batch : job->batch;
     CKPT_TRY(load_model(o, data, asked, &job->model, err));
@@ -117,9 +170,21 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data,
     ckpt_status status = check_dims(o, &job->model, err);
     if (status == CKPT_OK) status = check_parts(job, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
+    if (status == CKPT_OK) status = check_fixed(o, job, err);
     if (status == CKPT_OK) status = in_file(o, make_graphs(o, job, err), err);
     if (status == CKPT_OK) status = ckpt_costs_flops(&job->model.graph, &job->cost_pool, &job->costs, err);
     if (status != CKPT_OK) ckpt_job_free(job);
+    return status;
+}
+
+ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_cli_options *o, int64_t samples, ckpt_job *resized, ckpt_error *err) {
+    const ckpt_model_options options = model_options(o, job->data, samples);
+    *resized = (ckpt_job){.traits = job->traits, .data = job->data, .batch = samples, .parts = job->parts,
+                          .forward_only = job->forward_only};
+    CKPT_TRY(ckpt_model_resize(&job->model, &options, &resized->model, err));
+    ckpt_status status = check_fixed(o, resized, err);
+    if (status == CKPT_OK) status = in_file(o, make_graphs(o, resized, err), err);
+    if (status != CKPT_OK) ckpt_job_free(resized);
     return status;
 }
 
@@ -236,8 +301,8 @@ void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
     if (dense->count == 0) return;
     char others[64] = "";
     if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
-    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the others "
-                      "(%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
+    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the "
+                      "others (%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
                       (unsigned long long)dense->elements);
 }
 
@@ -257,6 +322,25 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
         ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
                           "them two)", ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
+}
+
+void ckpt_job_say_parts(const ckpt_job *job, const ckpt_cli_options *o, const char *program) {
+    enum { MOST_NAMES = 5 };
+    ckpt_job two = {0};
+    ckpt_pool scratch = {0};
+    ckpt_error own; /* what cannot be told is no failure */
+    const char *names;
+    if (job->parts < 2) return;
+    /* In parts of one sample no node sees two. */
+    const bool single = job->model.graph.batch == 1;
+    if (single && ckpt_job_resize(job, o, 2, &two, &own) != CKPT_OK) return;
+    const int count = name_across(single ? &two.model.graph : &job->model.graph, true, MOST_NAMES, &scratch, &names, &own);
+    if (count > MOST_NAMES) names = ckpt_pool_printf(&scratch, "%s and %d more", names, count - MOST_NAMES);
+    if (count > 0 && names)
+        ckpt_console_note(program, "--micro-batch: what works across samples sees %" PRId64 " of the %" PRId64
+                          " of a batch at a time: %s", job->model.graph.batch, job->batch, names);
+    ckpt_pool_free(&scratch);
+    ckpt_job_free(&two);
 }
 
 int64_t ckpt_job_parameter_count(const ckpt_job *job) {

@@ -4,6 +4,7 @@
  *     ckpt_plan *plan;
  *     ckpt_job_load(&options, NULL, traits, &job, &err);
  *     ckpt_job_plan(&job, &options, traits, &plan, &err);
+ *     ckpt_job_resize(&job, &options, 10, &last, &err);      // for the last batch of an epoch, which has 10 samples
  *     ...
  *     ckpt_plan_free(plan);
  *     ckpt_job_free(&job);
@@ -19,6 +20,7 @@
 
 typedef struct ckpt_job {
     const ckpt_traits *traits; /* of the device that the graphs are for */
+    const ckpt_loss_data *data; /* that the losses were chosen by, or NULL */
     ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
     bool forward_only;
     ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
@@ -34,6 +36,12 @@ typedef struct ckpt_job {
  * `traits` can run them; `data` must outlive the job. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
 ckpt_status ckpt_job_load(const ckpt_cli_options *options, const ckpt_loss_data *data, const ckpt_traits *traits,
                           ckpt_job *job, ckpt_error *err);
+
+/* The same job, of the same file, for micro-batches of `samples` samples; it has no costs. `job` must outlive it. Errors
+ * say what cannot be done with so many: CKPT_MODEL, as of a Reshape to a fixed number of rows, and CKPT_USAGE where the
+ * file fixes its batch and the graph shows that another would be another network. */
+ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_cli_options *options, int64_t samples, ckpt_job *resized,
+                            ckpt_error *err);
 
 /* The plan that the options ask for: made, or read from --plan. The caller frees it. */
 ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *options, const ckpt_traits *traits,
@@ -67,6 +75,9 @@ void ckpt_job_say_sparse(const ckpt_job *job, const char *program);
 
 /* Says which weights of the file were shared, what became of them and why. */
 void ckpt_job_say_ties(const ckpt_job *job, const char *program);
+
+/* With micro-batches: names the nodes that work across samples and so see a part of the batch at a time. */
+void ckpt_job_say_parts(const ckpt_job *job, const ckpt_cli_options *options, const char *program);
 
 /* Trained values of the model. */
 int64_t ckpt_job_parameter_count(const ckpt_job *job);

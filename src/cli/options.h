@@ -81,7 +81,7 @@ typedef struct ckpt_cli_options {
     uint64_t seed;
     int shuffle, preserve_rng;
     int algorithms; /* 0: measured */
-    bool verify, no_graph;
+    bool verify, no_graph, drop_last;
     int64_t threads; /* 0: as many as there are */
 
     int format; /* ckpt_format: of --output where there is one, else of stdout */

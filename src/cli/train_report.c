@@ -85,20 +85,25 @@ static json_t *device_memory(const ckpt_session *s) {
                                        (json_int_t)m->taken_bytes);
 }
 
+/* Samples that --drop-last left out of each epoch and of validation. */
+static json_t *dropped(const ckpt_session *s) {
+    return json_pack("{s:I, s:I}", "training", (json_int_t)s->sizes.dropped, "validation", (json_int_t)s->sizes.dropped_validation);
+}
+
 ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
     const ckpt_train_report *r = &s->report;
     json_t *val = r->val_loss >= 0 ? json_pack("{s:o, s:o}", "loss", real_or_null(r->val_loss), "accuracy",
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:o, s:s, s:s, s:o, s:o}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o}, s:i, s:f, s:f, s:o, s:o, s:s, s:s, s:o, s:o}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
                   "loss", loss_of(s, o), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
-                  samples_per_second(r), "step_seconds", step_seconds(s), "weights_sha256", s->weights_sha256, "verify", verification(s),
+                  samples_per_second(r), "step_seconds", step_seconds(s), "dropped", dropped(s), "weights_sha256", s->weights_sha256, "verify", verification(s),
                   "data", ckpt_data_json(&s->data->training, o->data), "validation_data",
                   ckpt_data_json(&s->data->validation, o->val_data)),
         err);

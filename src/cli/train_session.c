@@ -123,13 +123,14 @@ ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt
     return CKPT_OK;
 }
 
-static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, const ckpt_plan *plan, ckpt_exec **exec,
-                             ckpt_error *err) {
+static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, int which, ckpt_exec **exec, ckpt_error *err) {
+    const ckpt_plan *plan = which == CKPT_SIZE_PLAN ? s->plan : s->reference_plan;
     const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
                                        .device = {.index = o->device_index, .threads = (int)o->threads, .no_graph = o->no_graph,
                                                   .first_choice = o->algorithms != 0,
                                                   .precision = (ckpt_precision)o->precision}};
     CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
+    CKPT_TRY(ckpt_train_sizes_add(&s->sizes, which, *exec, err));
     return ckpt_session_upload(s->job, plan, *exec, err);
 }
 
@@ -148,13 +149,13 @@ static ckpt_status open_all(const ckpt_cli_options *o, const ckpt_train_data *da
     CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
-    const ckpt_status opened = open_exec(o, s, s->plan, &s->exec, err);
+    if (o->verify) CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
+    const ckpt_train_plans plans = {{s->plan, s->reference_plan}, s->evaluation_plan};
+    CKPT_TRY(ckpt_train_sizes_make(o, s->job, data, &plans, &s->sizes, err));
+    const ckpt_status opened = open_exec(o, s, CKPT_SIZE_PLAN, &s->exec, err);
     if (opened != CKPT_OK) return opened == CKPT_NOMEM ? say_what_fits(o, s, err) : opened;
-    if (o->verify) {
-        CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
-        if (open_exec(o, s, s->reference_plan, &s->reference, err) != CKPT_OK)
-            return ckpt_fail_in(err, "--verify, which holds a second copy without recomputation");
-    }
+    if (o->verify && open_exec(o, s, CKPT_SIZE_REFERENCE, &s->reference, err) != CKPT_OK)
+        return ckpt_fail_in(err, "--verify, which holds a second copy without recomputation");
     if (o->state) CKPT_TRY(resume(o, data, s, err));
     return ckpt_progress_start(&s->progress, o->log, s->resumed_steps, err);
 }
@@ -205,7 +206,7 @@ static ckpt_status hash_weights(ckpt_session *s, ckpt_error *err) {
 
 /* How many steps there will be, for the bar. */
 static int64_t count_steps(const ckpt_train_options *options) {
-    const int64_t in_epoch = ((int64_t)options->data->samples + options->batch - 1) / options->batch;
+    const int64_t in_epoch = (options->train_samples + options->batch - 1) / options->batch;
     int64_t total;
     if (!options->epochs || __builtin_mul_overflow(options->epochs, in_epoch, &total)) return options->steps;
     return options->steps && options->steps < total ? options->steps : total;
@@ -215,7 +216,8 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
                                const volatile sig_atomic_t *stop, ckpt_error *err) {
     ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
-                                  .batch = s->job->batch, .epochs = o->epochs, .steps = o->steps,
+                                  .batch = s->job->batch, .train_samples = s->sizes.train_samples,
+                                  .validation_samples = s->sizes.validation_samples, .epochs = o->epochs, .steps = o->steps,
                                   .learning_rate = (float)o->lr, .seed = o->seed, .shuffle = o->shuffle,
                                   .stop = stop, .observe = ckpt_progress_observe, .context = &s->progress,
                                   .save = o->state ? ckpt_train_state_save : NULL, .save_context = &s->state,
@@ -250,6 +252,7 @@ void ckpt_session_close(ckpt_session *s) {
     ckpt_progress_finish(&s->progress, NULL);
     ckpt_exec_close(s->reference);
     ckpt_exec_close(s->exec);
+    ckpt_train_sizes_free(&s->sizes);
     ckpt_plan_free(s->reference_plan);
     ckpt_plan_free(s->evaluation_plan);
     ckpt_plan_free(s->plan);

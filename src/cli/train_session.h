@@ -14,6 +14,7 @@
 #include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/train_data.h"
+#include "cli/train_sizes.h"
 #include "cli/train_state.h"
 #include "runtime/train.h"
 
@@ -22,6 +23,7 @@ typedef struct ckpt_session {
     const ckpt_train_data *data;
     const ckpt_backend *backend;
     ckpt_plan *plan, *evaluation_plan, *reference_plan;
+    ckpt_train_sizes sizes;
     ckpt_exec *exec, *reference; /* reference: --verify */
     ckpt_progress progress;
     ckpt_train_state state;   /* --state */

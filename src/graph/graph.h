@@ -195,7 +195,6 @@ typedef union ckpt_attr {
     } gather;
     struct {
         int64_t batch, channels, groups, inner; /* scale and bias are a channel's, statistics a group's */
-        int64_t rows_per_sample;                /* BATCHNORM: of the first axis; padded samples do not count */
         float epsilon, momentum;
     } group;
     struct {

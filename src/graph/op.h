@@ -20,8 +20,8 @@
  *   CAST          x -> y                      by the tensors' types
  *   CONV, CONV_TRANSPOSE  x w [b] -> y        x: batch, channels, up to 3 axes
  *   MAXPOOL       x -> y [indices]            AVGPOOL  x -> y
- *   BATCH_STATS   x -> stats                  attr.group; stats [4][channels] over the samples that count: the mean in
- *                                             two floats, population variance, 1 / sqrt(variance + epsilon)
+ *   BATCH_STATS   x -> stats                  attr.group; stats [4][channels]: the mean in two floats, population
+ *                                             variance, 1 / sqrt(variance + epsilon)
  *   STORED_STATS  mean variance -> stats      the running ones instead
  *   STATS_UPDATE  stats mean variance -> mean variance    old * momentum + stats * (1 - momentum)
  *   BATCHNORM     x scale bias stats -> y     a channel at a time

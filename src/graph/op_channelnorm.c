@@ -5,8 +5,8 @@
  *
  * BatchNormalization is three nodes: BATCH_STATS makes the statistics, BATCHNORM normalizes with them, and STATS_UPDATE
  * moves the running ones. So a recomputation makes statistics again and moves nothing, and evaluation is the same
- * BATCHNORM node behind STORED_STATS. Statistics are those of a micro-batch, of its samples that count; the running
- * ones are moved once a step, by the first micro-batch, than which none is longer. */
+ * BATCHNORM node behind STORED_STATS. Statistics are those of a micro-batch; the running ones are moved once a step, by
+ * the first micro-batch, than which none is longer. */
 #include <inttypes.h>
 
 #include "graph/build.h"
@@ -85,10 +85,6 @@ ckpt_status ckpt_build_batchnorm(ckpt_graph *graph, const char *name, const ckpt
     CKPT_TRY(channel_geometry(x, epsilon, &attr, err));
     for (int i = 0; i < 4; i++) CKPT_TRY(check_channels(graph, vector[i], &attr, what[i], err));
     attr.group.momentum = momentum;
-    attr.group.rows_per_sample = graph->batch ? x->dim[0] / graph->batch : 0;
-    if (training && attr.group.rows_per_sample * graph->batch != x->dim[0])
-        return ckpt_fail(err, CKPT_MODEL, "its statistics are over %" PRId64 " rows, which a batch of %" PRId64
-                         " samples does not divide", x->dim[0], graph->batch);
     ckpt_view stats = {.tensor = -1, .rank = 2, .dim = {4, attr.group.channels}};
     if (training) CKPT_TRY(ckpt_build_node(graph, NULL, CKPT_OP_BATCH_STATS, &attr, 1, &x->tensor, CKPT_F32, &stats, err));
     else CKPT_TRY(ckpt_build_node(graph, NULL, CKPT_OP_STORED_STATS, &attr, 2, running, CKPT_F32, &stats, err));

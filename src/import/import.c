@@ -416,6 +416,7 @@ static bool is_batch(ckpt_import *im, int axis, bool fixed, int64_t size, const 
         im->batch_known = true;
         im->batch_name = name;
         im->batch_fixed = fixed ? size : -1;
+        im->model->fixed_batch = fixed && size > 0 ? size : 0;
         return true;
     }
     if (fixed) return size == im->batch_fixed;
@@ -433,7 +434,7 @@ static ckpt_status input_dim(ckpt_import *im, const char *input, int axis, const
         return ckpt_fail(im->err, CKPT_MODEL, "%s: input '%s': dimension %d is %" PRId64, graph->path, input, axis,
                          dim->dim_value);
     if (is_batch(im, axis, fixed, fixed ? dim->dim_value : 0, symbolic ? dim->dim_param : NULL)) {
-        if (!graph->batch && given) graph->batch = *given;
+        if (!graph->batch && given && !im->options->batch_decides) graph->batch = *given;
         if (!graph->batch) graph->batch = im->options->batch;
         if (!graph->batch) graph->batch = fixed && dim->dim_value > 0 ? dim->dim_value : 64;
         *size = graph->batch;

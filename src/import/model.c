@@ -37,38 +37,41 @@ static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options 
     return check_statistics(graph, err);
 }
 
+static ckpt_status import_once(ckpt_import *im) {
+    ckpt_model *model = im->model;
+    ckpt_pool scratch = {0};
+    model->graph = (ckpt_graph){.result = -1};
+    model->file_loss = NULL;
+    model->ruling = NULL;
+    model->ruling_count = 0;
+    model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
+    if (!model->graph.path) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
+    ckpt_import run = *im;
+    run.pool = &scratch;
+    const ckpt_status status = ckpt_import_run(&run);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 /* Imports the file and, where that shows accidental ties, takes them apart in the file and imports it again. */
 static ckpt_status import_untied(ckpt_import *im) {
     ckpt_model *model = im->model;
-    ckpt_error *err = im->err;
-    for (bool again = false;; again = true) {
-        model->graph = (ckpt_graph){.result = -1};
-        model->file_loss = NULL;
-        model->ruling = NULL;
-        model->ruling_count = 0;
-        model->graph.path = ckpt_pool_strdup(&model->graph.pool, model->file->path);
-        if (!model->graph.path) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
-        ckpt_pool scratch = {0};
-        ckpt_import run = *im;
-        run.pool = &scratch;
-        const ckpt_status status = ckpt_import_run(&run);
-        ckpt_pool_free(&scratch);
-        if (status != CKPT_OK || again || im->options->as_written) return status;
-        const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
-                                            .provenance = &model->provenance, .how = im->options->untie};
-        CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, err));
-        if (model->ties.copies == 0 && model->ties.join_count == 0) return CKPT_OK;
-        ckpt_graph_free(&model->graph);
-    }
+    CKPT_TRY(import_once(im));
+    if (im->options->as_written) return CKPT_OK;
+    const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
+                                        .provenance = &model->provenance, .how = im->options->untie};
+    CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, im->err));
+    if (model->ties.copies == 0 && model->ties.join_count == 0) return CKPT_OK;
+    ckpt_graph_free(&model->graph);
+    return import_once(im);
 }
 
-ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
-    *model = (ckpt_model){.graph = {.result = -1}};
-    CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
+/* From the file that the model has to its graph. */
+static ckpt_status make_graph(ckpt_model *model, const ckpt_model_options *options, ckpt_status (*import)(ckpt_import *),
+                              ckpt_error *err) {
+    const char *path = model->file->path;
     ckpt_import im = {.model = model, .options = options, .err = err};
-    ckpt_status status = ckpt_onnx_make_dense(model->file, &model->dense, err);
-    if (status == CKPT_OK) status = ckpt_provenance_read(model->file, &model->file_pool, &model->provenance, err);
-    if (status == CKPT_OK) status = import_untied(&im);
+    ckpt_status status = import(&im);
     if (status == CKPT_OK && !options->as_written) {
         status = prepare_training(model, options, err);
         if (status != CKPT_OK && strncmp(err->message, path, strlen(path)) != 0) ckpt_fail_in(err, "%s", path);
@@ -77,6 +80,23 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
     if (status == CKPT_OK) ckpt_graph_compute_hash(&model->graph);
     if (status != CKPT_OK) ckpt_model_free(model);
     return status;
+}
+
+ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
+    *model = (ckpt_model){.graph = {.result = -1}};
+    CKPT_TRY(ckpt_onnx_read(path, &model->file, err));
+    ckpt_status status = ckpt_onnx_make_dense(model->file, &model->dense, err);
+    if (status == CKPT_OK) status = ckpt_provenance_read(model->file, &model->file_pool, &model->provenance, err);
+    if (status == CKPT_OK) return make_graph(model, options, import_untied, err);
+    ckpt_model_free(model);
+    return status;
+}
+
+ckpt_status ckpt_model_resize(const ckpt_model *of, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err) {
+    ckpt_model_options own = *options;
+    own.batch_decides = true;
+    *model = (ckpt_model){.file = of->file, .borrowed = true, .provenance = of->provenance, .graph = {.result = -1}};
+    return make_graph(model, &own, import_once, err); /* ties were taken apart in the file */
 }
 
 ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err) {
@@ -117,22 +137,22 @@ ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values,
     ckpt_pool scratch = {0};
     size_t count;
     const ckpt_onnx_replacement *list = list_replacements(model, values, &scratch, &count);
-    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0, err)
-                              : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    const unsigned flags = overwrite ? CKPT_ONNX_OVERWRITE_INPUT : 0;
+    const ckpt_status status = list ? ckpt_onnx_write(model->file, path, list, count, flags, err)
+                                    : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
     return status;
 }
 
-ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err) {
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, ckpt_error *err) {
     ckpt_pool scratch = {0};
     size_t count;
     const ckpt_onnx_replacement *list = list_replacements(model, NULL, &scratch, &count);
-    ckpt_status status = list ? ckpt_onnx_check_replacements(model->file, list, count, err)
+    ckpt_status status = list ? ckpt_onnx_check_write(model->file, path, list, count, err)
                               : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     ckpt_pool_free(&scratch);
-    if (status == CKPT_USAGE) /* a tensor without a place, or of another size there */
-        status = ckpt_fail(err, CKPT_MODEL, "%s: trained values of it could not be saved; --freeze it, or export the model with "
-                           "its weights as initializers", err->message);
+    if (status == CKPT_MODEL)
+        ckpt_fail(err, CKPT_MODEL, "%s; --freeze keeps a tensor as it is, and without --save nothing is written", err->message);
     return status;
 }
 
@@ -193,7 +213,7 @@ int ckpt_model_parameters(const ckpt_model *model, int *ids) {
 }
 
 void ckpt_model_free(ckpt_model *model) {
-    ckpt_onnx_free(model->file);
+    if (!model->borrowed) ckpt_onnx_free(model->file);
     ckpt_graph_free(&model->graph);
     ckpt_pool_free(&model->file_pool);
     *model = (ckpt_model){0};

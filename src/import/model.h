@@ -4,6 +4,8 @@
  *     ckpt_model model;
  *     ckpt_model_load("mlp.onnx", &options, &model, &err);
  *     ckpt_autodiff_run(&model.graph, &training, &err);
+ *     options.batch = 10;                                   // and what the last batch of an epoch needs
+ *     ckpt_model_resize(&model, &options, &last, &err);
  *     ...
  *     ckpt_model_save(&model, trained, "trained.onnx", &err);
  *     ckpt_model_free(&model);
@@ -47,6 +49,7 @@ typedef struct ckpt_known_input {
 
 typedef struct ckpt_model_options {
     int64_t batch; /* 0: the size that the file fixes, else 64 */
+    bool batch_decides; /* also where `dim` names the batch dimension */
     int dim_count;
     const ckpt_dim_binding *dim; /* other symbolic dimensions */
     bool loss_auto; /* one loss, chosen automatically, or */
@@ -106,6 +109,8 @@ typedef struct ckpt_model_loss {
 
 typedef struct ckpt_model {
     struct ckpt_onnx_file *file;
+    bool borrowed;         /* the file is another model's */
+    int64_t fixed_batch;   /* the batch that the file's first input has as a number; 0: it has a name, or any size */
     ckpt_graph graph;
     int loss_count;          /* 0: forward only */
     ckpt_model_loss losses[CKPT_MAX_TARGETS];
@@ -131,6 +136,10 @@ ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options,
 /* Says anew what the losses are, after their questions and choices have been set to others of the same graph. */
 ckpt_status ckpt_model_describe_losses(ckpt_model *model, ckpt_error *err);
 
+/* The same file, which is not read again, for another batch: with the options that `of` was loaded with, but for the
+ * batch, the graph is the one that ckpt_model_load makes. `of` must outlive it and owns the file. */
+ckpt_status ckpt_model_resize(const ckpt_model *of, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
+
 /* The initial values of a PARAM or CONST tensor in its own type: count * element bytes at `values`. Reads
  * external data only now. */
 ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *values, ckpt_error *err);
@@ -140,9 +149,9 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
 ckpt_status ckpt_model_save(const ckpt_model *model, const float *const *values, const char *path, bool overwrite,
                             ckpt_error *err);
 
-/* CKPT_MODEL, naming the file and the tensor, where ckpt_model_save would fail whatever the values: to be asked before they are
- * trained. */
-ckpt_status ckpt_model_check_savable(const ckpt_model *model, ckpt_error *err);
+/* Fails, naming the file and the tensor, where ckpt_model_save would whatever the values: to be asked before they are trained.
+ * Whether `path` itself can be written is not asked. */
+ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, ckpt_error *err);
 
 /* CKPT_MODEL unless `supports` holds for every node of the model's graph and every trained tensor can be written back;
  * names the first node, its operator and `device`. */

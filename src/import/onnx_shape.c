@@ -220,8 +220,8 @@ ckpt_status import_constant(ckpt_import *im, const Onnx__NodeProto *node) {
     const Onnx__AttributeProto *attr = node->attribute[0];
     Onnx__TensorProto *made = attr->t;
     if (strcmp(attr->name, "sparse_value") == 0)
-        return ckpt_fail(im->err, CKPT_MODEL, "its value is a sparse tensor, which is not supported; store it dense, in the attribute "
-                         "'value'");
+        return ckpt_fail(im->err, CKPT_MODEL,
+                         "its value is a sparse tensor, which is not supported; store it dense, in the attribute 'value'");
     if (strcmp(attr->name, "value") == 0) {
         if (!made) return ckpt_fail(im->err, CKPT_MODEL, "its attribute 'value' holds no tensor");
     } else {

@@ -230,7 +230,7 @@ static void test_weight_without_a_place(void **state) {
     maker_node(&m, "PRelu", "act", "x,s", "y", NULL);
     maker_output(&m, "y");
     maker_write(&m, "place.onnx");
-    refused("train", 3, "place.onnx: no initializer or Constant tensor is named 's': trained values of it could not be saved; --freeze it",
+    refused("train", 3, "--save: place.onnx: no initializer or Constant tensor is named 's': new values of it have no place; --freeze",
             "place.onnx --steps 1 --loss mse --device cpu --save placed.onnx");
     assert_int_equal(access("placed.onnx", F_OK), -1);
     program_run run = run_program("train", "place.onnx --steps 1 --loss mse --device cpu");

@@ -12,7 +12,9 @@
 #include "fuzz_proto.h"
 #include "fuzz_step.h"
 #include "graph/autodiff.h"
+#include "graph/batch_axis.h"
 #include "import/model.h"
+#include "planner/plan_size.h"
 #include "proto/onnx_file.h"
 #include "runtime/backend.h"
 
@@ -125,7 +127,36 @@ static void save(ckpt_model *model) {
     free(list);
 }
 
-static void plan_and_run(ckpt_model *model, unsigned strategy, ckpt_training_options training) {
+/* The last batch of an epoch, of one sample, in the memory of a plan. */
+static void resize_and_plan(const ckpt_model *whole, const ckpt_plan *plan, const ckpt_model_options *options,
+                            const ckpt_training_options *training) {
+    ckpt_model model;
+    ckpt_error err;
+    ckpt_model_options one = *options;
+    one.batch = 1;
+    if (ckpt_model_resize(whole, &one, &model, &err) != CKPT_OK) return;
+    if (ckpt_autodiff_run(&model.graph, training, &err) == CKPT_OK) {
+        const ckpt_plan_room room = {&whole->graph, plan, plan->memory.arena};
+        ckpt_plan *resized;
+        int *origin = calloc((size_t)model.graph.tensor_count + 1, sizeof *origin);
+        const ckpt_status status = origin ? ckpt_plan_resize(&room, &model.graph, ckpt_backend_cpu()->traits, origin, &resized, &err)
+                                          : CKPT_NOMEM;
+        FUZZ_EXPECT(status != CKPT_FAILED);
+        if (status == CKPT_OK) FUZZ_EXPECT(resized->memory.total == plan->memory.total);
+        if (status == CKPT_OK) ckpt_plan_free(resized);
+        free(origin);
+    }
+    ckpt_model_free(&model);
+}
+
+static void find_across(const ckpt_graph *graph) {
+    ckpt_error err;
+    bool *across = calloc((size_t)graph->node_count + 1, sizeof *across);
+    if (across) (void)ckpt_batch_find_across(graph, across, &err);
+    free(across);
+}
+
+static void plan_and_run(ckpt_model *model, unsigned strategy, const ckpt_model_options *loaded, ckpt_training_options training) {
     ckpt_graph *g = &model->graph;
     ckpt_graph evaluation;
     ckpt_error err;
@@ -145,6 +176,8 @@ static void plan_and_run(ckpt_model *model, unsigned strategy, ckpt_training_opt
             if (fuzz_step(g, &evaluation, plain, plain_hash)) FUZZ_EXPECT(strcmp(hash, plain_hash) == 0);
             ckpt_plan_free(plain);
         }
+        find_across(g);
+        if (status == CKPT_OK) resize_and_plan(model, plan, loaded, &training);
         if (status == CKPT_OK) ckpt_plan_free(plan);
     }
     ckpt_graph_free(&evaluation);
@@ -167,7 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     if (ckpt_model_load(at("in/m.onnx"), &options, &model, &err) != CKPT_OK) return 0;
     if (bytes[3] & 128) save(&model);
     /* Planning is what takes the time: half of the inputs stop before. */
-    if (!options.as_written && bytes[3] & 64 && model.graph.node_count < MOST_NODES) plan_and_run(&model, bytes[3] & 63, training);
+    if (!options.as_written && bytes[3] & 64 && model.graph.node_count < MOST_NODES) plan_and_run(&model, bytes[3] & 63, &options, training);
     ckpt_model_free(&model);
     return 0;
 }

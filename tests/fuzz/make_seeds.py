@@ -65,7 +65,7 @@ def states(folder):
     figures = struct.pack("<qq6d", 12, 40, 20, 2.5, 1.5, 0.5, -1, -1)
     tensors = struct.pack("<80f", *(i / 8 for i in range(80)))
     for name, seed, tail in (("sound", 5, figures + tensors), ("other_seed", 6, figures + tensors), ("short", 5, figures)):
-        text = f"ckpttrain state 1\n--seed {seed}\ndata abc\n"
+        text = f"ckpttrain state 2\n--seed {seed}\ndata abc\n"
         (folder / name).write_bytes(b"\x03" + text.encode() + b"\0" + tail)
 
 

@@ -1,6 +1,6 @@
 # The CUDA backend as it is built for a device, label gpu: skipped (77) where there is none. scripts/gpu-check runs them.
 ckpt_test(cuda_device SOURCES test_cuda_device.c DEPS ckpt_cuda LABELS gpu)
-foreach(suite golden losses steps train batchnorm tier)
+foreach(suite golden losses steps train sizes batchnorm tier)
   ckpt_test(${suite}_cuda SOURCES test_${suite}.c DEPS ckpt_test_support ckpt_cuda LABELS gpu)
   target_compile_definitions(test_${suite}_cuda PRIVATE CKPT_TEST_BACKEND=ckpt_backend_cuda)
   target_compile_options(test_${suite}_cuda PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_suite.h)

@@ -42,10 +42,7 @@ static int attach_sum(ckpt_graph *graph, const ckpt_view *y, int *factors) {
     ckpt_error err;
     ckpt_view f = *y, product;
     f.tensor = *factors = ckpt_graph_add_tensor(graph, "factors", CKPT_F32, CKPT_ROLE_INPUT, y->rank, y->dim, &err);
-    for (int n = 0; n < graph->node_count; n++) /* all rows are the one sample's */
-        if (graph->node[n].op == CKPT_OP_BATCH_STATS || graph->node[n].op == CKPT_OP_BATCHNORM)
-            graph->node[n].attr.group.rows_per_sample = graph->node[n].attr.group.batch;
-    graph->batch = 1;
+    graph->batch = 1; /* all rows are the one sample's */
     MUST(ckpt_build_binary(graph, "times", CKPT_BINARY_MUL, y, &f, &product, &err), &err);
     const int64_t count = ckpt_view_count(&product);
     product = (ckpt_view){.tensor = product.tensor, .rank = 2, .dim = {count, 1}};

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/train.h"
+#include "sized.h"
 
 const ckpt_backend *CKPT_TEST_BACKEND(void);
 
@@ -18,6 +19,9 @@ typedef struct rig {
     ckpt_plan *plan, *evaluation_plan;
     ckpt_exec *exec;
     int ids[64], id_count;
+    sized_whole whole;
+    int last_count; /* sizes of last batches, */
+    sized last[2];  /* which the next executor gets */
 } rig;
 
 static void load_weights(ckpt_exec *exec, const rig *r) {
@@ -29,6 +33,7 @@ static ckpt_exec *open_exec(const rig *r, const ckpt_plan *plan, bool preserve_r
     ckpt_exec *exec;
     const ckpt_exec_options options = {.backend = CKPT_TEST_BACKEND(), .preserve_rng = preserve_rng, .device = {.poison = true}};
     MUST(ckpt_exec_open(&options, &r->model.graph, plan, &r->evaluation, r->evaluation_plan, &exec, &err), &err);
+    for (int i = 0; i < r->last_count; i++) sized_add(&r->last[i], exec, true, true);
     load_weights(exec, r);
     return exec;
 }
@@ -46,7 +51,9 @@ static void take_out_dropout(ckpt_graph *graph) {
         if (graph->node[n].op == CKPT_OP_LINEAR) graph->node[n].attr.linear.epilogue.drop = 0;
 }
 
-static void set_up_as(rig *r, int64_t micro_batch, bool accumulate, ckpt_strategy strategy, bool preserve_rng, bool dropout) {
+/* last: a size of its own for the last batch, where it is not 0. */
+static void set_up_as(rig *r, int64_t micro_batch, bool accumulate, ckpt_strategy strategy, bool preserve_rng, bool dropout,
+                      const int64_t last[2]) {
     const ckpt_model_options options = {.batch = micro_batch, .loss_auto = true};
     ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD, .accumulate = accumulate};
     *r = (rig){0};
@@ -57,16 +64,27 @@ static void set_up_as(rig *r, int64_t micro_batch, bool accumulate, ckpt_strateg
     MUST(ckpt_autodiff_run(&r->model.graph, &training, &err), &err);
     r->plan = make_plan(r, &r->model.graph, strategy, &r->evaluation);
     r->evaluation_plan = make_plan(r, &r->evaluation, CKPT_STRATEGY_NONE, NULL);
+    r->whole = (sized_whole){&r->model, &r->evaluation, r->plan, r->evaluation_plan, options, training,
+                             dropout ? NULL : take_out_dropout};
+    for (int i = 0; i < 2 && last; i++)
+        if (last[i] && (i == 0 || last[i] != last[0])) sized_make(&r->last[r->last_count++], &r->whole, last[i], CKPT_TEST_BACKEND());
     r->exec = open_exec(r, r->plan, preserve_rng);
     r->id_count = ckpt_model_parameters(&r->model, r->ids);
 }
 
 static void set_up(rig *r, int64_t micro_batch, bool accumulate, ckpt_strategy strategy, bool preserve_rng) {
-    set_up_as(r, micro_batch, accumulate, strategy, preserve_rng, true);
+    set_up_as(r, micro_batch, accumulate, strategy, preserve_rng, true, NULL);
+}
+
+/* With what the last of so many samples need, in training and in validation. */
+static void set_up_for(rig *r, int64_t micro_batch, bool accumulate, ckpt_strategy strategy, int64_t samples, int64_t validation) {
+    const int64_t last[2] = {samples % micro_batch, validation % micro_batch};
+    set_up_as(r, micro_batch, accumulate, strategy, true, true, last);
 }
 
 static void tear_down(rig *r) {
     ckpt_exec_close(r->exec);
+    for (int i = 0; i < r->last_count; i++) sized_free(&r->last[i]);
     ckpt_plan_free(r->plan);
     ckpt_plan_free(r->evaluation_plan);
     ckpt_graph_free(&r->evaluation);
@@ -117,7 +135,7 @@ static double *train(int64_t micro, int64_t batch, uint64_t samples, double **st
     rig r;
     ckpt_dataset data;
     make_data(&data, samples, 3);
-    set_up(&r, micro, micro < batch, CKPT_STRATEGY_SQRT, true);
+    set_up_for(&r, micro, micro < batch, CKPT_STRATEGY_SQRT, (int64_t)samples, 0);
     *start = weights(&r, count);
     const ckpt_train_options options = options_of(&r, &data, batch);
     MUST(ckpt_train_run(&options, report, &err), &err);
@@ -128,7 +146,7 @@ static double *train(int64_t micro, int64_t batch, uint64_t samples, double **st
 }
 
 /* --batch 256 --micro-batch 64 has the gradient of the mean over 256, dropout included: masks are numbered by the
- * sample's place in the whole batch. The last batch of 600 has 88 samples: two micro-batches, one of them padded. */
+ * sample's place in the whole batch. The last batch of 600 has 88 samples: a micro-batch of 64 and one of 24. */
 static void test_micro_batches_give_the_gradient_of_the_whole_batch(void **state) {
     (void)state;
     ckpt_train_report whole, parts;
@@ -148,17 +166,18 @@ static void test_micro_batches_give_the_gradient_of_the_whole_batch(void **state
     free(a), free(b), free(c), free(start[0]), free(start[1]), free(other_start);
 }
 
-/* A batch of 64 of which 10 samples are there is trained on as a batch of 10. */
-static void test_a_partial_batch_counts_only_its_samples(void **state) {
+/* A batch of 64 of which 10 samples are there is a batch of 10, to the bit. */
+static void test_a_partial_batch_is_a_batch_of_its_size(void **state) {
     (void)state;
-    ckpt_train_report padded, exact;
+    ckpt_train_report partial, exact;
     double *start[2];
     int64_t count;
     double *a = train(10, 10, 10, &start[0], &exact, &count);
-    double *b = train(64, 64, 10, &start[1], &padded, &count);
-    assert_true(fabs(exact.last_loss - padded.last_loss) <= 1e-6 * exact.last_loss);
-    assert_true(fabs(exact.accuracy - padded.accuracy) < 1e-12);
-    assert_true(moved_error(b, a, start[0], count) < 1e-5);
+    double *b = train(64, 64, 10, &start[1], &partial, &count);
+    assert_true(exact.last_loss == partial.last_loss);
+    assert_true(exact.accuracy == partial.accuracy);
+    assert_memory_equal(a, b, (size_t)count * sizeof *a);
+    assert_true(moved_error(start[0], b, start[0], count) > 0.5); /* negative control: the step has moved something */
     free(a), free(b), free(start[0]), free(start[1]);
 }
 
@@ -172,7 +191,7 @@ static void test_evaluation_is_the_mean_over_all_samples(void **state) {
     make_data(&data, 100, 9);
     for (int i = 0; i < 2; i++) {
         rig r;
-        set_up(&r, batches[i], false, CKPT_STRATEGY_NONE, true);
+        set_up_for(&r, batches[i], false, CKPT_STRATEGY_NONE, 0, 100);
         const ckpt_train_options options = options_of(&r, &data, batches[i]);
         MUST(ckpt_train_hash(r.exec, &r.model.graph, r.ids, r.id_count, before, &err), &err);
         MUST(ckpt_train_evaluate(&options, &data, &loss[i], &accuracy[i], &err), &err);
@@ -228,10 +247,10 @@ static void train_step_by_step(const rig *r, const ckpt_dataset *data, int64_t b
             const int64_t left = (int64_t)data->samples - begin, count = left < batch ? left : batch;
             uint32_t order[256];
             for (int64_t i = 0; i < count; i++) order[i] = (uint32_t)(begin + i);
-            memset(x, 0, (size_t)batch * WIDTH * sizeof *x);
             ckpt_array_gather(&data->arrays[0], order, (size_t)count, x);
             ckpt_array_gather(&data->arrays[1], order, (size_t)count, classes);
-            for (int64_t i = 0; i < batch; i++) y[i] = i < count ? (int32_t)classes[i] : -1;
+            for (int64_t i = 0; i < count; i++) y[i] = (int32_t)classes[i];
+            MUST(ckpt_exec_use(r->exec, count, &err), &err);
             MUST(ckpt_exec_set(r->exec, r->model.graph.input[0], x, &err), &err);
             MUST(ckpt_exec_set(r->exec, r->model.graph.target[0], y, &err), &err);
             ckpt_scalars scalars = {.seed = seed, .step = (uint32_t)step, .learning_rate = 0.05f, .valid_samples = count};
@@ -253,12 +272,12 @@ static void test_the_loop_is_its_steps_one_by_one(void **state) {
     make_data(&data, 32 * 6 + 16, 3);
     make_data(&validation, 40, 4);
     rig r;
-    set_up(&r, 32, false, CKPT_STRATEGY_SQRT, true);
+    set_up_for(&r, 32, false, CKPT_STRATEGY_SQRT, 32 * 6 + 16, 40);
     train_step_by_step(&r, &data, 32, 5, want);
     tear_down(&r);
     for (uint64_t seed = 5; seed <= 6; seed++) {
         ckpt_train_report report;
-        set_up(&r, 32, false, CKPT_STRATEGY_SQRT, true);
+        set_up_for(&r, 32, false, CKPT_STRATEGY_SQRT, 32 * 6 + 16, 40);
         ckpt_train_options options = options_of(&r, &data, 32);
         options.validation = &validation;
         options.seed = seed;
@@ -315,7 +334,7 @@ static void test_a_nan_behind_a_relu_is_divergence(void **state) {
         ckpt_dataset data;
         ckpt_train_report report;
         make_data(&data, 96, 3);
-        set_up_as(&r, batch, false, CKPT_STRATEGY_SQRT, true, false);
+        set_up_as(&r, batch, false, CKPT_STRATEGY_SQRT, true, false, NULL);
         float *weight = calloc((size_t)r.model.graph.tensor[r.ids[0]].count, sizeof *weight);
         MUST(ckpt_exec_get(r.exec, r.ids[0], weight, &err), &err);
         weight[5] = NAN;
@@ -371,7 +390,7 @@ static void test_data_of_another_shape_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_micro_batches_give_the_gradient_of_the_whole_batch),
-        cmocka_unit_test(test_a_partial_batch_counts_only_its_samples),
+        cmocka_unit_test(test_a_partial_batch_is_a_batch_of_its_size),
         cmocka_unit_test(test_evaluation_is_the_mean_over_all_samples),
         cmocka_unit_test(test_verification_passes_and_can_fail),
         cmocka_unit_test(test_the_loop_is_its_steps_one_by_one),

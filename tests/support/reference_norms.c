@@ -142,12 +142,7 @@ void ckpt_reference_run_groupnorm_dp(const ckpt_bind *b, const ckpt_scalars *s) 
     free(sum);
 }
 
-/* BatchNormalization: rows that count, and where channel c of row r begins. */
-static int64_t batch_rows(const ckpt_bind *b, const ckpt_scalars *s) {
-    const int64_t rows = s->valid_samples * b->node->attr.group.rows_per_sample;
-    return b->node->attr.group.rows_per_sample && rows < b->node->attr.group.batch ? rows : b->node->attr.group.batch;
-}
-
+/* BatchNormalization: where channel c of row r begins. */
 static int64_t channel_at(const ckpt_bind *b, int64_t r, int64_t c) {
     return (r * b->node->attr.group.channels + c) * b->node->attr.group.inner;
 }
@@ -162,7 +157,8 @@ static void put_stats(const ckpt_bind *b, int64_t c, double mean, double varianc
 }
 
 void ckpt_reference_run_batch_stats(const ckpt_bind *b, const ckpt_scalars *s) {
-    const int64_t rows = batch_rows(b, s), inner = b->node->attr.group.inner;
+    (void)s;
+    const int64_t rows = b->node->attr.group.batch, inner = b->node->attr.group.inner;
     const float *x = b->in[0];
     for (int64_t c = 0; c < b->node->attr.group.channels; c++) {
         double sum = 0, square = 0;
@@ -208,11 +204,11 @@ void ckpt_reference_run_batchnorm(const ckpt_bind *b, const ckpt_scalars *s) {
                     (float)(deviation(b, stats, x, r, c, i) * (double)scale[c] + (double)bias[c]);
 }
 
-/* Sums over the rows that count of dy and dy * h for one channel. */
-static void batch_sums(const ckpt_bind *b, const ckpt_scalars *s, const float *stats, int64_t c, double *sum, double *dot) {
+/* Sums of dy and dy * h for one channel. */
+static void batch_sums(const ckpt_bind *b, const float *stats, int64_t c, double *sum, double *dot) {
     const float *dy = b->in[0], *x = b->in[1];
     *sum = *dot = 0;
-    for (int64_t r = 0; r < batch_rows(b, s); r++)
+    for (int64_t r = 0; r < b->node->attr.group.batch; r++)
         for (int64_t i = 0; i < b->node->attr.group.inner; i++) {
             *sum += (double)dy[channel_at(b, r, c) + i];
             *dot += (double)dy[channel_at(b, r, c) + i] * deviation(b, stats, x, r, c, i);
@@ -220,25 +216,26 @@ static void batch_sums(const ckpt_bind *b, const ckpt_scalars *s, const float *s
 }
 
 void ckpt_reference_run_batchnorm_dx(const ckpt_bind *b, const ckpt_scalars *s) {
-    const int64_t channels = b->node->attr.group.channels, inner = b->node->attr.group.inner, rows = batch_rows(b, s);
+    (void)s;
+    const int64_t channels = b->node->attr.group.channels, inner = b->node->attr.group.inner, rows = b->node->attr.group.batch;
     const float *dy = b->in[0], *x = b->in[1], *scale = b->in[2], *stats = b->in[3];
     for (int64_t c = 0; c < channels; c++) {
         double sum, dot;
-        batch_sums(b, s, stats, c, &sum, &dot);
-        for (int64_t r = 0; r < b->node->attr.group.batch; r++)
+        batch_sums(b, stats, c, &sum, &dot);
+        for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < inner; i++) {
                 const double d = (double)dy[channel_at(b, r, c) + i] - sum / (double)(rows * inner) -
                                  deviation(b, stats, x, r, c, i) * dot / (double)(rows * inner);
-                ((float *)b->out[0])[channel_at(b, r, c) + i] =
-                    r < rows ? (float)((double)stats[3 * channels + c] * (double)scale[c] * d) : 0;
+                ((float *)b->out[0])[channel_at(b, r, c) + i] = (float)((double)stats[3 * channels + c] * (double)scale[c] * d);
             }
     }
 }
 
 void ckpt_reference_run_batchnorm_dp(const ckpt_bind *b, const ckpt_scalars *s) {
+    (void)s;
     for (int64_t c = 0; c < b->node->attr.group.channels; c++) {
         double sum, dot;
-        batch_sums(b, s, b->in[2], c, &sum, &dot);
+        batch_sums(b, b->in[2], c, &sum, &dot);
         if (b->out[0]) ((float *)b->out[0])[c] = (float)dot;
         if (b->node->out_count > 1 && b->out[1]) ((float *)b->out[1])[c] = (float)sum;
     }

@@ -1,0 +1,1 @@
+B	last.biasJ╞P├═fл©Oхpg┐д©з~:Eяк╝?

@@ -1,0 +1,1 @@
+Bnorm.weightJè¾©õ?’Vd2R!ò?ÂNƒZñ?

@@ -1,0 +1,1 @@
+Bnorm.weightJ‘:yÿÕêô?ý>cRñ?©ŠQ#·Bï?

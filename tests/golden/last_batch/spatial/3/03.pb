@@ -1,0 +1,2 @@
+B	norm.biasJьw
+IехЉ?≤£вzh„њЧKN@лЌњ
