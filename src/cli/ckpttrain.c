@@ -7,6 +7,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/data_words.h"
+#include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/train_measure.h"
 #include "cli/train_report.h"
@@ -40,7 +41,7 @@ static void say_data(const ckpt_job *job, const ckpt_dataset *set, const char *w
 
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
     char size[CKPT_SIZE_TEXT], text[CKPT_DATA_TEXT];
-    ckpt_job_say_losses(job, program);
+    ckpt_losses_say(job, program);
     ckpt_parameters_say(&job->model, program);
     ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);

@@ -15,7 +15,8 @@ static ckpt_status check(const char *path, const float *weights, int64_t count, 
     return count ? CKPT_OK : ckpt_fail(err, CKPT_USAGE, "--class-weights %s: it has no numbers", path);
 }
 
-static ckpt_status read_text(const char *path, char *text, ckpt_pool *pool, const float **weights, int64_t *count, ckpt_error *err) {
+static ckpt_status read_text(const char *path, char *text, ckpt_pool *pool, const float **weights, int64_t *count,
+                             ckpt_error *err) {
     static const char separators[] = ",; \t\r\n";
     int64_t most = 1;
     for (const char *at = text; *at; at++) most += strchr(separators, *at) != NULL;
@@ -40,7 +41,8 @@ static ckpt_status read_file(const char *path, ckpt_pool *pool, const float **we
     fclose(file);
     if (!text) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     text[size] = 0;
-    if (size == MOST || strlen(text) != size) return ckpt_fail(err, CKPT_USAGE, "--class-weights %s: it is no text file of numbers", path);
+    if (size == MOST || strlen(text) != size)
+        return ckpt_fail(err, CKPT_USAGE, "--class-weights %s: it is no text file of numbers", path);
     return read_text(path, text, pool, weights, count, err);
 }
 
@@ -64,14 +66,15 @@ ckpt_status ckpt_class_weights_read(const char *path, ckpt_pool *pool, const flo
     return check(path, *weights, *count, err);
 }
 
-ckpt_status ckpt_class_weights_balance(const ckpt_array *targets, int64_t classes, int64_t ignore, ckpt_pool *pool, const float **weights,
-                                       ckpt_error *err) {
+ckpt_status ckpt_class_weights_balance(const ckpt_array *targets, int64_t classes, int64_t ignore, ckpt_pool *pool,
+                                       const float **weights, ckpt_error *err) {
     const uint64_t count = (uint64_t)targets->dim[0] * targets->values;
     double *seen = ckpt_pool_array(pool, classes, double), all = 0;
     float *values = ckpt_pool_array(pool, classes, float);
     if (!seen || !values) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     for (uint64_t i = 0; i < count; i++) {
-        const double value = targets->type == CKPT_ARRAY_I64 ? (double)((const int64_t *)targets->data)[i] : (double)((const float *)targets->data)[i];
+        const double value = targets->type == CKPT_ARRAY_I64 ? (double)((const int64_t *)targets->data)[i]
+                                                             : (double)((const float *)targets->data)[i];
         if (!(value >= 0 && value < (double)classes) || value == (double)ignore) continue;
         const int64_t class = (int64_t)value;
         seen[class]++;

@@ -10,7 +10,7 @@ ckpt_status ckpt_class_weights_read(const char *path, ckpt_pool *pool, const flo
 
 /* samples / (classes * samples of the class), as scikit-learn's compute_class_weight: of class indices, of which `ignore` and
  * negative ones do not count. A class without samples has 0. */
-ckpt_status ckpt_class_weights_balance(const ckpt_array *targets, int64_t classes, int64_t ignore, ckpt_pool *pool, const float **weights,
-                                       ckpt_error *err);
+ckpt_status ckpt_class_weights_balance(const ckpt_array *targets, int64_t classes, int64_t ignore, ckpt_pool *pool,
+                                       const float **weights, ckpt_error *err);
 
 #endif

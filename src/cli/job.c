@@ -89,8 +89,10 @@ static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const c
 static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
     for (int i = 0; i < job->model.loss_count && job->parts > 1; i++)
         if (!job->model.losses[i].in_parts)
-            return ckpt_fail(err, CKPT_USAGE, "--micro-batch: the loss '%s', which the file computes, does not show to be a mean or a sum over "
-                             "the samples%s; leave out --micro-batch", job->model.losses[i].name,
+            return ckpt_fail(err, CKPT_USAGE,
+                             "--micro-batch: the loss '%s', which the file computes, does not show to be a mean or a sum over "
+                             "the samples%s; leave out --micro-batch",
+                             job->model.losses[i].name,
                              job->model.graph.batch == 1 ? " where a part has one" : "");
     return CKPT_OK;
 }
@@ -260,40 +262,6 @@ double ckpt_compute_cost_fraction(const ckpt_plan_compute *c) {
 double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     const double least = (double)c->step_cost + (double)lower_bound_cost;
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
-}
-
-void ckpt_job_say_losses(const ckpt_job *job, const char *program) {
-    if (job->forward_only) return;
-    ckpt_console_note(program, "loss: %s", job->model.loss_reason);
-    if (job->model.unread) ckpt_console_note(program, "outputs that no loss is on: %s", job->model.unread);
-}
-
-static json_t *text_or_null(const char *text) { return text ? ckpt_console_json_text(text) : json_null(); }
-
-static json_t *loss_json(const ckpt_model_loss *loss, const ckpt_cli_options *o) {
-    const ckpt_loss_choice *c = &loss->choice;
-    const bool chosen = loss->chosen;
-    json_t *targets = chosen ? text_or_null(ckpt_loss_target_name(&loss->question)) : text_or_null(loss->labels);
-    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:f, s:o, s:f, s:o}", "kind", ckpt_loss_name(loss->loss), "output",
-                     ckpt_console_json_text(loss->name), "class_axis",
-                     chosen && c->class_axis > 0 ? json_integer(c->class_axis - loss->question.split) : loss->classes ? json_integer(1) : json_null(),
-                     "classes", chosen && c->classes ? json_integer(c->classes) : loss->classes ? json_integer(loss->classes) : json_null(),
-                     "targets", targets, "targets_are",
-                     chosen ? text_or_null(ckpt_loss_targets(&loss->question, c)) : loss->labels ? json_string("class indices") : json_null(),
-                     "soft", chosen && c->soft, "ignore_index", loss->ignores ? json_integer(loss->ignore) : json_null(), "label_smoothing",
-                     chosen ? o->label_smoothing : 0.0, "class_weights", chosen ? text_or_null(o->class_weights) : json_null(), "scale",
-                     (double)loss->scale, "reason", ckpt_console_json_text(loss->sentence));
-}
-
-json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *o) {
-    const ckpt_model *model = &job->model;
-    if (job->forward_only) return json_null();
-    json_t *loss = loss_json(&model->losses[0], o), *all = json_array();
-    for (int i = 0; i < model->loss_count; i++) json_array_append_new(all, loss_json(&model->losses[i], o));
-    json_object_set_new(loss, "text", ckpt_console_json_text(model->loss_reason));
-    json_object_set_new(loss, "unread_outputs", text_or_null(model->unread));
-    json_object_set_new(loss, "terms", all);
-    return loss;
 }
 
 void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {

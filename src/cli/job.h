@@ -12,8 +12,6 @@
 #ifndef CKPT_JOB_H
 #define CKPT_JOB_H
 
-#include <jansson.h>
-
 #include "cli/options.h"
 #include "import/model.h"
 #include "planner/step_time.h"
@@ -33,7 +31,8 @@ typedef struct ckpt_job {
 } ckpt_job;
 
 /* Loads the model, with the losses that suit the data (NULL: they are not known), and makes both graphs as the device of
- * `traits` can run them; `data` must outlive the job. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
+ * `traits` can run them; `data` must outlive the job. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the
+ * model does not have. */
 ckpt_status ckpt_job_load(const ckpt_cli_options *options, const ckpt_loss_data *data, const ckpt_traits *traits,
                           ckpt_job *job, ckpt_error *err);
 
@@ -63,12 +62,6 @@ ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);
 double ckpt_compute_recompute_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_cost_fraction(const ckpt_plan_compute *compute);
 double ckpt_compute_gap(const ckpt_plan_compute *compute, uint64_t lower_bound_cost);
-
-/* Says what is minimised, and which outputs of the model are not looked at. */
-void ckpt_job_say_losses(const ckpt_job *job, const char *program);
-
-/* The same as JSON: an object with the fields of the first loss, and all of them in "terms"; null without one. */
-json_t *ckpt_job_loss_json(const ckpt_job *job, const ckpt_cli_options *options);
 
 /* Says which sparse initializers of the file are dense ones from here on. */
 void ckpt_job_say_sparse(const ckpt_job *job, const char *program);

@@ -48,7 +48,8 @@ static void look_along(const ckpt_array *array, int64_t outer, int64_t size, int
 
 void ckpt_target_facts_find(const ckpt_array *array, ckpt_target_facts *facts) {
     int64_t outer = 1, count = 1;
-    *facts = (ckpt_target_facts){.known = true, .name = array->name, .integer = array->type == CKPT_ARRAY_I64, .rank = array->rank};
+    *facts =
+        (ckpt_target_facts){.known = true, .name = array->name, .integer = array->type == CKPT_ARRAY_I64, .rank = array->rank};
     memcpy(facts->dim, array->dim, sizeof facts->dim);
     for (int a = 0; a < array->rank; a++) count *= array->dim[a];
     facts->whole = are_whole(array, count);

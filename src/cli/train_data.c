@@ -15,7 +15,9 @@ static uint64_t values_a_sample(const ckpt_graph *graph, int tensor) {
     return (uint64_t)(graph->tensor[tensor].count / graph->batch);
 }
 
-static size_t array_count(const ckpt_model *model) { return (size_t)(model->graph.input_count + model->graph.target_count); }
+static size_t array_count(const ckpt_model *model) {
+    return (size_t)(model->graph.input_count + model->graph.target_count);
+}
 
 /* The loss that reads a target, by its index in graph.target. */
 static const ckpt_model_loss *reader_of(const ckpt_model *model, int target) {
@@ -80,7 +82,9 @@ static ckpt_status request_input(const ckpt_model *model, int i, ckpt_data_reque
     if (input->dtype != CKPT_F32 && input->dtype != CKPT_I32)
         return ckpt_fail(err, CKPT_MODEL, "%s: the input '%s' is of type %s; only floats can be fed", graph->path, input->name,
                          ckpt_dtype_name(input->dtype));
-    *request = (ckpt_data_request){.name = input->name, .aliases = {i == 0 ? "x" : NULL}, .role = CKPT_DATA_INPUT,
+    *request = (ckpt_data_request){.name = input->name,
+                                   .aliases = {i == 0 ? "x" : NULL},
+                                   .role = CKPT_DATA_INPUT,
                                    .want = input->dtype == CKPT_F32 ? CKPT_WANT_FLOAT : CKPT_WANT_INTEGER,
                                    .values = values_a_sample(graph, graph->input[i])};
     if (input->dtype == CKPT_I32) {
@@ -108,8 +112,8 @@ static ckpt_status make_requests(const ckpt_model *model, bool open, ckpt_pool *
 }
 
 /* like: the training data, for validation; or NULL. */
-static ckpt_status load_file(const ckpt_cli_options *o, const ckpt_job *job, bool open, const char *path, const ckpt_dataset *like,
-                             ckpt_dataset *set, ckpt_error *err) {
+static ckpt_status load_file(const ckpt_cli_options *o, const ckpt_job *job, bool open, const char *path,
+                             const ckpt_dataset *like, ckpt_dataset *set, ckpt_error *err) {
     const ckpt_data_options options = {.target = o->target, .features = o->features, .drop = o->drop, .like = like};
     ckpt_pool pool = {0};
     ckpt_data_request *requests;
@@ -131,8 +135,7 @@ static ckpt_status make_synthetic(const ckpt_cli_options *o, const ckpt_job *job
         if (requests[i].want == CKPT_WANT_INTEGER && !requests[i].classes) requests[i].classes = 2;
     }
     const uint64_t batches = bytes * SYNTHETIC_BATCHES > SYNTHETIC_MOST ? 1 : SYNTHETIC_BATCHES;
-    if (status == CKPT_OK)
-        status = ckpt_dataset_synthetic(requests, count, batches * (uint64_t)job->batch, o->seed, set, err);
+    if (status == CKPT_OK) status = ckpt_dataset_synthetic(requests, count, batches * (uint64_t)job->batch, o->seed, set, err);
     ckpt_pool_free(&pool);
     return status;
 }
@@ -144,17 +147,20 @@ static const ckpt_array *targets_of(const ckpt_job *job, const ckpt_dataset *set
 }
 
 /* Class weights of a loss, which has its choice by now. */
-static ckpt_status find_weights(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_model_loss *loss, const ckpt_loss_choice *choice,
-                                ckpt_train_data *data, int index, ckpt_error *err) {
+static ckpt_status find_weights(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_model_loss *loss,
+                                const ckpt_loss_choice *choice, ckpt_train_data *data, int index, ckpt_error *err) {
     if (!o->class_weights || !ckpt_loss_has_classes(choice->loss)) return CKPT_OK;
     const float **weights = &data->known.weights[index];
     int64_t *count = &data->known.weight_count[index];
-    if (strcmp(o->class_weights, "balanced") != 0) return ckpt_class_weights_read(o->class_weights, &data->pool, weights, count, err);
+    if (strcmp(o->class_weights, "balanced") != 0)
+        return ckpt_class_weights_read(o->class_weights, &data->pool, weights, count, err);
     *count = choice->classes;
     if (choice->soft)
-        return ckpt_fail(err, CKPT_USAGE, "--class-weights balanced counts class indices, and the targets '%s' are none; give a file",
+        return ckpt_fail(err, CKPT_USAGE,
+                         "--class-weights balanced counts class indices, and the targets '%s' are none; give a file",
                          ckpt_loss_target_name(&loss->question));
-    return ckpt_class_weights_balance(targets_of(job, &data->training, loss), choice->classes, loss->ignore, &data->pool, weights, err);
+    return ckpt_class_weights_balance(targets_of(job, &data->training, loss), choice->classes, loss->ignore, &data->pool, weights,
+                                      err);
 }
 
 /* Whether the targets suit the losses that the job was made with; if not, it is made again. */
@@ -172,10 +178,11 @@ static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_
         }
         const ckpt_array *targets = targets_of(job, &data->training, loss);
         if (targets->classes.count && !ckpt_loss_has_classes(choice.loss) && choice.loss != CKPT_LOSS_BCE)
-            return ckpt_fail(err, CKPT_USAGE, "%s: the targets '%s' are names of %zu classes, and the loss of the output '%s', %s, takes numbers",
+            return ckpt_fail(err, CKPT_USAGE,
+                             "%s: the targets '%s' are names of %zu classes, and the loss of the output '%s', %s, takes numbers",
                              o->data, targets->name, targets->classes.count, loss->name, ckpt_loss_long_name(choice.loss));
-        same = same && choice.loss == loss->choice.loss && choice.reading == loss->choice.reading && choice.soft == loss->choice.soft &&
-               choice.class_axis == loss->choice.class_axis;
+        same = same && choice.loss == loss->choice.loss && choice.reading == loss->choice.reading &&
+               choice.soft == loss->choice.soft && choice.class_axis == loss->choice.class_axis;
         CKPT_TRY(find_weights(o, job, loss, &choice, data, i, err));
         loss->choice = choice;
     }
@@ -197,7 +204,8 @@ static ckpt_status check_validation(const ckpt_job *job, const char *path, const
         question.facts = &facts;
         if (ckpt_loss_decide(&question, &choice, err) != CKPT_OK) return ckpt_fail_in(err, "%s", path);
         if (!choice.soft)
-            return ckpt_fail(err, CKPT_USAGE, "%s: the targets '%s' are not probabilities of classes as those of --data are", path, facts.name);
+            return ckpt_fail(err, CKPT_USAGE, "%s: the targets '%s' are not probabilities of classes as those of --data are",
+                             path, facts.name);
     }
     return CKPT_OK;
 }
@@ -216,7 +224,8 @@ static ckpt_status check_targets(const ckpt_job *job, const char *path, ckpt_dat
 }
 
 static ckpt_status load_all(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
-    CKPT_TRY(o->data ? load_file(o, job, true, o->data, NULL, &data->training, err) : make_synthetic(o, job, &data->training, err));
+    CKPT_TRY(o->data ? load_file(o, job, true, o->data, NULL, &data->training, err)
+                     : make_synthetic(o, job, &data->training, err));
     CKPT_TRY(settle_losses(o, job, data, err));
     if (o->data) CKPT_TRY(check_targets(job, o->data, &data->training, err));
     if (!o->val_data) return CKPT_OK;

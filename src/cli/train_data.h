@@ -18,7 +18,8 @@ typedef struct ckpt_train_data {
 } ckpt_train_data;
 
 /* Arrays as ckpt_train_run takes them: the inputs in order, then the targets. The losses are chosen again by what the targets
- * are like; where that changes them, the job is loaded again. It must not outlive the data. Without --data four batches are made up, or one where four
+ * are like; where that changes them, the job is loaded again. The job must not outlive the data.
+ * Without --data four batches are made up, or one where four
  * are more than 256 MiB. Errors as ckpt_dataset_load's. */
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *options, ckpt_job *job, ckpt_train_data *data,
                                  ckpt_error *err);

@@ -8,6 +8,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/data_words.h"
+#include "cli/loss_report.h"
 
 static double samples_per_second(const ckpt_train_report *r) {
     return r->seconds > 0 ? (double)r->samples / r->seconds : 0;
@@ -70,7 +71,7 @@ static json_t *loss_or_null(const ckpt_train_report *r, double value) {
 
 /* What is minimised, and what it came to. */
 static json_t *loss_of(const ckpt_session *s, const ckpt_cli_options *o) {
-    json_t *loss = ckpt_job_loss_json(s->job, o);
+    json_t *loss = ckpt_losses_json(s->job, o);
     json_object_set_new(loss, "first", loss_or_null(&s->report, s->report.first_loss));
     json_object_set_new(loss, "last", loss_or_null(&s->report, s->report.last_loss));
     return loss;

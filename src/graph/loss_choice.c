@@ -46,12 +46,18 @@ static const struct {
     {ANY, ANY, false, CKPT_LOSS_MSE, "its output looks like values, not like classes"},
 };
 
-static const char *const ends_in[CKPT_TAIL_COUNT] = {
-    [CKPT_TAIL_OTHER] = "values", [CKPT_TAIL_LINEAR] = "a linear layer", [CKPT_TAIL_FUNCTION] = "an element function",
-    [CKPT_TAIL_SOFTMAX] = "a Softmax", [CKPT_TAIL_LOGSOFTMAX] = "a LogSoftmax", [CKPT_TAIL_SIGMOID] = "a Sigmoid",
-    [CKPT_TAIL_PAIR] = "a Sigmoid's p with 1 - p beside it", [CKPT_TAIL_PROBABILITIES] = "probabilities of classes",
-    [CKPT_TAIL_LOG] = "logarithms of probabilities", [CKPT_TAIL_CHANGED] = "a Softmax whose values are changed",
-    [CKPT_TAIL_CHANCES] = "probabilities", [CKPT_TAIL_EDGES] = "probabilities"};
+static const char *const ends_in[CKPT_TAIL_COUNT] = {[CKPT_TAIL_OTHER] = "values",
+                                                     [CKPT_TAIL_LINEAR] = "a linear layer",
+                                                     [CKPT_TAIL_FUNCTION] = "an element function",
+                                                     [CKPT_TAIL_SOFTMAX] = "a Softmax",
+                                                     [CKPT_TAIL_LOGSOFTMAX] = "a LogSoftmax",
+                                                     [CKPT_TAIL_SIGMOID] = "a Sigmoid",
+                                                     [CKPT_TAIL_PAIR] = "a Sigmoid's p with 1 - p beside it",
+                                                     [CKPT_TAIL_PROBABILITIES] = "probabilities of classes",
+                                                     [CKPT_TAIL_LOG] = "logarithms of probabilities",
+                                                     [CKPT_TAIL_CHANGED] = "a Softmax whose values are changed",
+                                                     [CKPT_TAIL_CHANCES] = "probabilities",
+                                                     [CKPT_TAIL_EDGES] = "probabilities"};
 
 /* over_classes: 1 where the Softmax runs over just the classes of the loss, 0 where not, -1 either. */
 static const struct {
@@ -69,7 +75,8 @@ static const struct {
      "which does not run over the classes alone: its values are taken as they are"},
     {BIT(CKPT_LOSS_CE), TAIL(PROBABILITIES) | TAIL(PAIR), -1, CKPT_READ_LOG, CKPT_LOSS_NLL, "of which the logarithm is taken"},
     {BIT(CKPT_LOSS_CE), TAIL(LOG), -1, CKPT_READ_AS_IS, CKPT_LOSS_NLL, "which are taken as they are"},
-    {BIT(CKPT_LOSS_CE), TAIL(SIGMOID) | TAIL(CHANCES) | TAIL(EDGES) | TAIL(CHANGED), -1, CKPT_READ_AS_IS, CKPT_LOSS_CE, "taken as it is for logits"},
+    {BIT(CKPT_LOSS_CE), TAIL(SIGMOID) | TAIL(CHANCES) | TAIL(EDGES) | TAIL(CHANGED), -1, CKPT_READ_AS_IS, CKPT_LOSS_CE,
+     "taken as it is for logits"},
     {BIT(CKPT_LOSS_BCE), TAIL(SIGMOID), -1, CKPT_READ_LOGITS, CKPT_LOSS_BCE, "which is folded into the loss"},
     {BIT(CKPT_LOSS_BCE), TAIL(PAIR), -1, CKPT_READ_PAIR, CKPT_LOSS_BCE, "which is folded into the loss"},
     {BIT(CKPT_LOSS_BCE), TAIL(CHANCES), -1, CKPT_READ_LOG_ODDS, CKPT_LOSS_BCE, "which are taken as they are"},
@@ -95,8 +102,12 @@ bool ckpt_loss_parse(const char *name, ckpt_loss *loss) {
     return false;
 }
 
-const char *ckpt_loss_name(ckpt_loss loss) { return losses[loss].name; }
-const char *ckpt_loss_long_name(ckpt_loss loss) { return losses[loss].text; }
+const char *ckpt_loss_name(ckpt_loss loss) {
+    return losses[loss].name;
+}
+const char *ckpt_loss_long_name(ckpt_loss loss) {
+    return losses[loss].text;
+}
 
 /* --- targets and shapes ----------------------------------------------------------------------------- */
 
@@ -181,12 +192,17 @@ static ckpt_status choose_axis(const ckpt_loss_question *q, target_kind kind, ui
     const int last = q->shape.rank - 1, first = 1 + q->split;
     const int usual = last - first == 1 && axes >> last & 1 ? last : first;
     *axis = 0;
-    if (softmax > 0 && axes >> softmax & 1) *axis = softmax;
-    else if ((axes & (axes - 1)) == 0) *axis = axes ? __builtin_ctz(axes) : 0;
-    else if (kind == UNKNOWN || kind == NUMBERS || kind == MISFIT) *axis = axes >> usual & 1 ? usual : __builtin_ctz(axes);
+    if (softmax > 0 && axes >> softmax & 1)
+        *axis = softmax;
+    else if ((axes & (axes - 1)) == 0)
+        *axis = axes ? __builtin_ctz(axes) : 0;
+    else if (kind == UNKNOWN || kind == NUMBERS || kind == MISFIT)
+        *axis = axes >> usual & 1 ? usual : __builtin_ctz(axes);
     else
-        return ckpt_fail(err, CKPT_USAGE, "the classes of the output '%s' may lie along axis %d or axis %d: the targets fit both; give "
-                         "--class-axis %d or %d", q->output, 1, last - q->split, 1, last - q->split);
+        return ckpt_fail(err, CKPT_USAGE,
+                         "the classes of the output '%s' may lie along axis %d or axis %d: the targets fit both; give "
+                         "--class-axis %d or %d",
+                         q->output, 1, last - q->split, 1, last - q->split);
     return CKPT_OK;
 }
 
@@ -209,7 +225,9 @@ static void apply_rules(const ckpt_loss_question *q, target_kind kind, ckpt_loss
         choice->why = class_option(q);
         return;
     }
-    while (!(rules[r].tails & BIT(q->tail.end)) || !(rules[r].targets & BIT(kind)) || (rules[r].few_columns && !has_few_columns(q))) r++;
+    while (!(rules[r].tails & BIT(q->tail.end)) || !(rules[r].targets & BIT(kind)) ||
+           (rules[r].few_columns && !has_few_columns(q)))
+        r++;
     choice->loss = rules[r].loss;
     choice->why = rules[r].why;
 }
@@ -220,7 +238,9 @@ static const char *shape_text(int rank, const int64_t *dim, char text[128]) {
     return ckpt_shape_text(&like, text);
 }
 
-const char *ckpt_loss_target_name(const ckpt_loss_question *q) { return q->facts && q->facts->known ? q->facts->name : q->target; }
+const char *ckpt_loss_target_name(const ckpt_loss_question *q) {
+    return q->facts && q->facts->known ? q->facts->name : q->target;
+}
 
 /* "as asked for", "it ends in a Softmax". */
 static const char *reason(const ckpt_loss_question *q, const ckpt_loss_choice *choice, char text[96]) {
@@ -230,19 +250,27 @@ static const char *reason(const ckpt_loss_question *q, const ckpt_loss_choice *c
 }
 
 /* The data are at fault, or what is asked of them. */
-static ckpt_status refuse_targets(const ckpt_loss_question *q, const ckpt_loss_choice *choice, target_kind kind, ckpt_error *err) {
+static ckpt_status refuse_targets(const ckpt_loss_question *q, const ckpt_loss_choice *choice, target_kind kind,
+                                  ckpt_error *err) {
     char shape[128], output[128], takes[96], why[96];
     const ckpt_target_facts *f = q->facts;
     const bool classes = ckpt_loss_has_classes(choice->loss), index_shaped = kind == MISFIT && classes && axes_left_out(q);
-    const char *remedy = classes && kind != MISFIT ? "y.argmax(1) makes class indices of scores, --loss mse takes the values as they are"
-                         : index_shaped            ? "save classes with astype(np.int64)"
-                         : kind == CLASSES         ? "--loss ce takes them as classes"
-                                                   : "give targets of that shape, or choose another output with --output";
-    if (classes) snprintf(takes, sizeof takes, "class indices or rows of probabilities that sum to 1");
-    else snprintf(takes, sizeof takes, "%" PRId64 " number%s a sample", sample_values(q->shape.rank, q->shape.dim),
-                  sample_values(q->shape.rank, q->shape.dim) == 1 ? "" : "s");
-    return ckpt_fail(err, CKPT_USAGE, "the targets '%s' are %s of shape %s; the loss of the output '%s' of shape %s, %s (%s), takes %s: %s",
-                     ckpt_loss_target_name(q), kind == ONE_HOT ? "one-hot" : f->integer ? "integers" : "floats",
+    const char *remedy = classes && kind != MISFIT
+                             ? "y.argmax(1) makes class indices of scores, --loss mse takes the values as they are"
+                         : index_shaped    ? "save classes with astype(np.int64)"
+                         : kind == CLASSES ? "--loss ce takes them as classes"
+                                           : "give targets of that shape, or choose another output with --output";
+    if (classes)
+        snprintf(takes, sizeof takes, "class indices or rows of probabilities that sum to 1");
+    else
+        snprintf(takes, sizeof takes, "%" PRId64 " number%s a sample", sample_values(q->shape.rank, q->shape.dim),
+                 sample_values(q->shape.rank, q->shape.dim) == 1 ? "" : "s");
+    return ckpt_fail(err, CKPT_USAGE,
+                     "the targets '%s' are %s of shape %s; the loss of the output '%s' of shape %s, %s (%s), takes %s: %s",
+                     ckpt_loss_target_name(q),
+                     kind == ONE_HOT ? "one-hot"
+                     : f->integer    ? "integers"
+                                     : "floats",
                      shape_text(f->rank, f->dim, shape), q->output, shape_text(q->shape.rank, q->shape.dim, output),
                      losses[choice->loss].text, reason(q, choice, why), takes, remedy);
 }
@@ -262,8 +290,11 @@ static ckpt_status check_classes(const ckpt_loss_question *q, ckpt_loss_choice *
         choice->class_axis = 0;
         char why[96];
         const char *given = class_option(q);
-        return !given ? CKPT_OK : ckpt_fail(err, CKPT_USAGE, "%s is for cross-entropy, and the loss of the output '%s' is %s (%s); leave it "
-                                            "out or give --loss ce", given, q->output, losses[choice->loss].text, reason(q, choice, why));
+        return !given ? CKPT_OK
+                      : ckpt_fail(err, CKPT_USAGE,
+                                  "%s is for cross-entropy, and the loss of the output '%s' is %s (%s); leave it "
+                                  "out or give --loss ce",
+                                  given, q->output, losses[choice->loss].text, reason(q, choice, why));
     }
     if (choice->class_axis == 0)
         return ckpt_fail(err, CKPT_MODEL, "%s needs an output with at least 2 classes along an axis; use --loss bce or mse",
@@ -287,14 +318,20 @@ static ckpt_status apply_readings(const ckpt_loss_question *q, ckpt_loss_choice 
         break;
     }
     if (choice->reading == CKPT_READ_LOG && !q->tail.positive)
-        return ckpt_fail(err, CKPT_MODEL, "%s makes probabilities of the output '%s' 0, which have no logarithm; train on what its "
-                         "Softmax is of, or with --loss mse", q->tail_node, q->output);
+        return ckpt_fail(err, CKPT_MODEL,
+                         "%s makes probabilities of the output '%s' 0, which have no logarithm; train on what its "
+                         "Softmax is of, or with --loss mse",
+                         q->tail_node, q->output);
     if (choice->loss == CKPT_LOSS_BCE && q->tail.end == CKPT_TAIL_EDGES)
-        return ckpt_fail(err, CKPT_MODEL, "%s does not keep the probabilities of the output '%s' from being 0 or 1, which binary "
-                         "cross-entropy needs; train on what its Sigmoid is of, or with --loss mse", q->tail_node, q->output);
+        return ckpt_fail(err, CKPT_MODEL,
+                         "%s does not keep the probabilities of the output '%s' from being 0 or 1, which binary "
+                         "cross-entropy needs; train on what its Sigmoid is of, or with --loss mse",
+                         q->tail_node, q->output);
     if (q->automatic && choice->loss == CKPT_LOSS_CE && q->tail.end == CKPT_TAIL_CHANGED)
-        return ckpt_fail(err, CKPT_MODEL, "the output '%s' is a Softmax whose values %s changes: neither logits nor probabilities; "
-                         "--loss ce takes them for logits all the same, --loss mse as numbers", q->output, q->tail_node);
+        return ckpt_fail(err, CKPT_MODEL,
+                         "the output '%s' is a Softmax whose values %s changes: neither logits nor probabilities; "
+                         "--loss ce takes them for logits all the same, --loss mse as numbers",
+                         q->output, q->tail_node);
     return CKPT_OK;
 }
 
@@ -302,7 +339,8 @@ ckpt_status ckpt_loss_decide(const ckpt_loss_question *q, ckpt_loss_choice *choi
     uint32_t axes;
     *choice = (ckpt_loss_choice){.loss = q->loss, .why = "as asked for"};
     if (q->class_axis + q->split >= q->shape.rank)
-        return ckpt_fail(err, CKPT_USAGE, "--class-axis %d: the output '%s' has %d axes, counted from 0", q->class_axis, q->output, q->shape.rank - q->split);
+        return ckpt_fail(err, CKPT_USAGE, "--class-axis %d: the output '%s' has %d axes, counted from 0", q->class_axis,
+                         q->output, q->shape.rank - q->split);
     const target_kind kind = kind_of_targets(q, &axes);
     if (q->automatic) apply_rules(q, kind, choice);
     CKPT_TRY(check_targets(q, kind, choice, err));
@@ -332,7 +370,8 @@ ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, const ckpt_view
     return CKPT_OK;
 }
 
-static ckpt_status take_function(ckpt_graph *graph, ckpt_act act, float alpha, float beta, const ckpt_view *x, ckpt_view *y, ckpt_error *err) {
+static ckpt_status take_function(ckpt_graph *graph, ckpt_act act, float alpha, float beta, const ckpt_view *x, ckpt_view *y,
+                                 ckpt_error *err) {
     const ckpt_epilogue epilogue = {.act = act, .alpha = alpha, .beta = beta};
     return ckpt_build_act(graph, NULL, &epilogue, x, y, err);
 }
@@ -350,10 +389,14 @@ ckpt_status ckpt_loss_read(ckpt_graph *graph, const ckpt_loss_question *q, const
                            ckpt_error *err) {
     const ckpt_view shape = *prediction = q->shape;
     switch (choice->reading) {
-    case CKPT_READ_AS_IS: return CKPT_OK;
-    case CKPT_READ_LOGITS: return ckpt_tail_undo(graph, shape.tensor, &prediction->tensor, err);
-    case CKPT_READ_LOG: return take_function(graph, CKPT_ACT_LOG, 0, 0, &shape, prediction, err);
-    case CKPT_READ_LOG_ODDS: return take_log_odds(graph, prediction, err);
+    case CKPT_READ_AS_IS:
+        return CKPT_OK;
+    case CKPT_READ_LOGITS:
+        return ckpt_tail_undo(graph, shape.tensor, &prediction->tensor, err);
+    case CKPT_READ_LOG:
+        return take_function(graph, CKPT_ACT_LOG, 0, 0, &shape, prediction, err);
+    case CKPT_READ_LOG_ODDS:
+        return take_log_odds(graph, prediction, err);
     case CKPT_READ_PAIR:
         prediction->dim[1] = 1;
         return ckpt_tail_undo(graph, q->tail.pair, &prediction->tensor, err);
@@ -366,7 +409,8 @@ ckpt_status ckpt_loss_read(ckpt_graph *graph, const ckpt_loss_question *q, const
 const char *ckpt_loss_targets(const ckpt_loss_question *q, const ckpt_loss_choice *choice) {
     const ckpt_target_facts *f = q->facts;
     uint32_t axes;
-    if (!f || !f->known) return ckpt_loss_has_classes(choice->loss) ? "class indices" : choice->loss == CKPT_LOSS_BCE ? "0 to 1" : "numbers";
+    if (!f || !f->known)
+        return ckpt_loss_has_classes(choice->loss) ? "class indices" : choice->loss == CKPT_LOSS_BCE ? "0 to 1" : "numbers";
     const target_kind kind = kind_of_targets(q, &axes);
     if (choice->soft) return kind == SOFT ? "probabilities of classes" : f->integer ? "one-hot integers" : "one-hot";
     if (ckpt_loss_has_classes(choice->loss)) return f->integer ? "class indices" : "class indices, saved as floats";
@@ -376,17 +420,20 @@ const char *ckpt_loss_targets(const ckpt_loss_question *q, const ckpt_loss_choic
 const char *ckpt_loss_sentence(const ckpt_loss_question *q, const ckpt_loss_choice *choice, ckpt_pool *pool) {
     char over[96] = "", options[256] = "", why[96], how[224] = "";
     size_t n = 0;
-    if (choice->class_axis > 0) snprintf(over, sizeof over, " over axis %d of", choice->class_axis - q->split);
-    else snprintf(over, sizeof over, " of");
+    if (choice->class_axis > 0)
+        snprintf(over, sizeof over, " over axis %d of", choice->class_axis - q->split);
+    else
+        snprintf(over, sizeof over, " of");
     if (choice->class_axis > 0 && !choice->soft) n += (size_t)snprintf(options, sizeof options, ", ignoring %" PRId64, q->ignore);
     if (q->smoothing > 0) n += (size_t)snprintf(options + n, sizeof options - n, ", label smoothing %g", (double)q->smoothing);
     if (q->weights) n += (size_t)snprintf(options + n, sizeof options - n, ", class weights %.80s", q->weights);
     if (q->scale != 1) snprintf(options + n, sizeof options - n, ", times %g", (double)q->scale);
     const bool said = choice->how && choice->why;
-    if (choice->how) snprintf(how, sizeof how, "%s%s, %s", said ? "; it ends in " : "", said ? ends_in[q->tail.end] : "", choice->how);
+    if (choice->how)
+        snprintf(how, sizeof how, "%s%s, %s", said ? "; it ends in " : "", said ? ends_in[q->tail.end] : "", choice->how);
     char classes[48] = "";
     if (choice->classes) snprintf(classes, sizeof classes, " (%" PRId64 " classes)", choice->classes);
     return ckpt_pool_printf(pool, "%s%s '%s'%s%s, targets '%s': %s%s (%s%s)", losses[choice->loss].text, over, q->output,
-                            q->moved ? ", its samples put first" : "", classes, ckpt_loss_target_name(q), ckpt_loss_targets(q, choice), options,
-                            reason(q, choice, why), how);
+                            q->moved ? ", its samples put first" : "", classes, ckpt_loss_target_name(q),
+                            ckpt_loss_targets(q, choice), options, reason(q, choice, why), how);
 }

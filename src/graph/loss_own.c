@@ -61,7 +61,8 @@ static void find_made(const ckpt_graph *graph, const bool *is_label, bool label,
 
 ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_label, bool *constant, ckpt_error *err) {
     ckpt_pool scratch = {0};
-    bool *of_label = ckpt_pool_array(&scratch, graph->tensor_count, bool), *of_data = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    bool *of_label = ckpt_pool_array(&scratch, graph->tensor_count, bool),
+         *of_data = ckpt_pool_array(&scratch, graph->tensor_count, bool);
     /* Tensors that go into the model: data without labels, and what is computed for it, as a normalized weight. */
     bool *model = ckpt_pool_array(&scratch, graph->tensor_count, bool);
     if (!of_label || !of_data || !model) {
@@ -74,7 +75,8 @@ ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_labe
         const ckpt_node *node = &graph->node[n];
         bool of_model = false;
         for (int i = 0; i < node->out_count; i++)
-            of_model = of_model || (node->out[i] >= 0 && (model[node->out[i]] || (of_data[node->out[i]] && !of_label[node->out[i]])));
+            of_model =
+                of_model || (node->out[i] >= 0 && (model[node->out[i]] || (of_data[node->out[i]] && !of_label[node->out[i]])));
         for (int i = 0; i < node->in_count && of_model; i++)
             if (node->in[i] >= 0) model[node->in[i]] = true;
     }
@@ -122,11 +124,14 @@ static ckpt_over_batch over_batch(const ckpt_graph *graph, int tensor, int *left
     const ckpt_node *node = &graph->node[t->producer];
     ckpt_over_batch of_input;
     switch (node->op) {
-    case CKPT_OP_REDUCE_SUM: return of_reduction(graph, node, left);
-    case CKPT_OP_BINARY: return of_binary(graph, node, left);
+    case CKPT_OP_REDUCE_SUM:
+        return of_reduction(graph, node, left);
+    case CKPT_OP_BINARY:
+        return of_binary(graph, node, left);
     case CKPT_OP_CAST:
     case CKPT_OP_EXPAND:
-    case CKPT_OP_TRANSPOSE: return over_batch(graph, node->in[0], left);
+    case CKPT_OP_TRANSPOSE:
+        return over_batch(graph, node->in[0], left);
     case CKPT_OP_ACT:
         of_input = over_batch(graph, node->in[0], left);
         if (node->attr.act.act == CKPT_ACT_NEG || of_input == CKPT_OVER_BATCH_NONE) return of_input;

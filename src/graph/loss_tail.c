@@ -36,9 +36,15 @@ static int affine(const ckpt_graph *graph, const ckpt_node *node, double *scale,
     const int side = is_number(graph, node->in[1], &number) ? 1 : is_number(graph, node->in[0], &number) ? 0 : -1;
     if (side < 0) return -1;
     switch (node->attr.binary.kind) {
-    case CKPT_BINARY_ADD: *shift = number; break;
-    case CKPT_BINARY_SUB: *scale = side ? 1 : -1, *shift = side ? -number : number; break;
-    case CKPT_BINARY_MUL: *scale = number; break;
+    case CKPT_BINARY_ADD:
+        *shift = number;
+        break;
+    case CKPT_BINARY_SUB:
+        *scale = side ? 1 : -1, *shift = side ? -number : number;
+        break;
+    case CKPT_BINARY_MUL:
+        *scale = number;
+        break;
     case CKPT_BINARY_DIV:
         if (side == 0 || number == 0) return -1;
         *scale = 1 / number;
@@ -69,8 +75,10 @@ static bool from_sigmoid(const ckpt_tail *tail) {
 static ckpt_tail bounded(const ckpt_tail *before, int node, double least, double most, bool positive) {
     ckpt_tail tail = *before;
     const bool inside = least >= 0 && most <= 1 && least <= most, apart = (float)least > 0 && (float)most < 1;
-    tail.end = !inside ? from_sigmoid(before) ? CKPT_TAIL_FUNCTION : CKPT_TAIL_CHANGED
-               : !from_sigmoid(before) ? CKPT_TAIL_PROBABILITIES : apart ? CKPT_TAIL_CHANCES : CKPT_TAIL_EDGES;
+    tail.end = !inside                 ? from_sigmoid(before) ? CKPT_TAIL_FUNCTION : CKPT_TAIL_CHANGED
+               : !from_sigmoid(before) ? CKPT_TAIL_PROBABILITIES
+               : apart                 ? CKPT_TAIL_CHANCES
+                                       : CKPT_TAIL_EDGES;
     tail.spanned = false;
     tail.node = node;
     tail.least = least, tail.most = most;
@@ -121,7 +129,8 @@ static ckpt_tail after_function(const ckpt_graph *graph, int producer, int *left
     if (x >= 0 && before.end == CKPT_TAIL_FUNCTION) return before;
     if (!is_probability(&before)) return plain;
     if (x >= 0) return after_scale(&before, producer, scale, shift);
-    if (is_act(node, CKPT_ACT_CLIP)) return after_clip(&before, producer, (double)node->attr.act.alpha, (double)node->attr.act.beta);
+    if (is_act(node, CKPT_ACT_CLIP))
+        return after_clip(&before, producer, (double)node->attr.act.alpha, (double)node->attr.act.beta);
     if (is_act(node, CKPT_ACT_LOG) && !from_sigmoid(&before)) {
         ckpt_tail log = before;
         log.end = before.end == CKPT_TAIL_SOFTMAX ? CKPT_TAIL_LOGSOFTMAX : CKPT_TAIL_LOG;
@@ -165,14 +174,20 @@ static ckpt_tail find(const ckpt_graph *graph, int tensor, int *left) {
         tail.most = 1, tail.positive = true;
         return tail;
     case CKPT_OP_ACT:
-    case CKPT_OP_BINARY: return after_function(graph, producer, left);
+    case CKPT_OP_BINARY:
+        return after_function(graph, producer, left);
     case CKPT_OP_SLICE:
-    case CKPT_OP_CONCAT: return after_choice(graph, producer, left);
-    case CKPT_OP_TRANSPOSE: return after_transpose(graph, node, left);
+    case CKPT_OP_CONCAT:
+        return after_choice(graph, producer, left);
+    case CKPT_OP_TRANSPOSE:
+        return after_transpose(graph, node, left);
     case CKPT_OP_LINEAR:
     case CKPT_OP_MATMUL:
-    case CKPT_OP_CONV: tail.end = CKPT_TAIL_LINEAR; return tail;
-    default: return tail;
+    case CKPT_OP_CONV:
+        tail.end = CKPT_TAIL_LINEAR;
+        return tail;
+    default:
+        return tail;
     }
 }
 

@@ -20,7 +20,8 @@ static answer counts_samples(const ckpt_graph *graph, int tensor, ckpt_span span
 /* The view with its axis `axis` split into a part in front of the samples and the samples, if it is such a product. */
 static bool split_axis(const ckpt_view *view, int axis, int64_t batch, ckpt_view *split) {
     const int64_t before = view->dim[axis] / batch;
-    if (view->dim[axis] % batch || before < 1 || (axis == 0 && before == 1) || (before > 1 && view->rank == CKPT_MAX_RANK)) return false;
+    if (view->dim[axis] % batch || before < 1 || (axis == 0 && before == 1) || (before > 1 && view->rank == CKPT_MAX_RANK))
+        return false;
     *split = *view;
     split->dim[axis] = batch;
     if (before == 1) return true;
@@ -45,8 +46,10 @@ static ckpt_status refuse(const char *output, const ckpt_view *view, int64_t bat
     char shape[128];
     ckpt_tensor like = {.rank = view->rank};
     for (int i = 0; i < like.rank; i++) like.dim[i] = view->dim[i];
-    return ckpt_fail(err, CKPT_MODEL, "the first axis of the output '%s' of shape %s does not count the samples, of which there are %" PRId64
-                     "; end the model with a Transpose that puts the batch first", output, ckpt_shape_text(&like, shape), batch);
+    return ckpt_fail(err, CKPT_MODEL,
+                     "the first axis of the output '%s' of shape %s does not count the samples, of which there are %" PRId64
+                     "; end the model with a Transpose that puts the batch first",
+                     output, ckpt_shape_text(&like, shape), batch);
 }
 
 static ckpt_status move_first(ckpt_graph *graph, const ckpt_view *seen, int axis, ckpt_view *prediction, ckpt_error *err) {

@@ -80,8 +80,9 @@ static bool rows_back(int64_t from, int64_t to, ckpt_span *span) {
 /* Of two operands the one that is not broadcast and is made from the batch. */
 static ckpt_span_way operand_back(const ckpt_graph *graph, const ckpt_node *node, int *in) {
     for (int i = 0; i < 2; i++) {
-        const ckpt_tensor *t = &graph->tensor[*in = node->in[i]];
-        if (t->count == graph->tensor[node->out[0]].count && (t->producer >= 0 || t->role == CKPT_ROLE_INPUT)) return CKPT_SPAN_FOUND;
+        const ckpt_tensor *t = &graph->tensor[ *in = node->in[i]];
+        if (t->count == graph->tensor[node->out[0]].count && (t->producer >= 0 || t->role == CKPT_ROLE_INPUT))
+            return CKPT_SPAN_FOUND;
     }
     return CKPT_SPAN_LOST;
 }
@@ -89,11 +90,14 @@ static ckpt_span_way operand_back(const ckpt_graph *graph, const ckpt_node *node
 static ckpt_span_way matmul_back(const ckpt_graph *graph, const ckpt_node *node, ckpt_span *span) {
     const ckpt_matmul_attr *a = &node->attr.matmul;
     if (a->trans_a || a->n <= 0 || a->k <= 0) return CKPT_SPAN_LOST;
-    if (graph->tensor[node->in[0]].count / a->k != graph->tensor[node->out[0]].count / a->n) return CKPT_SPAN_LOST; /* broadcast */
+    if (graph->tensor[node->in[0]].count / a->k != graph->tensor[node->out[0]].count / a->n)
+        return CKPT_SPAN_LOST; /* broadcast */
     return rows_back(a->n, a->k, span) ? CKPT_SPAN_FOUND : CKPT_SPAN_LOST;
 }
 
-static ckpt_span_way whole(bool found) { return found ? CKPT_SPAN_FOUND : CKPT_SPAN_TORN; }
+static ckpt_span_way whole(bool found) {
+    return found ? CKPT_SPAN_FOUND : CKPT_SPAN_TORN;
+}
 
 ckpt_span_way ckpt_span_back(const ckpt_graph *graph, const ckpt_node *node, ckpt_span *span, int *in) {
     *in = node->in[0];
@@ -105,15 +109,24 @@ ckpt_span_way ckpt_span_back(const ckpt_graph *graph, const ckpt_node *node, ckp
     case CKPT_OP_SOFTMAX:
     case CKPT_OP_LOGSOFTMAX:
     case CKPT_OP_BATCHNORM:
-    case CKPT_OP_GROUPNORM: return CKPT_SPAN_FOUND;
+    case CKPT_OP_GROUPNORM:
+        return CKPT_SPAN_FOUND;
     case CKPT_OP_BINARY:
-    case CKPT_OP_PAIR: return operand_back(graph, node, in);
-    case CKPT_OP_LINEAR: return whole(rows_back(node->attr.linear.out_features, node->attr.linear.in_features, span));
-    case CKPT_OP_MATMUL: return matmul_back(graph, node, span);
-    case CKPT_OP_TRANSPOSE: return whole(ckpt_span_transpose(&node->attr.transpose, true, span));
-    case CKPT_OP_REDUCE_SUM: return whole(reduce_back(&node->attr.reduce, span));
-    case CKPT_OP_SLICE: return whole(slice_back(&node->attr.slice, span));
-    case CKPT_OP_CONCAT: return whole(concat_back(graph, node, span));
-    default: return CKPT_SPAN_LOST;
+    case CKPT_OP_PAIR:
+        return operand_back(graph, node, in);
+    case CKPT_OP_LINEAR:
+        return whole(rows_back(node->attr.linear.out_features, node->attr.linear.in_features, span));
+    case CKPT_OP_MATMUL:
+        return matmul_back(graph, node, span);
+    case CKPT_OP_TRANSPOSE:
+        return whole(ckpt_span_transpose(&node->attr.transpose, true, span));
+    case CKPT_OP_REDUCE_SUM:
+        return whole(reduce_back(&node->attr.reduce, span));
+    case CKPT_OP_SLICE:
+        return whole(slice_back(&node->attr.slice, span));
+    case CKPT_OP_CONCAT:
+        return whole(concat_back(graph, node, span));
+    default:
+        return CKPT_SPAN_LOST;
     }
 }

@@ -8,7 +8,9 @@
 #include "graph/op.h"
 #include "import/import.h"
 
-static ckpt_status no_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_NOMEM, "out of host memory"); }
+static ckpt_status no_memory(ckpt_error *err) {
+    return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}
 
 static const char *output_name(const ckpt_model *model, int output) {
     const char *name = model->file->model->graph->output[output]->name;
@@ -23,7 +25,8 @@ static const char *list_outputs(const ckpt_model *model, const bool *skip, ckpt_
     const char *text = "";
     int count = 0;
     for (int i = 0; i < model->output_count && text; i++)
-        if ((!skip || !skip[i]) && count++ < MOST) text = ckpt_pool_printf(pool, "%s%s'%s'", text, count > 1 ? ", " : "", output_name(model, i));
+        if ((!skip || !skip[i]) && count++ < MOST)
+            text = ckpt_pool_printf(pool, "%s%s'%s'", text, count > 1 ? ", " : "", output_name(model, i));
     return text && count > MOST ? ckpt_pool_printf(pool, "%s and %d more", text, count - MOST) : text;
 }
 
@@ -39,8 +42,8 @@ static ckpt_status find_output(const ckpt_model *model, const char *name, int *o
     ckpt_status status = CKPT_OK;
     if (*output < 0) {
         const char *near = ckpt_nearest(name, names, model->output_count), *all = list_outputs(model, NULL, &scratch);
-        status = ckpt_fail(err, CKPT_USAGE, "no output is called '%s'%s%s%s; there %s %s", name, near ? ": did you mean '" : "", near ? near : "",
-                           near ? "'?" : "", model->output_count == 1 ? "is" : "are", all ? all : "others");
+        status = ckpt_fail(err, CKPT_USAGE, "no output is called '%s'%s%s%s; there %s %s", name, near ? ": did you mean '" : "",
+                           near ? near : "", near ? "'?" : "", model->output_count == 1 ? "is" : "are", all ? all : "others");
     } else if (model->output[*output].tensor < 0) {
         status = ckpt_fail(err, CKPT_MODEL, "the output '%s' cannot be computed here; choose another", name);
     }
@@ -162,7 +165,8 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
     ckpt_graph *graph = &model->graph;
     const int labels = find_labels(graph, own->target);
     if (labels < 0 || graph->tensor[labels].dtype == CKPT_F32)
-        return ckpt_fail(err, CKPT_MODEL, "the targets of the loss node '%s' are no input of integers; --loss ce trains on another output",
+        return ckpt_fail(err, CKPT_MODEL,
+                         "the targets of the loss node '%s' are no input of integers; --loss ce trains on another output",
                          own->node);
     drop_input(model, labels);
     loss->labels = graph->tensor[labels].name;
@@ -183,9 +187,11 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
         CKPT_TRY(ckpt_loss_add_target(graph, labels, err));
         CKPT_TRY(ckpt_loss_attach_own(graph, own->value, !own->mean, loss->scale, err));
     }
-    loss->sentence = ckpt_pool_printf(&graph->pool, "%s over axis 1 (%" PRId64 " classes), targets '%s': class indices, ignoring %" PRId64
-                                      "%s%s (node '%s' of the file)", ckpt_loss_long_name(own->kind), own->classes, loss->labels, loss->ignore,
-                                      own->weights >= 0 ? ", with the file's class weights" : "", own->mean ? "" : ", their sum", own->node);
+    loss->sentence = ckpt_pool_printf(
+        &graph->pool,
+        "%s over axis 1 (%" PRId64 " classes), targets '%s': class indices, ignoring %" PRId64 "%s%s (node '%s' of the file)",
+        ckpt_loss_long_name(own->kind), own->classes, loss->labels, loss->ignore,
+        own->weights >= 0 ? ", with the file's class weights" : "", own->mean ? "" : ", their sum", own->node);
     return loss->sentence ? CKPT_OK : no_memory(err);
 }
 
@@ -207,7 +213,8 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
     const ckpt_view *view = &model->output[loss->output];
     const char *names = "";
     if (!is_one_number(model, loss->output))
-        return ckpt_fail(err, CKPT_USAGE, "--loss output: the output '%s' is not one number for the whole batch, and no loss", loss->name);
+        return ckpt_fail(err, CKPT_USAGE, "--loss output: the output '%s' is not one number for the whole batch, and no loss",
+                         loss->name);
     bool *is_label = ckpt_pool_array(&graph->pool, graph->input_count + 1, bool);
     if (!is_label) return no_memory(err);
     if (ckpt_own_loss_labels(graph, view->tensor, is_label, err) < 0) return CKPT_NOMEM;
@@ -217,14 +224,18 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
         if (!is_label[i]) continue;
         model->is_label[i] = true;
         narrow_labels(graph, graph->input[i]);
-        names = ckpt_pool_printf(&graph->pool, "%s%s'%s'", names, *names ? ", " : ", labels ", graph->tensor[graph->input[i]].name);
+        names =
+            ckpt_pool_printf(&graph->pool, "%s%s'%s'", names, *names ? ", " : ", labels ", graph->tensor[graph->input[i]].name);
     }
     loss->loss = CKPT_LOSS_FILE;
     loss->mean = over != CKPT_OVER_BATCH_SUM;
     loss->in_parts = over != CKPT_OVER_BATCH_OTHER && graph->batch > 1; /* of a single sample sum and mean look alike */
-    if (names) loss->sentence = ckpt_pool_printf(&graph->pool, "the output '%s', which the file computes%s%s", loss->name,
-                                                 over == CKPT_OVER_BATCH_SUM ? " as a sum over the batch" : over == CKPT_OVER_BATCH_MEAN
-                                                 ? " as a mean over the batch" : "", names);
+    if (names)
+        loss->sentence = ckpt_pool_printf(&graph->pool, "the output '%s', which the file computes%s%s", loss->name,
+                                          over == CKPT_OVER_BATCH_SUM    ? " as a sum over the batch"
+                                          : over == CKPT_OVER_BATCH_MEAN ? " as a mean over the batch"
+                                                                         : "",
+                                          names);
     if (!loss->sentence) return no_memory(err);
     return ckpt_loss_attach_own(graph, view->tensor, !loss->mean, loss->scale, err);
 }
@@ -232,14 +243,15 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
 /* --- losses on outputs ------------------------------------------------------------------------------ */
 
 /* The class weights as a constant of the graph: ones until they are known. */
-static ckpt_status add_weights(ckpt_graph *graph, const ckpt_model_options *options, const ckpt_model_loss *loss, int term, int *tensor,
-                               ckpt_error *err) {
+static ckpt_status add_weights(ckpt_graph *graph, const ckpt_model_options *options, const ckpt_model_loss *loss, int term,
+                               int *tensor, ckpt_error *err) {
     const int64_t classes = loss->choice.classes;
     const float *given = options->data ? options->data->weights[term] : NULL;
     *tensor = -1;
     if (!options->weights) return CKPT_OK;
     if (given && options->data->weight_count[term] != classes)
-        return ckpt_fail(err, CKPT_USAGE, "--class-weights %s: %" PRId64 " numbers for the %" PRId64 " classes of the output '%s'",
+        return ckpt_fail(err, CKPT_USAGE,
+                         "--class-weights %s: %" PRId64 " numbers for the %" PRId64 " classes of the output '%s'",
                          options->weights, options->data->weight_count[term], classes, loss->name);
     float *values = ckpt_pool_array(&graph->pool, classes, float);
     if (!values) return no_memory(err);
@@ -269,8 +281,11 @@ static ckpt_status attach_chosen(ckpt_model *model, const ckpt_model_options *op
     q->facts = options->data ? &options->data->target[index] : NULL;
     CKPT_TRY(ckpt_loss_decide(q, &loss->choice, err));
     CKPT_TRY(ckpt_loss_read(graph, q, &loss->choice, &prediction, err));
-    ckpt_loss_term term = {.kind = loss->choice.loss, .class_axis = loss->choice.class_axis, .soft = loss->choice.soft,
-                           .smoothing = q->smoothing, .scale = q->scale};
+    ckpt_loss_term term = {.kind = loss->choice.loss,
+                           .class_axis = loss->choice.class_axis,
+                           .soft = loss->choice.soft,
+                           .smoothing = q->smoothing,
+                           .scale = q->scale};
     CKPT_TRY(add_weights(graph, options, loss, index, &term.weights, err));
     loss->loss = loss->choice.loss;
     loss->chosen = loss->mean = loss->in_parts = true;
@@ -280,15 +295,20 @@ static ckpt_status attach_chosen(ckpt_model *model, const ckpt_model_options *op
     return ckpt_loss_attach(graph, &term, &prediction, err);
 }
 
-static ckpt_status attach(ckpt_model *model, const ckpt_model_options *options, const ckpt_loss_wish *wish, int index, ckpt_error *err) {
+static ckpt_status attach(ckpt_model *model, const ckpt_model_options *options, const ckpt_loss_wish *wish, int index,
+                          ckpt_error *err) {
     ckpt_model_loss *loss = &model->losses[index];
     const ckpt_file_loss *own = file_loss_of(model, loss->output);
     const bool asked = !wish->automatic && wish->loss == CKPT_LOSS_FILE, open = asked || wish->automatic;
     bool labels = false;
-    const char *extra = options->class_axis ? "class-axis" : options->smoothing > 0 ? "label-smoothing" : options->weights ? "class-weights" : NULL;
+    const char *extra = options->class_axis      ? "class-axis"
+                        : options->smoothing > 0 ? "label-smoothing"
+                        : options->weights       ? "class-weights"
+                                                 : NULL;
     if (!own && open) CKPT_TRY(has_labels(model, loss->output, &labels, err));
     if (extra && open && (own || labels || asked))
-        return ckpt_fail(err, CKPT_USAGE, "--%s: the loss of the output '%s' is what the file computes; leave it out or choose another output",
+        return ckpt_fail(err, CKPT_USAGE,
+                         "--%s: the loss of the output '%s' is what the file computes; leave it out or choose another output",
                          extra, loss->name);
     if (own && open) return attach_file_loss(model, own, loss, err);
     if (labels || asked) return attach_output(model, loss, err);
@@ -308,7 +328,8 @@ ckpt_status ckpt_model_describe_losses(ckpt_model *model, ckpt_error *err) {
     for (int i = 0; i < model->loss_count && read && model->loss_reason; i++) {
         ckpt_model_loss *loss = &model->losses[i];
         if (loss->chosen) loss->sentence = ckpt_loss_sentence(&loss->question, &loss->choice, pool);
-        model->loss_reason = loss->sentence ? ckpt_pool_printf(pool, "%s%s%s", model->loss_reason, i ? "; plus " : "", loss->sentence) : NULL;
+        model->loss_reason =
+            loss->sentence ? ckpt_pool_printf(pool, "%s%s%s", model->loss_reason, i ? "; plus " : "", loss->sentence) : NULL;
         read[loss->output] = true;
     }
     if (!read || !model->loss_reason) return no_memory(err);
