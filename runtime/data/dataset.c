@@ -236,6 +236,33 @@ ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t
     return load_any(path, &source, &wanted, dataset, err);
 }
 
+/* Whole numbers within int64, which the caller has seen to. */
+static ckpt_status make_integers(ckpt_array *array, ckpt_pool *pool, ckpt_error *err) {
+    const uint64_t count = (uint64_t)array->dim[0] * array->values;
+    const float *from = array->data;
+    int64_t *to = ckpt_pool_array(pool, count, int64_t);
+    if (!to) return ckpt_fail(err, CKPT_NOMEM, "takes more than there is of host memory; use fewer samples");
+    for (uint64_t i = 0; i < count; i++) to[i] = from[i] > -0x1p62f && from[i] < 0x1p62f ? (int64_t)from[i] : INT64_MIN;
+    array->data = to;
+    array->type = CKPT_ARRAY_I64;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
+                                ckpt_error *err) {
+    ckpt_data_request own = *request;
+    ckpt_array *array = &dataset->arrays[index];
+    array->has_ignore = own.has_ignore;
+    array->ignore = own.ignore;
+    if (array->type == CKPT_ARRAY_I64 && own.unit_range) own.classes = 2; /* 0 and 1 are all the integers from 0 to 1 */
+    ckpt_status status = own.want == CKPT_WANT_INTEGER && array->type == CKPT_ARRAY_F32 ? make_integers(array, &dataset->pool, err) : CKPT_OK;
+    if (status == CKPT_OK) status = ckpt_data_check(array, &own, err);
+    if (status == CKPT_OK) return CKPT_OK;
+    char what[CKPT_MESSAGE_SIZE];
+    memcpy(what, err->message, sizeof what);
+    return ckpt_fail(err, status, "%s: array '%.80s' %s", path, array->name, what);
+}
+
 void ckpt_dataset_free(ckpt_dataset *dataset) {
     ckpt_pool_free(&dataset->pool);
     *dataset = (ckpt_dataset){0};

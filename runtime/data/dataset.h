@@ -130,6 +130,11 @@ ckpt_status ckpt_dataset_load_memory(const char *path, const void *bytes, size_t
                                      const ckpt_data_options *options, ckpt_dataset *dataset,
                                      ckpt_error *err);
 
+/* Checks the values of an array of `path` as loading it for `request` would have, for a request that was not known then; the number
+ * of values is not looked at. Floats that are to be integers become them: they must be whole numbers. */
+ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t index, const ckpt_data_request *request,
+                                ckpt_error *err);
+
 /* A fixed set that can be learned: the same bits for the same arguments on every machine. Float inputs are
  * near normal (Irwin-Hall, n = 12; mean 0, variance 1), integer inputs uniform in [0, classes). A target is
  * a fixed random linear map of at most 64 values of the first input: its largest row as class index

@@ -5,6 +5,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/devices.h"
+#include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_output.h"
 
@@ -51,7 +52,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
         options.micro_batch = batches.micro_batch;
         report.batches = &batches;
     }
-    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, report.traits, &job, err));
+    CKPT_TRY(ckpt_job_load(&options, NULL, report.traits, &job, err));
     report.job = &job;
     ckpt_status status = ckpt_ask_ckpttrain(&options, &job, report.traits->device, argv, err);
     if (status == CKPT_OK) status = ckpt_job_cost(&job, &options, report.traits->device, err);
@@ -59,6 +60,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
                                                                                                 : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
+    if (status == CKPT_OK) ckpt_losses_say(&job, program);
     if (status == CKPT_OK && !job.forward_only) ckpt_parameters_say(&job.model, program);
     if (status == CKPT_OK) ckpt_job_say_sparse(&job, program);
     if (status == CKPT_OK) ckpt_job_say_ties(&job, program);

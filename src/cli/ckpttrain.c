@@ -7,6 +7,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/data_words.h"
+#include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/stop_signals.h"
 #include "cli/train_measure.h"
@@ -28,7 +29,7 @@ static void say_data(const ckpt_job *job, const ckpt_dataset *set, const char *w
 
 static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data, const ckpt_session *s) {
     char size[CKPT_SIZE_TEXT], text[CKPT_DATA_TEXT];
-    ckpt_console_note(program, "loss: %s", job->model.loss_reason);
+    ckpt_losses_say(job, program);
     ckpt_parameters_say(&job->model, program);
     ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);
@@ -70,7 +71,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
     if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
-    CKPT_TRY(ckpt_job_load(o, CKPT_TARGET_UNKNOWN, backend->traits, &job, err));
+    CKPT_TRY(ckpt_job_load(o, NULL, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
     if (status == CKPT_OK && o->save && !measure_only) {
         status = ckpt_model_check_savable(&job.model, o->save, err);

@@ -14,19 +14,22 @@
 
 static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }
 
-static ckpt_model_options model_options(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch) {
-    ckpt_model_options options = {.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .target = hint,
-                                  .untie = (ckpt_untie)o->untie, .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
-                                  .dropout_rng = (ckpt_drop_rng)o->dropout_rng,
-                                  .loss_auto = o->loss == CKPT_CLI_LOSS_AUTO};
-    if (!options.loss_auto) ckpt_loss_parse(ckpt_loss_choices[o->loss], &options.loss);
-    return options;
+static ckpt_model_options model_options(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch) {
+    return (ckpt_model_options){.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie,
+                                .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
+                                .dropout_rng = (ckpt_drop_rng)o->dropout_rng, .loss_auto = true, .wish_count = o->loss_count,
+                                .wish = o->loss, .output = o->loss_output, .class_axis = (int)o->class_axis,
+                                .smoothing = (float)o->label_smoothing, .weights = o->class_weights, .ignores = true,
+                                .ignore = o->ignore_index, .data = data};
 }
 
-static ckpt_status load_model(const ckpt_cli_options *o, ckpt_target_hint hint, int64_t batch, ckpt_model *model,
+static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
-    const ckpt_model_options options = model_options(o, hint, batch);
-    return ckpt_model_load(o->model_path, &options, model, err);
+    const ckpt_model_options options = model_options(o, data, batch);
+    const ckpt_status status = ckpt_model_load(o->model_path, &options, model, err);
+    const bool maybe_file = status == CKPT_USAGE && o->loss_output && ckpt_cli_given(o, CKPT_OPTION_OUTPUT);
+    return maybe_file ? ckpt_fail(err, status, "%s; --output takes a file that ends in .json, .html, .svg or .dot, or --format",
+                                  err->message) : status;
 }
 
 /* The batch when it is not given: as the model would have it, which is known once it is loaded. */
@@ -34,7 +37,7 @@ static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_err
     job->batch = o->batch;
     if (job->batch || !o->micro_batch) return CKPT_OK;
     ckpt_model model;
-    CKPT_TRY(load_model(o, CKPT_TARGET_UNKNOWN, 0, &model, err));
+    CKPT_TRY(load_model(o, NULL, 0, &model, err));
     job->batch = model.graph.batch;
     ckpt_model_free(&model);
     if (job->batch % o->micro_batch == 0) return CKPT_OK;
@@ -67,7 +70,7 @@ static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model
         bool found = count == MAX_DIM_NAMES;
         for (int i = 0; i < count; i++) found = found || (names[i] && strcmp(names[i], o->dim[d].name) == 0);
         if (found) continue;
-        const char *near = ckpt_cli_nearest(o->dim[d].name, names, count);
+        const char *near = ckpt_nearest(o->dim[d].name, names, count);
         if (!near) near = names[0];
         return ckpt_fail(err, CKPT_USAGE, "--dim %s: no input of %s has a dimension of that name%s%s%s", o->dim[d].name,
                          o->model_path, near ? "; there is '" : "", near ? near : "", near ? "'" : "");
@@ -80,6 +83,18 @@ static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const c
     if (!asked || model->graph.batch == asked) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "--dim makes the batch %" PRId64 ", not %" PRId64 "; give it with --%s alone",
                      model->graph.batch, asked, o->micro_batch ? "batch and --micro-batch" : "batch");
+}
+
+/* A loss that the file computes may be no function of those of a batch's parts. */
+static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
+    for (int i = 0; i < job->model.loss_count && job->parts > 1; i++)
+        if (!job->model.losses[i].in_parts)
+            return ckpt_fail(err, CKPT_USAGE,
+                             "--micro-batch: the loss '%s', which the file computes, does not show to be a mean or a sum over "
+                             "the samples%s; leave out --micro-batch",
+                             job->model.losses[i].name,
+                             job->model.graph.batch == 1 ? " where a part has one" : "");
+    return CKPT_OK;
 }
 
 static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
@@ -119,7 +134,7 @@ static int name_across(const ckpt_graph *graph, bool with_statistics, int most, 
 static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, ckpt_error *err) {
     const int64_t fixed = job->model.fixed_batch;
     if (!fixed || job->model.graph.batch == fixed || fixed > INT32_MAX) return CKPT_OK;
-    const ckpt_model_options options = model_options(o, job->hint, 2 * fixed);
+    const ckpt_model_options options = model_options(o, job->data, 2 * fixed);
     ckpt_model probe;
     ckpt_pool scratch = {0};
     const char *names;
@@ -145,16 +160,17 @@ static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_e
     return ckpt_fail_in(err, "%s", o->model_path);
 }
 
-ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, const ckpt_traits *traits, ckpt_job *job,
+ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data, const ckpt_traits *traits, ckpt_job *job,
                           ckpt_error *err) {
-    *job = (ckpt_job){.traits = traits, .hint = hint};
+    *job = (ckpt_job){.traits = traits, .data = data};
     CKPT_TRY(find_batch(o, job, err));
     const int64_t asked = o->micro_batch ? o->micro_batch : job->batch;
-    CKPT_TRY(load_model(o, hint, asked, &job->model, err));
+    CKPT_TRY(load_model(o, data, asked, &job->model, err));
     if (!job->batch) job->batch = job->model.graph.batch;
     job->parts = o->micro_batch ? job->batch / o->micro_batch : 1;
-    job->forward_only = job->model.loss == CKPT_LOSS_NONE;
+    job->forward_only = job->model.loss_count == 0;
     ckpt_status status = check_dims(o, &job->model, err);
+    if (status == CKPT_OK) status = check_parts(job, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
     if (status == CKPT_OK) status = check_fixed(o, job, err);
     if (status == CKPT_OK) status = in_file(o, make_graphs(o, job, err), err);
@@ -164,8 +180,8 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *o, ckpt_target_hint hint, cons
 }
 
 ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_cli_options *o, int64_t samples, ckpt_job *resized, ckpt_error *err) {
-    const ckpt_model_options options = model_options(o, job->hint, samples);
-    *resized = (ckpt_job){.traits = job->traits, .hint = job->hint, .batch = samples, .parts = job->parts,
+    const ckpt_model_options options = model_options(o, job->data, samples);
+    *resized = (ckpt_job){.traits = job->traits, .data = job->data, .batch = samples, .parts = job->parts,
                           .forward_only = job->forward_only};
     CKPT_TRY(ckpt_model_resize(&job->model, &options, &resized->model, err));
     ckpt_status status = check_fixed(o, resized, err);

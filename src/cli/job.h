@@ -2,7 +2,7 @@
  *
  *     ckpt_job job;
  *     ckpt_plan *plan;
- *     ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, traits, &job, &err);
+ *     ckpt_job_load(&options, NULL, traits, &job, &err);
  *     ckpt_job_plan(&job, &options, traits, &plan, &err);
  *     ckpt_job_resize(&job, &options, 10, &last, &err);      // for the last batch of an epoch, which has 10 samples
  *     ...
@@ -18,7 +18,7 @@
 
 typedef struct ckpt_job {
     const ckpt_traits *traits; /* of the device that the graphs are for */
-    ckpt_target_hint hint;
+    const ckpt_loss_data *data; /* that the losses were chosen by, or NULL */
     ckpt_model model;      /* model.graph is the training graph; with --loss none the forward pass */
     bool forward_only;
     ckpt_graph evaluation; /* empty when forward_only; tensor ids as in the training graph */
@@ -30,9 +30,10 @@ typedef struct ckpt_job {
     double *profile;       /* seconds by node, where this run measured them itself; else NULL */
 } ckpt_job;
 
-/* Loads the model, with the loss that suits `hint` where it is chosen automatically, and makes both graphs as the device
- * of `traits` can run them. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the model does not have. */
-ckpt_status ckpt_job_load(const ckpt_cli_options *options, ckpt_target_hint hint, const ckpt_traits *traits,
+/* Loads the model, with the losses that suit the data (NULL: they are not known), and makes both graphs as the device of
+ * `traits` can run them; `data` must outlive the job. Errors as ckpt_model_load's; CKPT_USAGE for a batch or dimension that the
+ * model does not have. */
+ckpt_status ckpt_job_load(const ckpt_cli_options *options, const ckpt_loss_data *data, const ckpt_traits *traits,
                           ckpt_job *job, ckpt_error *err);
 
 /* The same job, of the same file, for micro-batches of `samples` samples; it has no costs. `job` must outlive it. Errors

@@ -24,7 +24,7 @@ static ckpt_status load(const search *s, int64_t size, ckpt_job *job, ckpt_error
     ckpt_cli_options options = *s->options;
     if (!s->answer->divisors) options.batch = size;
     else if (size != options.batch) options.micro_batch = size;
-    CKPT_TRY(ckpt_job_load(&options, CKPT_TARGET_UNKNOWN, s->traits, job, err));
+    CKPT_TRY(ckpt_job_load(&options, NULL, s->traits, job, err));
     const ckpt_status status = ckpt_job_cost(job, &options, s->traits->device, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;

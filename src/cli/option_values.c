@@ -22,7 +22,6 @@ const char *const ckpt_strategy_choices[] = {
 #undef X
         NULL};
 
-const char *const ckpt_loss_choices[] = {"auto", "ce", "bce", "mse", "nll", "none", NULL};
 const char *const ckpt_dropout_rng_choices[] = {"philox", "onnx-ref", NULL};
 const char *const ckpt_untie_choices[] = {"auto", "all", "none", NULL};
 const char *const ckpt_precision_choices[] = {"fp32", "tf32", "bf16", NULL};
@@ -69,19 +68,72 @@ ckpt_status ckpt_option_whole(const ckpt_option_row *row, const char *text, ckpt
     return read_whole(row, text, field_of(row, options), err);
 }
 
+ckpt_status ckpt_option_integer(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
+    const bool minus = *text == '-';
+    uint64_t number;
+    if (!read_digits(text + minus, &number) || (double)number > (minus ? -row->min : row->max))
+        return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is not an integer from %.0f to %.0f", row->name, text, row->min, row->max);
+    *(int64_t *)field_of(row, options) = minus ? -(int64_t)number : (int64_t)number;
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_option_seed(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
     if (read_digits(text, field_of(row, options))) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is not a whole number of 64 bits", row->name, text);
 }
 
-ckpt_status ckpt_option_real(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
+static bool read_real(const char *text, double *value) {
     char *end;
-    const double value = strtod(text, &end);
+    *value = strtod(text, &end);
     /* strtod takes blanks, hexadecimals, "inf" and "nan" as well */
-    const bool plain = *text && strspn(text, "0123456789.eE+-") == strlen(text);
-    if (!plain || *end || !isfinite(value) || value < row->min || value > row->max)
+    return *text && strspn(text, "0123456789.eE+-") == strlen(text) && !*end && isfinite(*value);
+}
+
+ckpt_status ckpt_option_real(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
+    double value;
+    if (!read_real(text, &value) || value < row->min || value > row->max)
         return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is not a number from %g to %g", row->name, text, row->min, row->max);
     *(double *)field_of(row, options) = value;
+    return CKPT_OK;
+}
+
+/* "ce", or "logits=ce:0.5": the name may hold '=' itself, so the last one counts. Writes into `text`, which is argv's. */
+static ckpt_status read_wish(const ckpt_option_row *row, char *text, ckpt_loss_wish *wish, ckpt_error *err) {
+    static const char *const kinds[] = {"auto", "ce", "bce", "mse", "nll", "output", "none"};
+    char *equals = strrchr(text, '='), *kind = equals ? equals + 1 : text, *colon = strchr(kind, ':');
+    double scale = 1;
+    if (equals == text) return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' names no output before '='", row->name, text);
+    if (colon && (!read_real(colon + 1, &scale) || scale < 0))
+        return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is not a factor of 0 or more", row->name, colon + 1);
+    if (colon) *colon = 0;
+    *wish = (ckpt_loss_wish){.output = equals ? text : NULL, .automatic = strcmp(kind, "auto") == 0, .scale = (float)scale};
+    if (!wish->automatic && !ckpt_loss_parse(kind, &wish->loss)) {
+        const char *near = ckpt_nearest(kind, kinds, sizeof kinds / sizeof *kinds);
+        return ckpt_fail(err, CKPT_USAGE, "--%s: unknown '%s'%s%s%s (auto, ce, bce, mse, nll, output, none)", row->name, kind,
+                         near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    }
+    if (equals) *equals = 0;
+    return CKPT_OK;
+}
+
+/* KIND, or NAME=KIND and more of those after commas. */
+ckpt_status ckpt_option_loss(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
+    char *rest = (char *)(uintptr_t)text; /* argv may be written to (C11 5.1.2.2.1) */
+    options->loss_count = 0;
+    while (rest) {
+        char *item = rest, *comma = strchr(rest, ',');
+        rest = comma ? comma + 1 : NULL;
+        if (comma) *comma = 0;
+        if (options->loss_count == CKPT_MAX_TARGETS)
+            return ckpt_fail(err, CKPT_USAGE, "--%s: more than %d losses", row->name, CKPT_MAX_TARGETS);
+        ckpt_loss_wish *wish = &options->loss[options->loss_count++];
+        CKPT_TRY(read_wish(row, item, wish, err));
+        if (!wish->output && (rest || options->loss_count > 1))
+            return ckpt_fail(err, CKPT_USAGE, "--%s: of several losses each needs its output: NAME=%s", row->name, item);
+        for (int i = 0; i + 1 < options->loss_count; i++)
+            if (strcmp(options->loss[i].output, wish->output) == 0)
+                return ckpt_fail(err, CKPT_USAGE, "--%s: the output '%s' is given twice", row->name, wish->output);
+    }
     return CKPT_OK;
 }
 
@@ -96,7 +148,7 @@ ckpt_status ckpt_option_choice(const ckpt_option_row *row, const char *text, ckp
         const size_t used = strlen(all);
         snprintf(all + used, sizeof all - used, "%s%s", count ? ", " : "", row->choices[count]);
     }
-    const char *near = ckpt_cli_nearest(text, row->choices, count);
+    const char *near = ckpt_nearest(text, row->choices, count);
     return ckpt_fail(err, CKPT_USAGE, "--%s: unknown '%s'%s%s%s (%s)", row->name, text, near ? "; did you mean '" : "",
                      near ? near : "", near ? "'?" : "", all);
 }
@@ -143,19 +195,4 @@ ckpt_status ckpt_option_micro_batch(const ckpt_option_row *row, const char *text
     options->micro_batch_auto = strcmp(text, "auto") == 0;
     options->micro_batch = 0;
     return options->micro_batch_auto ? CKPT_OK : read_whole(row, text, &options->micro_batch, err);
-}
-
-const char *ckpt_cli_nearest(const char *text, const char *const *names, int count) {
-    const char *nearest = NULL;
-    int least = 0;
-    for (int i = 0; i < count; i++) {
-        if (!names[i]) continue;
-        const int distance = ckpt_name_distance(text, names[i]);
-        if (!nearest || distance < least) {
-            nearest = names[i];
-            least = distance;
-        }
-    }
-    /* Up to a third of the letters wrong is a slip; more is another word. */
-    return nearest && 3 * least <= (int)strlen(nearest) + 2 ? nearest : NULL;
 }

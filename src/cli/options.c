@@ -51,7 +51,7 @@ static ckpt_status unknown_option(ckpt_program program, const char *arg, ckpt_er
     }
     if (elsewhere) return ckpt_fail(err, CKPT_USAGE, "--%s is an option of %s, not of %s", name, elsewhere,
                                     ckpt_cli_program_name(program));
-    const char *near = ckpt_cli_nearest(name, names, CKPT_OPTION_COUNT);
+    const char *near = ckpt_nearest(name, names, CKPT_OPTION_COUNT);
     if (near) return ckpt_fail(err, CKPT_USAGE, "unknown option '--%s': did you mean --%s?", name, near);
     return ckpt_fail(err, CKPT_USAGE, "unknown option '--%s': see --help", name);
 }
@@ -101,7 +101,7 @@ static ckpt_status take_model(ckpt_program program, const char *arg, ckpt_cli_op
 }
 
 ckpt_status ckpt_cli_parse(ckpt_program program, int argc, char **argv, ckpt_cli_options *options, ckpt_error *err) {
-    *options = (ckpt_cli_options){.shuffle = 1, .preserve_rng = 1};
+    *options = (ckpt_cli_options){.ignore_index = -100, .shuffle = 1, .preserve_rng = 1};
     reading r = {.program = program, .argc = argc, .next = 1, .argv = argv};
     bool options_end = false;
     while (r.next < argc) {

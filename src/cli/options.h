@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/nearest.h"
 #include "base/status.h"
 #include "graph/autodiff.h"
 #include "import/model.h"
@@ -38,7 +39,7 @@ typedef enum ckpt_format {
     CKPT_FORMAT_DOT
 } ckpt_format;
 
-enum { CKPT_CLI_MAX_DIMS = 16, CKPT_CLI_LOSS_AUTO = 0 };
+enum { CKPT_CLI_MAX_DIMS = 16 };
 
 /* All strings are argv's. What was not given has its default, but for values that depend on the model. */
 typedef struct ckpt_cli_options {
@@ -54,7 +55,13 @@ typedef struct ckpt_cli_options {
     int dropout_rng; /* ckpt_drop_rng */
     int untie;     /* ckpt_untie */
     const char *train, *freeze; /* lists of tensors, modules and layers, or NULL */
-    int loss;      /* CKPT_CLI_LOSS_AUTO, or an index into ckpt_loss_choices */
+    int loss_count; /* 0: one, chosen automatically */
+    ckpt_loss_wish loss[CKPT_MAX_TARGETS];
+    const char *loss_output; /* which of the model's outputs, or NULL */
+    int64_t class_axis;      /* 0: not given */
+    int64_t ignore_index;
+    double label_smoothing;
+    const char *class_weights; /* "balanced", a file, or NULL */
     int device, device_index;
     int precision; /* ckpt_precision */
 
@@ -114,7 +121,7 @@ typedef struct ckpt_option_row {
 extern const ckpt_option_row ckpt_option_table[CKPT_OPTION_COUNT];
 
 /* text: the value; NULL for options that take none. */
-#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(seed) X(real) X(choice) X(dim) X(device) X(budget) X(micro_batch)
+#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(integer) X(seed) X(real) X(choice) X(dim) X(device) X(budget) X(micro_batch) X(loss)
 #define X(name)                                                                                              \
     ckpt_status ckpt_option_##name(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,  \
                                    ckpt_error *err);
@@ -122,12 +129,9 @@ CKPT_OPTION_PARSERS(X)
 #undef X
 
 /* In the order of their enums, ended by NULL. */
-extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[], *const ckpt_loss_choices[],
+extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[],
     *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_algorithms_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[],
     *const ckpt_cost_choices[];
-
-/* The name closest to `text` by edit distance, or NULL when none is close. names[count]; NULL entries are skipped. */
-const char *ckpt_cli_nearest(const char *text, const char *const *names, int count);
 
 /* Options against each other: what implies what, what excludes what. */
 ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *options, ckpt_error *err);

@@ -63,7 +63,8 @@ static bool ends_in(const char *text, const char *end) {
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
-/* What --output or stdout is to hold: --format, else what the file's name ends in, else as --json says. */
+/* What --output or stdout is to hold: --format, else what the file's name ends in, else as --json says. A name without such
+ * an end is that of one of the model's outputs. */
 static ckpt_status settle_format(ckpt_cli_options *o, ckpt_error *err) {
     static const char *const ends[] = {[CKPT_FORMAT_JSON] = ".json", [CKPT_FORMAT_HTML] = ".html",
                                        [CKPT_FORMAT_SVG] = ".svg", [CKPT_FORMAT_DOT] = ".dot"};
@@ -72,9 +73,10 @@ static ckpt_status settle_format(ckpt_cli_options *o, ckpt_error *err) {
         return ckpt_fail(err, CKPT_USAGE, "--format text is printed; leave out --output, or give another format");
     for (int f = CKPT_FORMAT_JSON; o->output && !given && f <= CKPT_FORMAT_DOT; f++)
         if (ends_in(o->output, ends[f])) o->format = f;
-    if (o->output && o->format == CKPT_FORMAT_TEXT)
-        return ckpt_fail(err, CKPT_USAGE, "--output: '%s' does not end in .json, .html, .svg or .dot; give --format",
-                         o->output);
+    if (o->output && o->format == CKPT_FORMAT_TEXT) { /* as with ckpttrain, where nothing else has this name */
+        o->loss_output = o->output;
+        o->output = NULL;
+    }
     if (o->output || !o->json) return CKPT_OK;
     if (given && o->format != CKPT_FORMAT_JSON)
         return ckpt_fail(err, CKPT_USAGE, "--json and --format %s are both for stdout; give one, or --output FILE",
@@ -113,9 +115,25 @@ static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
     return CKPT_OK;
 }
 
+static bool asks_for(const ckpt_cli_options *o, ckpt_loss loss) {
+    for (int i = 0; i < o->loss_count; i++)
+        if (!o->loss[i].automatic && o->loss[i].loss == loss) return true;
+    return false;
+}
+
+/* Behind settle_format, which tells --output FILE from --output NAME. */
+static ckpt_status check_loss(const ckpt_cli_options *o, ckpt_error *err) {
+    if (asks_for(o, CKPT_LOSS_NONE) && o->loss_count > 1)
+        return ckpt_fail(err, CKPT_USAGE, "--loss: none cannot be part of a sum");
+    if (o->loss_output && o->loss_count && o->loss[0].output)
+        return ckpt_fail(err, CKPT_USAGE, "--loss %s=... names its output already; leave out --output %s", o->loss[0].output, o->loss_output);
+    return CKPT_OK;
+}
+
 static ckpt_status check_plan(ckpt_cli_options *o, ckpt_error *err) {
-    const bool forward_only = strcmp(ckpt_loss_choices[o->loss], "none") == 0;
+    const bool forward_only = asks_for(o, CKPT_LOSS_NONE);
     CKPT_TRY(settle_format(o, err));
+    CKPT_TRY(check_loss(o, err));
     CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(check_max_batch(o, err));
     if (!forward_only) return CKPT_OK;
@@ -130,8 +148,9 @@ static ckpt_status check_plan(ckpt_cli_options *o, ckpt_error *err) {
 static ckpt_status check_train(ckpt_cli_options *o, ckpt_error *err) {
     if (o->micro_batch_auto)
         return ckpt_fail(err, CKPT_USAGE, "--micro-batch auto: ckptplan --max-batch --budget SIZE finds it; give a number here");
-    if (strcmp(ckpt_loss_choices[o->loss], "none") == 0)
+    if (asks_for(o, CKPT_LOSS_NONE))
         return ckpt_fail(err, CKPT_USAGE, "--loss none: training needs a loss; only ckptplan takes none");
+    CKPT_TRY(check_loss(o, err));
     if (o->val_data && !o->data) return ckpt_fail(err, CKPT_USAGE, "--val-data needs --data");
     static const ckpt_option of_data[] = {CKPT_OPTION_TARGET, CKPT_OPTION_FEATURES, CKPT_OPTION_DROP};
     for (size_t i = 0; i < sizeof of_data / sizeof *of_data && !o->data; i++)

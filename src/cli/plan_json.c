@@ -5,6 +5,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/host_memory.h"
+#include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_report.h"
 #include "planner/usage.h"
@@ -110,6 +111,7 @@ ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
         "precision", ckpt_precision_choices[r->options->precision], "strategy", strategy_json(r->plan), "memory",
         memory_json(r), "cost_model", cost_model_json(r), "step_seconds", ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality", optimality_json(r, &compute), "layers",
         layers_json(r), "timeline", timeline_json(r));
+    if (document) json_object_set_new(document, "loss", ckpt_losses_json(r->job, r->options));
     if (document) ckpt_plan_report_batches_json(r, document);
     return ckpt_console_json_print(document, err);
 }

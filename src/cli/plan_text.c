@@ -39,8 +39,9 @@ static void print_head(const ckpt_plan_report *r) {
            graph->layer_count == 1 ? "" : "s", ckpt_console_count((uint64_t)ckpt_job_parameter_count(r->job), parameters));
     printf("Step      batch %" PRId64, r->job->batch);
     if (r->job->parts > 1) printf(" in %" PRId64 " parts of %" PRId64, r->job->parts, graph->batch);
-    if (optimizer) printf(", optimizer %s, loss %s", optimizer, r->job->model.loss_reason);
+    if (optimizer) printf(", optimizer %s, loss ", optimizer);
     else printf(", forward pass only");
+    for (int i = 0; i < r->job->model.loss_count; i++) printf("%s%s", i ? " + " : "", ckpt_loss_long_name(r->job->model.losses[i].loss));
     printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
     printf("Strategy  %s\n", r->plan->strategy);
     printf("Costs     %s\n", r->plan->costs.source);

@@ -13,10 +13,13 @@
 typedef struct ckpt_train_data {
     ckpt_dataset training, validation; /* validation is empty without --val-data */
     bool synthetic;
+    ckpt_loss_data known; /* what the losses were chosen by; in `pool` and the training data */
+    ckpt_pool pool;
 } ckpt_train_data;
 
-/* Arrays as ckpt_train_run takes them: the inputs in order, then the target. With --loss auto the targets decide where
- * the model leaves it open: then the job is loaded again. Without --data four batches are made up, or one where four
+/* Arrays as ckpt_train_run takes them: the inputs in order, then the targets. The losses are chosen again by what the targets
+ * are like; where that changes them, the job is loaded again. The job must not outlive the data.
+ * Without --data four batches are made up, or one where four
  * are more than 256 MiB. Errors as ckpt_dataset_load's. */
 ckpt_status ckpt_train_data_load(const ckpt_cli_options *options, ckpt_job *job, ckpt_train_data *data,
                                  ckpt_error *err);

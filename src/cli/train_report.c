@@ -8,6 +8,7 @@
 #include "cli/console.h"
 #include "cli/cost_model.h"
 #include "cli/data_words.h"
+#include "cli/loss_report.h"
 
 static double samples_per_second(const ckpt_train_report *r) {
     return r->seconds > 0 ? (double)r->samples / r->seconds : 0;
@@ -79,6 +80,14 @@ static json_t *loss_or_null(const ckpt_train_report *r, double value) {
     return r->steps && value - value == 0 ? json_real(value) : json_null();
 }
 
+/* What is minimised, and what it came to. */
+static json_t *loss_of(const ckpt_session *s, const ckpt_cli_options *o) {
+    json_t *loss = ckpt_losses_json(s->job, o);
+    json_object_set_new(loss, "first", loss_or_null(&s->report, s->report.first_loss));
+    json_object_set_new(loss, "last", loss_or_null(&s->report, s->report.last_loss));
+    return loss;
+}
+
 /* The driver's count, of all processes; null where there is no driver. */
 static json_t *device_memory(const ckpt_session *s) {
     const ckpt_exec_memory *m = &s->memory;
@@ -109,10 +118,10 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:{s:o, s:o}, s:o, s:o, s:{s:I, s:I, s:o, s:o}, s:i, s:f, s:f, s:o, s:o, s:s, s:s, s:o, s:o}",
+        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o, s:o}, s:i, s:f, s:f, s:o, s:o, s:s, s:s, s:o, s:o}",
                   "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
                   s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
-                  "loss", "first", loss_or_null(r, r->first_loss), "last", loss_or_null(r, r->last_loss), "accuracy",
+                  "loss", loss_of(s, o), "accuracy",
                   real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
                   "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "host", host_memory(&s->host), "recomputed_nodes_per_step",
                   ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",

@@ -52,8 +52,9 @@ static ckpt_status find_constants(ckpt_train_size *size, const ckpt_job *whole, 
 /* A sample is as large as in a whole batch, and the loss is the same. */
 static ckpt_status check_samples(const ckpt_job *job, const ckpt_job *whole, const int *origin, ckpt_error *err) {
     const ckpt_graph *graph = &job->model.graph, *whole_graph = &whole->model.graph;
-    if (job->model.loss != whole->model.loss)
-        return ckpt_fail(err, CKPT_USAGE, "the loss would be %s instead of %s", job->model.loss_reason, whole->model.loss_reason);
+    for (int i = 0; i < whole->model.loss_count; i++)
+        if (job->model.losses[i].loss != whole->model.losses[i].loss)
+            return ckpt_fail(err, CKPT_USAGE, "the loss would be %s instead of %s", job->model.loss_reason, whole->model.loss_reason);
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         if (tensor->role != CKPT_ROLE_INPUT && tensor->role != CKPT_ROLE_TARGET) continue;

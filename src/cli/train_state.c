@@ -66,6 +66,7 @@ ckpt_status ckpt_train_state_open(ckpt_train_state *s, const ckpt_cli_options *o
     snprintf(add_fact(s, "--lr", NULL), CKPT_FACT_TEXT, "%.9g", o->lr); /* a float's digits: it is used as one */
     snprintf(add_fact(s, "--seed", NULL), CKPT_FACT_TEXT, "%" PRIu64, o->seed);
     snprintf(add_fact(s, "--shuffle", NULL), CKPT_FACT_TEXT, "%s", ckpt_off_on_choices[o->shuffle]);
+    snprintf(add_fact(s, "--ignore-index", NULL), CKPT_FACT_TEXT, "%" PRId64, o->ignore_index);
     snprintf(add_fact(s, "--drop-last", "setting of --drop-last"), CKPT_FACT_TEXT, "%s", ckpt_off_on_choices[o->drop_last]);
     hash_data(source->data, add_fact(s, "data", "set of training data"));
     snprintf(add_fact(s, "model", "model, loss or dimension"), CKPT_FACT_TEXT, "%s", s->run.graph->hash);

@@ -12,7 +12,7 @@
 #include "data/dataset.h"
 #include "runtime/state_file.h"
 
-enum { CKPT_TRAIN_FACTS = 15, CKPT_FACT_TEXT = 96 };
+enum { CKPT_TRAIN_FACTS = 16, CKPT_FACT_TEXT = 96 };
 
 /* What the state is bound to and taken from; must outlive the state. */
 typedef struct ckpt_state_source {

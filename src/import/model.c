@@ -2,91 +2,11 @@
 
 #include <string.h>
 
-#include "graph/loss_choice.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
 #include "import/import.h"
+#include "import/model_loss.h"
 #include "import/parameters.h"
-
-/* The first output that is a loss of the file, or NULL. */
-static const ckpt_file_loss *find_file_loss(const ckpt_model *model, int *output) {
-    for (int i = 0; i < model->output_count; i++)
-        for (const ckpt_file_loss *own = model->file_loss; own; own = own->next)
-            if (model->output[i].tensor == own->value && ckpt_view_count(&model->output[i]) == 1) {
-                *output = i;
-                return own;
-            }
-    return NULL;
-}
-
-/* The first output that can be trained on, or -1. */
-static int find_prediction(const ckpt_model *model, bool any_role) {
-    const ckpt_graph *graph = &model->graph;
-    for (int i = 0; i < model->output_count; i++) {
-        if (model->output[i].tensor < 0) continue;
-        const ckpt_tensor *t = &graph->tensor[model->output[i].tensor];
-        if (t->dtype == CKPT_F32 && (t->role == CKPT_ROLE_STEP || any_role)) return i;
-    }
-    return -1;
-}
-
-/* The input behind a loss's targets, which a Cast may have converted. */
-static int find_labels(const ckpt_graph *graph, int target) {
-    while (ckpt_tensor_is_step(graph, target) && graph->node[graph->tensor[target].producer].op == CKPT_OP_CAST)
-        target = graph->node[graph->tensor[target].producer].in[0];
-    return graph->tensor[target].role == CKPT_ROLE_INPUT ? target : -1;
-}
-
-/* Trains on a loss of the file: its labels are the target from now on, not an input. */
-static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own, const char **reason, ckpt_error *err) {
-    ckpt_graph *graph = &model->graph;
-    const int labels = find_labels(graph, own->target);
-    if (labels < 0 || graph->tensor[labels].dtype == CKPT_F32)
-        return ckpt_fail(err, CKPT_MODEL, "%s: the targets of the loss node '%s' are no input of integers; --loss ce trains on "
-                         "another output", graph->path, own->node);
-    int kept = 0;
-    for (int i = 0; i < graph->input_count; i++)
-        if (graph->input[i] != labels) graph->input[kept++] = graph->input[i];
-    graph->input_count = kept;
-    model->labels = graph->tensor[labels].name;
-    model->classes = own->classes;
-    model->predicted = own->x;
-    if (own->plain) { /* nothing reads the labels any more, or the nodes of the loss */
-        graph->tensor[labels].role = CKPT_ROLE_STEP;
-        ckpt_loss_question question = {.prediction = own->x, .loss = own->kind};
-        CKPT_TRY(ckpt_loss_choose(graph, &question, err));
-        model->loss = question.loss;
-        *reason = ckpt_pool_printf(&graph->pool, "%s (a node of the file)", question.loss == CKPT_LOSS_CE
-                                                                               ? "cross-entropy" : "negative log-likelihood");
-        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
-        return ckpt_loss_attach(graph, &term, &question.prediction, err);
-    }
-    graph->tensor[labels].role = CKPT_ROLE_TARGET;
-    graph->tensor[labels].dtype = CKPT_I32;
-    for (int n = 0; n < graph->node_count; n++) /* past a conversion from what the file had */
-        if (graph->node[n].op == CKPT_OP_CLASS_LOSS && graph->node[n].in[1] == own->target) graph->node[n].in[1] = labels;
-    CKPT_TRY(ckpt_loss_add_target(graph, labels, err));
-    model->loss = CKPT_LOSS_FILE;
-    *reason = ckpt_pool_printf(&graph->pool, "the file's own (node '%s')", own->node);
-    return ckpt_loss_attach_own(graph, own->value, own->sum, 1, err);
-}
-
-static ckpt_status attach_loss(ckpt_model *model, const ckpt_model_options *options, int chosen, ckpt_error *err) {
-    ckpt_graph *graph = &model->graph;
-    ckpt_loss_question question = {.prediction = model->output[chosen], .automatic = options->loss_auto,
-                                   .loss = options->loss, .target = options->target};
-    CKPT_TRY(ckpt_loss_choose(graph, &question, err));
-    model->loss = question.loss;
-    model->loss_reason = question.reason;
-    model->predicted = question.prediction;
-    if (question.loss != CKPT_LOSS_NONE) {
-        const ckpt_loss_term term = ckpt_loss_term_of(question.loss, &question.prediction);
-        return ckpt_loss_attach(graph, &term, &question.prediction, err);
-    }
-    graph->output_count = 1;
-    graph->output[0] = question.prediction.tensor;
-    return CKPT_OK;
-}
 
 /* A running statistic is moved by one node and read by no other. */
 static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
@@ -108,19 +28,9 @@ static ckpt_status check_statistics(const ckpt_graph *graph, ckpt_error *err) {
 
 static ckpt_status prepare_training(ckpt_model *model, const ckpt_model_options *options, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
-    int chosen = -1;
-    const ckpt_file_loss *own = options->loss_auto ? find_file_loss(model, &chosen) : NULL;
-    if (!own) chosen = find_prediction(model, options->loss == CKPT_LOSS_NONE);
-    if (chosen < 0)
-        return ckpt_fail(err, CKPT_MODEL, "%s: none of its outputs is a float tensor that the model computes", graph->path);
-    model->prediction = model->file->model->graph->output[chosen]->name;
     CKPT_TRY(ckpt_parameters_by_use(model, err));
     CKPT_TRY(ckpt_rewrite_recognise(graph, err));
-    /* Training reads the loss only, so the outputs may be fused away. */
-    graph->output_count = 0;
-    if (own) CKPT_TRY(attach_file_loss(model, own, &model->loss_reason, err));
-    else CKPT_TRY(attach_loss(model, options, chosen, err));
-    if (!model->loss_reason) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+    CKPT_TRY(ckpt_model_attach_losses(model, options, err));
     if (options->dropout > 0) CKPT_TRY(ckpt_rewrite_add_dropout(graph, options->dropout, options->dropout_rng, err));
     CKPT_TRY(ckpt_rewrite_fuse(graph, err));
     CKPT_TRY(ckpt_parameters_by_gradient(model, options, err));

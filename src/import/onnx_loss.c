@@ -81,8 +81,8 @@ static ckpt_status class_loss(ckpt_import *im, const Onnx__NodeProto *node, ckpt
     ckpt_file_loss *own = ckpt_pool_array(&graph->pool, 1, ckpt_file_loss);
     if (!own) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     *own = (ckpt_file_loss){.next = im->model->file_loss, .value = y.tensor, .kind = kind, .x = x, .target = target.tensor,
-                            .node = node->name, .sum = reduction == SUM, .classes = x.dim[1],
-                            .plain = reduction == MEAN && x.rank == 2 && weights.tensor < 0 && !ckpt_import_attr(node, "ignore_index")};
+                            .node = node->name, .classes = x.dim[1], .weights = weights.tensor,
+                            .ignores = ckpt_import_attr(node, "ignore_index") != NULL, .ignore = ignore, .mean = reduction == MEAN};
     if (reduction != NONE) im->model->file_loss = own;
     return CKPT_OK;
 }

@@ -363,7 +363,9 @@ ckpt_status ckpt_parameters_by_gradient(ckpt_model *model, const ckpt_model_opti
         r->verdict = spelled ? CKPT_VERDICT_NUMBER : CKPT_VERDICT_UNREACHED;
     }
     if (status == CKPT_OK) set_roles(model);
-    if (status == CKPT_OK && !trained && options->loss != CKPT_LOSS_NONE) status = nothing_trained(model, err);
+    for (int t = 0; status == CKPT_OK && t < graph->tensor_count; t++) /* what a ConstantOfShape makes has no ruling */
+        trained += reached[t] && graph->tensor[t].role == CKPT_ROLE_PARAM;
+    if (status == CKPT_OK && !trained && model->loss_count > 0) status = nothing_trained(model, err);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -212,7 +212,8 @@ static void test_size_from_an_initializer(void **state) {
     maker_node(&m, "Cast", "c2", "f3", "two", "to=7");
     maker_node(&m, "Concat", "c", "two,minus", "to", "axis=0");
     maker_node(&m, "Reshape", "r", "h,to", "z", NULL);
-    maker_node(&m, "Softmax", "sm", "z", "y", "axis=0"); /* axis 0 of [2, 360] */
+    maker_node(&m, "Softmax", "sm", "z", "p", "axis=0"); /* axis 0 of [2, 360] */
+    maker_node(&m, "Reshape", "back", "p,shape", "y", NULL);
     load(&m, &model);
     for (int n = 0; n < model.graph.forward_count; n++)
         if (model.graph.node[n].op == CKPT_OP_SOFTMAX) assert_int_equal(model.graph.node[n].attr.axis.axis, 2);

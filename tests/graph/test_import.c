@@ -313,7 +313,7 @@ static void test_losses_are_chosen_and_folded(void **state) {
         maker_node(&m, "Gemm", "fc", "x,w,b", "z", NULL);
         maker_node(&m, cases[i].op, "last", "z", "y", NULL);
         load(&model, &m, 3);
-        assert_int_equal(model.loss, cases[i].loss);
+        assert_int_equal(model.losses[0].loss, cases[i].loss);
         assert_int_equal(model.graph.forward_count, 3); /* the last node is folded, or fused */
         assert_int_equal(only(&model.graph, CKPT_OP_LINEAR)->attr.linear.epilogue.act,
                          i == 3 ? CKPT_ACT_TANH : CKPT_ACT_IDENTITY);
@@ -523,7 +523,7 @@ static void test_sklearn_tail(void **state) {
     maker_output(&m, "label");
     maker_output(&m, "y");
     load(&model, &m, 3);
-    assert_int_equal(model.loss, CKPT_LOSS_CE);
+    assert_int_equal(model.losses[0].loss, CKPT_LOSS_CE);
     assert_int_equal(count_role(&model.graph, CKPT_ROLE_PARAM), 1);
     assert_int_equal(count_op(&model.graph, CKPT_OP_SOFTMAX), 0);
     ckpt_model_free(&model);
@@ -537,7 +537,7 @@ static void test_sklearn_tail(void **state) {
     maker_node(&m, "Concat", "pair", "q,p", "y", "axis=1");
     maker_output(&m, "y");
     load(&model, &m, 3);
-    assert_int_equal(model.loss, CKPT_LOSS_BCE);
+    assert_int_equal(model.losses[0].loss, CKPT_LOSS_BCE);
     assert_int_equal(count_op(&model.graph, CKPT_OP_CONCAT), 0);
     assert_int_equal(count_op(&model.graph, CKPT_OP_ACT), 0);
     ckpt_model_free(&model);

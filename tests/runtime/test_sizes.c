@@ -104,8 +104,8 @@ static float number(uint32_t *state) {
 static void feed(stand *s, int64_t samples, uint32_t seed) {
     const ckpt_graph *g = &s->model.graph;
     MUST(ckpt_exec_use(s->exec, samples, &err), &err);
-    for (int i = 0; i <= g->input_count; i++) {
-        const int tensor = i < g->input_count ? g->input[i] : g->target[0];
+    for (int i = 0; i < g->input_count + g->target_count; i++) {
+        const int tensor = i < g->input_count ? g->input[i] : g->target[i - g->input_count];
         const int64_t count = g->tensor[tensor].count / g->batch * samples;
         float *values = calloc((size_t)g->tensor[tensor].count, sizeof *values);
         int32_t *classes = (int32_t *)(void *)values;

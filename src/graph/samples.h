@@ -1,0 +1,20 @@
+/* Which axis of an output counts the samples.
+ *
+ *     ckpt_samples_first(&graph, "logits", &prediction, &moved, &err);   // [T,N,C] has become [N,T,C], by a Transpose
+ *
+ * A loss compares the first sample of the output with the first target. Sizes alone do not say which axis that is: [T,N,C] has
+ * as many values, and T may be N. So the axis is followed from the output back to the model's input (span.h), of which the
+ * first axis is the batch.
+ */
+#ifndef CKPT_SAMPLES_H
+#define CKPT_SAMPLES_H
+
+#include "graph/build.h"
+
+/* Makes the first axis of the view count the samples: by a Transpose where it is another axis that leads back to them (*moved),
+ * and as [batch, rows, ...] where the first axis has several rows of each sample (*split). CKPT_MODEL: it is not the first, and
+ * which one it is does not show; names the output and the remedy. */
+ckpt_status ckpt_samples_first(ckpt_graph *graph, const char *output, ckpt_view *prediction, bool *moved, bool *split,
+                               ckpt_error *err);
+
+#endif
