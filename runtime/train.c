@@ -114,8 +114,10 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
         if (!sets[s]) continue;
         CKPT_TRY(check_data(tr, sets[s], err));
         if (sets[s]->samples > longest) longest = (size_t)sets[s]->samples;
-        for (size_t a = 0; a < sets[s]->array_count; a++)
-            if (!goes_as_it_is(tr, &sets[s]->arrays[a], a) && ckpt_array_sample_bytes(&sets[s]->arrays[a]) > widest) widest = ckpt_array_sample_bytes(&sets[s]->arrays[a]);
+        for (size_t a = 0; a < sets[s]->array_count; a++) {
+            const size_t bytes = goes_as_it_is(tr, &sets[s]->arrays[a], a) ? 0 : ckpt_array_sample_bytes(&sets[s]->arrays[a]);
+            if (bytes > widest) widest = bytes;
+        }
     }
     tr->order = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);

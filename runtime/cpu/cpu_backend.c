@@ -22,8 +22,8 @@ struct ckpt_device {
 
 enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20 };
 
-/* No workspace. With AVX2 neither oneDNN 2.6 nor 3.2 asks for one when offered it (bench/cpu_kernels.c prints what
- * each would take); an implementation that wants one is passed over, so the plan need not hold it. */
+/* No workspace: an implementation of oneDNN that wants one is passed over, so the plan need not hold it. With AVX2 neither oneDNN
+ * 2.6 nor 3.2 wants one. */
 static const ckpt_traits cpu_traits = {
     .device = "cpu", .alignment_bytes = ALIGNMENT, .matmul_workspace_bytes = 0, .input_buffers = 1};
 

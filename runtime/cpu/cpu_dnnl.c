@@ -61,10 +61,11 @@ int omp_get_max_threads(void) { return 1; }
  *
  * oneDNN does not look at what some of its allocations return, and no exception of its C++ gets past its C interface: where
  * memory ends it crashes. So every call is made under a guard, which is jumped back to from where memory is refused: from
- * posix_memalign and mmap, defined here in front of the C library's, and from the handlers that C++ calls where `new` finds no memory and
- * where nobody catches an exception. What oneDNN held then is lost, locks included; it is never called again. */
+ * posix_memalign and mmap, defined here in front of the C library's, and from the handlers that C++ calls where `new` finds no
+ * memory and where nobody catches an exception. What oneDNN held then is lost, locks included; it is never called again. */
 
-static _Thread_local void **guard; /* five words of __builtin_setjmp: longjmp itself may need memory */
+/* Where to jump to: the words of __builtin_setjmp, because longjmp of the C library may itself need memory. */
+static _Thread_local void **guard;
 static atomic_bool lost;
 
 int posix_memalign(void **address, size_t alignment, size_t bytes) {

@@ -36,8 +36,9 @@ typedef struct ckpt_dnnl_product ckpt_dnnl_product;
 ckpt_status ckpt_dnnl_open(ckpt_dnnl **dnnl, ckpt_error *err);
 void ckpt_dnnl_close(ckpt_dnnl *dnnl);
 
-/* Products of one form share what oneDNN makes for them, so one of a `dnnl` runs at a time, its parts side by side. Divided into at most `threads` parts, by sizes alone, for each of which the fastest implementation is taken that needs no
- * scratchpad. The product belongs to `dnnl`. CKPT_NOMEM, after which oneDNN is not called again. */
+/* Divided into at most `threads` parts, by sizes alone, for each of which the fastest implementation is taken that needs no
+ * scratchpad. Products of one form share what oneDNN makes for them, so one of a `dnnl` runs at a time, its parts side by side.
+ * The product belongs to `dnnl`. CKPT_NOMEM, after which oneDNN is not called again. */
 ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err);
 int ckpt_dnnl_parts(const ckpt_dnnl_product *product);
 /* Before the first run: does part 0 and returns true. oneDNN then generates its code, under locks that would be held for ever if

@@ -143,8 +143,8 @@ ckpt_status ckpt_team_start(ckpt_team *team, ckpt_error *err) {
     if (team->started == team->threads - 1) return CKPT_OK;
     const int failed = start_threads(team);
     if (!failed) return CKPT_OK;
-    return ckpt_fail(err, CKPT_NOMEM, "thread %d of %d cannot be started: %s; use fewer --threads", team->started + 2, team->threads,
-                     strerror(failed));
+    return ckpt_fail(err, CKPT_NOMEM, "thread %d of %d cannot be started: %s; use fewer --threads", team->started + 2,
+                     team->threads, strerror(failed));
 }
 
 int ckpt_team_threads(const ckpt_team *team) { return team->threads; }

@@ -27,6 +27,12 @@ static int tasks(void) {
     return count;
 }
 
+/* A thread that has been joined may be listed for a moment longer. */
+static void expect_tasks(int count) {
+    for (int wait = 0; wait < 1000 && tasks() != count; wait++) usleep(10000);
+    assert_int_equal(tasks(), count);
+}
+
 enum { MOST_PARTS = 64 };
 typedef struct tally {
     _Atomic int runs[MOST_PARTS];
@@ -55,20 +61,20 @@ static void test_every_part_runs_once(void **state) {
     (void)state;
     static const char *const policies[] = {"passive", "active", NULL};
     ckpt_error err;
+    const int before = tasks();
     for (size_t p = 0; p < sizeof policies / sizeof *policies; p++) {
         if (policies[p]) setenv("OMP_WAIT_POLICY", policies[p], 1);
         else unsetenv("OMP_WAIT_POLICY");
         for (int threads = 1; threads <= 5; threads++) {
             ckpt_team *team;
             tally total = {0};
-            const int before = tasks();
             assert_int_equal(ckpt_team_open(threads, &team, &err), CKPT_OK);
             run_jobs(team, 100, &total);
             assert_int_equal(total.elsewhere, 0);
-            assert_int_equal(tasks(), before);
+            expect_tasks(before);
             assert_int_equal(ckpt_team_start(team, &err), CKPT_OK);
             assert_int_equal(ckpt_team_start(team, &err), CKPT_OK);
-            assert_int_equal(tasks(), before + threads - 1);
+            expect_tasks(before + threads - 1);
             run_jobs(team, policies[p] ? 600 : 2000, &total);
             ckpt_team_close(team);
         }
