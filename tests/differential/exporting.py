@@ -63,13 +63,13 @@ def export(spec, net, arrays, path):
     return onnx.load(path)
 
 
-KEPT_METADATA = ("pkg.torch.export.graph_signature", "pkg.torch.onnx.original_node_name", "pkg.torch.onnx.fx_node")
+DROPPED = ("stack_trace", "ExportedProgram.graph_module")
 
 
 def strip(model):
-    """Without stack traces and paths of the machine that exported it."""
+    """Without stack traces and the paths of the machine that exported it; what says which tensor is which stays."""
     def clean(item):
-        kept = [(p.key, p.value) for p in item.metadata_props if p.key.startswith(KEPT_METADATA)]
+        kept = [(p.key, p.value) for p in item.metadata_props if not any(word in p.key for word in DROPPED)]
         del item.metadata_props[:]
         for key, value in kept:
             item.metadata_props.add(key=key, value=value)

@@ -8,6 +8,7 @@
  *     # anything                    a remark
  *     run train MODEL OPTION...     a run; what follows is expected of it. `plan`: of ckptplan
  *     exit STATUS                   its exit status; above 0: one line on stderr, nothing on stdout
+ *     may refuse                    status 2 or 3, and nothing else is expected then; else status 0
  *     says TEXT                     TEXT is part of what it writes to stderr
  *     loss STEP VALUE [ERROR]       of a step, with its relative error (without: 1e-5 in step 0, 1e-4 later)
  *     either STEP VALUE VALUE       the loss of a step is one of two
@@ -52,7 +53,8 @@ typedef struct trial {
     bool control;       /* make the next expectation of a value wrong */
     int line;
     char words[4096];   /* of the run that is meant */
-    bool training;
+    bool training, over; /* over: nothing more is expected of the run */
+    int faults;
     outcome first, second, previous; /* under none, under min; of the run before */
 } trial;
 
@@ -126,6 +128,7 @@ static void start(trial *t, const char *which, const char *words) {
     outcome_free(&t->second);
     t->previous = t->first;
     t->first = (outcome){0};
+    t->over = false;
     t->training = strcmp(which, "train") == 0;
     snprintf(t->words, sizeof t->words, "%s", words);
     if (t->training) {
@@ -168,6 +171,12 @@ static const char *check_exit(const trial *t, const char *rest) {
     if (want == 0) return t->training ? check_plans(t) : NULL;
     if (!end || end[1]) return FAIL("not one line: %s", t->first.run.err);
     return *t->first.run.out ? FAIL("refused, but wrote: %s", t->first.run.out) : NULL;
+}
+
+static const char *check_may(const trial *t, const char *rest) {
+    const int status = t->first.run.status;
+    (void)rest;
+    return check_exit(t, status == 2 ? "2" : status == 3 ? "3" : "0");
 }
 
 static const char *check_says(const trial *t, const char *rest) {
@@ -300,8 +309,9 @@ static const struct {
     const char *(*check)(const trial *, const char *);
     bool has_control; /* whether a value can be made wrong */
 } checks[] = {
-    {"exit", check_exit, false}, {"says", check_says, false},     {"loss", check_loss, true}, {"either", check_either, true},
-    {"same", check_same, false}, {"number", check_number, true}, {"change", check_change, true}, {"kept", check_kept, false},
+    {"exit", check_exit, false},    {"may", check_may, false},       {"says", check_says, false},
+    {"loss", check_loss, true},     {"either", check_either, true},  {"same", check_same, false},
+    {"number", check_number, true}, {"change", check_change, true},  {"kept", check_kept, false},
 };
 enum { CHECKS = sizeof checks / sizeof *checks };
 
@@ -332,11 +342,17 @@ static void check_line(trial *t, char *line) {
     }
     const int i = check_of(line, length);
     if (i == CHECKS) fail_msg("%s:%d: what is '%.*s'?", t->path, t->line, (int)length, line);
-    if (!t->control) {
-        const char *wrong = checks[i].check(t, rest);
-        if (wrong) fail_msg("%s:%d: ckpt%s %s\n%s", t->path, t->line, t->training ? "train" : "plan", t->words, wrong);
-    } else if (checks[i].has_control && !all_zero(rest) && !checks[i].check(t, rest)) {
-        fail_msg("%s:%d: made wrong and not noticed: %.60s", t->path, t->line, line);
+    if (t->over) return;
+    const char *wrong = checks[i].check(t, rest);
+    if (checks[i].check == check_exit || checks[i].check == check_may) t->over = wrong || t->first.run.status != 0;
+    if (checks[i].check == check_exit && !wrong) t->over = false;
+    if (!t->control && wrong) {
+        print_error("%s:%d: ckpt%s %s\n    %s\n", t->path, t->line, t->training ? "train" : "plan", t->words, wrong);
+        t->faults++;
+    }
+    if (t->control && checks[i].has_control && !all_zero(rest) && !wrong) {
+        print_error("%s:%d: made wrong and not noticed: %.60s\n", t->path, t->line, line);
+        t->faults++;
     }
 }
 
@@ -352,6 +368,7 @@ static void run_case(const char *path, bool control) {
     outcome_free(&t.second);
     outcome_free(&t.previous);
     free(t.text);
+    if (t.faults) fail_msg("%s: %d expectations are not met", path, t.faults);
 }
 
 static void test_case(void **state) { run_case(*state, false); }
