@@ -393,6 +393,8 @@ def main():
     with multiprocessing.Pool(options.jobs) as pool:
         for seed, outcome, text, folder, network in pool.imap_unordered(work, tasks):
             outcomes[outcome] += 1
+            if sum(outcomes.values()) % 100 == 0:
+                print(f"{sum(outcomes.values())} of {options.count}, {outcomes['FAILED']} differ", file=sys.stderr, flush=True)
             if outcome in ("FAILED", "broken"):
                 kinds[signature(text)] += 1
                 place = ""

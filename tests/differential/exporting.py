@@ -88,22 +88,28 @@ def values(model):
 
 def mapping(net, model):
     """{parameter or buffer: (initializer, transposed)} and the names that the file has no initializer for, or several. By name, else
-    by value: the TorchScript exporter folds transposes of weights into initializers with names of its own."""
+    by what dynamo's optimizer says it folded, and by value: both exporters fold transposes of weights into initializers with names
+    of their own."""
     held = {k: v for k, v in values(model).items() if v.dtype == np.float32}
     state = {k: v.detach().float().numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
     found = {k: (k, False) for k in state if k in held and held[k].shape == state[k].shape and np.array_equal(held[k], state[k])}
+    folded = {v.name: p.value for v in model.graph.value_info for p in v.metadata_props if p.key == "pkg.onnxscript.optimizer.folded_from"}
+    folded = {k: set(sources.strip("[]").replace("'", "").split(", ")) for k, sources in folded.items()}
     taken, missing = {name for name, _ in found.values()}, []
     for name, value in state.items():
         if name in found:
             continue
+        said = [k for k, sources in folded.items() if name in sources]
         for other, data in held.items():
+            if said and other not in said:
+                continue
             if other in taken or data.size != value.size:
                 continue
             if data.shape == value.shape and np.array_equal(data, value):
                 found[name] = (other, False)
             elif value.ndim == 2 and data.shape == value.T.shape and np.array_equal(data, value.T):
                 found[name] = (other, True)
-            elif value.size == 1 and data.reshape(()) == value.reshape(()):
+            elif (said or value.size == 1) and np.array_equal(data.reshape(-1), value.reshape(-1)):
                 found[name] = (other, False)
             if name in found:
                 taken.add(other)

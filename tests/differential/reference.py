@@ -88,4 +88,4 @@ def unfit(spec, net, arrays, exact):
 
 def floor(value):
     """What single precision cannot tell apart in a weight after a few steps."""
-    return 1e-6 * np.linalg.norm(value) + 1e-7
+    return 3e-7 * np.linalg.norm(value) + 3e-8
