@@ -82,6 +82,10 @@ def strip(model):
     return model
 
 
+def versions():
+    return "".join(f"{module.__name__} {module.__version__.split('+')[0]}\n" for module in (torch, onnx, np))
+
+
 def values(model):
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
 

@@ -766,6 +766,7 @@ def main():
         sys.exit(f"{source}: no such folder")
     shutil.rmtree(TARGET, ignore_errors=True)
     TARGET.mkdir()
+    (TARGET / "VERSIONS").write_text(exporting.versions())
     torch.manual_seed(15)
     for make in (padded_rows, left_operand, derived_weight, buffers, masks, softmax_axis, ignored, integers, bce_tail, soft_labels, file_loss, sparse, tables, csv,
                  differences):
