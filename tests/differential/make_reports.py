@@ -508,10 +508,20 @@ def file_loss(source):
 
 
 def sparse(source):
-    c = Case("sparse", "onnxruntime#5540, sklearn-onnx#310: sparse_initializer is named")
+    c = Case("sparse", "onnxruntime#5540, sklearn-onnx#310: a sparse_initializer is named: refused, or read as a dense one")
     copy(c, source, "18-sparse-initializer")
-    c.refused(3, "m", None, ["sparse", "Ws"], "--batch 4 --cost nominal", "plan")
-    c.refused(3, "m", None, ["sparse", "Ws"], "--batch 4 --steps 1")
+    file = onnx.load(str(TARGET / "sparse_m.onnx"))
+    stored, dense = file.graph.sparse_initializer[0], np.zeros(12, np.float32)
+    dense[numpy_helper.to_array(stored.indices)] = numpy_helper.to_array(stored.values)
+    file.graph.initializer.append(tensor("Ws", dense.reshape(3, 4)))
+    arrays = c.data("d", x=normal(7, 3), y=classes(7, 2))
+    reference = Reference(file, arrays, ce, ["Ws", "V"])
+    losses = reference.run(4, epochs=2)
+    c.run("m", None, "--batch 4 --cost nominal", "plan").add("says sparse", "says Ws", "may refuse")
+    c.run("m", "d.npz", "--batch 4 --epochs 2 --shuffle off --lr 0.1").add("says sparse", "says Ws", "may refuse")
+    c.add(*[f"loss {i} {value:.12g}" for i, value in enumerate(losses)])
+    change = (reference.parameters["V"].detach() - reference.before["V"]).reshape(-1)
+    c.add("change V " + " ".join(f"{v:.9g}" for v in change))
     c.write()
 
 
