@@ -9,7 +9,8 @@ A network (networks.py) is exported by one of PyTorch's two exporters, trained a
 under two plans. Compared are the first loss (relative 1e-5), the change of every parameter (relative 1e-3), everything that is no
 parameter bit for bit, the two plans' weights, planned with measured bytes, and what onnxruntime computes from the saved file.
 A refusal is a failure. Not counted are networks that an exporter cannot write and those that single precision cannot decide.
-Each failure is one line with its seed, and a folder with model, data, command and what was expected. Exit status 1 if any failed."""
+Each failure is one line with its seed, and a folder with model, data, command and what was expected. Exit status 1 if any failed.
+"""
 
 import argparse
 import collections
@@ -39,8 +40,21 @@ import reference
 
 LOSS_ERROR, CHANGE_ERROR, OUTPUT_ERROR = 1e-5, 1e-3, 2e-4
 # Operators that ckpttrain plans and does not train yet, or does not have: a refusal that names one is counted, and no failure.
-NEXT_TIER = {"Equal", "Gather", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "ReduceMax", "ReduceMin",
-             "ReduceProd", "ScatterND", "Sign", "Trilu", "Where"}
+NEXT_TIER = {
+    "Equal",
+    "Gather",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ScatterND",
+    "Sign",
+    "Trilu",
+    "Where",
+}
 
 
 class Difference(Exception):
@@ -63,8 +77,9 @@ def session(model):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model), options,
-                                        providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def has_batch_norm(net):
@@ -123,8 +138,14 @@ class Case:
     def made_by_folding(self):
         """Initializers that the TorchScript exporter computed from weights: in the file they are weights of their own."""
         mapped = {i for i, _ in self.found.values()}
-        return [t.name for t in self.model.graph.initializer
-                if self.spec["export"].get("fold") and t.name.startswith("onnx::") and t.name not in mapped and t.data_type == onnx.TensorProto.FLOAT]
+        return [
+            t.name
+            for t in self.model.graph.initializer
+            if self.spec["export"].get("fold")
+            and t.name.startswith("onnx::")
+            and t.name not in mapped
+            and t.data_type == onnx.TensorProto.FLOAT
+        ]
 
     def is_merged(self, name):
         return exporting.merged(self.net, name)
@@ -137,8 +158,8 @@ class Case:
         return {n: p for n, p in self.net.named_parameters()}
 
     def frozen(self):
-        """Initializers that ckpttrain has to be told about: parameters without a gradient, and buffers that nothing in a TorchScript
-        file tells from parameters."""
+        """Initializers that ckpttrain has to be told about: parameters without a gradient, and buffers that nothing in a
+        TorchScript file tells from parameters."""
         parameters, names = self.parameters(), []
         for name, (initializer, _) in self.found.items():
             if name in parameters and not parameters[name].requires_grad:
@@ -151,8 +172,20 @@ class Case:
 
     def arguments(self, folder):
         s = self.spec
-        words = ["--data", f"{folder}/data.npz", "--batch", str(s["batch"]), "--epochs", str(s["epochs"]), "--shuffle", "off",
-                 "--optimizer", s["optimizer"], "--lr", f"{reference.RATES[s['optimizer']]:g}"]
+        words = [
+            "--data",
+            f"{folder}/data.npz",
+            "--batch",
+            str(s["batch"]),
+            "--epochs",
+            str(s["epochs"]),
+            "--shuffle",
+            "off",
+            "--optimizer",
+            s["optimizer"],
+            "--lr",
+            f"{reference.RATES[s['optimizer']]:g}",
+        ]
         if s["say_loss"] and s["loss"] != "output":
             words += ["--loss", s["loss"]]
         if s["micro"]:
@@ -189,8 +222,22 @@ class Case:
 
 def run(program, case, strategy, name, folder):
     saved, log = folder / f"{name}.onnx", folder / f"{name}.jsonl"
-    command = [str(program), str(folder / "model.onnx"), *case.arguments(folder), "--strategy", strategy, "--threads", "1", "--device",
-               "cpu", "--save", str(saved), "--log", str(log), "--json"]
+    command = [
+        str(program),
+        str(folder / "model.onnx"),
+        *case.arguments(folder),
+        "--strategy",
+        strategy,
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--save",
+        str(saved),
+        "--log",
+        str(log),
+        "--json",
+    ]
     environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", XDG_CACHE_HOME="/dev/null")
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     (folder / "command.txt").write_text(" ".join(command).replace(str(folder) + "/", "") + "\n")
@@ -216,7 +263,9 @@ def compare(program, case, folder):
         raise Difference("first loss", f"{losses[0]:.9g}, PyTorch {exact.losses[0]:.9g}")
     for document in (one, two):
         if document["memory"]["planned_peak"] != document["memory"]["measured_peak"]:
-            raise Difference("memory", f"planned {document['memory']['planned_peak']}, measured {document['memory']['measured_peak']}")
+            raise Difference(
+                "memory", f"planned {document['memory']['planned_peak']}, measured {document['memory']['measured_peak']}"
+            )
     if one["weights_sha256"] != two["weights_sha256"]:
         raise Difference("plans", f"other weights under {case.spec['second_plan']}")
     after = exporting.values(onnx.load(saved))
@@ -275,6 +324,7 @@ def expected(case, folder, difference):
     def some(value):
         flat = np.asarray(value).reshape(-1)
         return " ".join(f"{v:.6g}" for v in flat[:8]) + (" ..." if flat.size > 8 else "")
+
     lines = [str(difference), "", "losses, PyTorch float64: " + some(case.exact.losses), ""]
     for name, (before, change) in case.changes().items():
         lines.append(f"trained {name}: {some(before)} -> {some(before + change)}")
@@ -299,12 +349,26 @@ def minimise(program, spec, text):
     while changed:
         changed = False
         for i in range(len(spec["blocks"])):
-            candidate = dict(spec, blocks=spec["blocks"][:i] + spec["blocks"][i + 1:])
+            candidate = dict(spec, blocks=spec["blocks"][:i] + spec["blocks"][i + 1 :])
             if still(candidate):
                 spec, changed = candidate, True
                 break
-    simpler = [("optimizer", "sgd"), ("micro", 0), ("smoothing", 0), ("class_weights", False), ("ignore", None), ("freeze", False), ("epochs", 1),
-               ("samples", spec["batch"]), ("head", "mse"), ("tokens", 0), ("pool", "mean"), ("outputs", 2), ("width", 4), ("head_bias", True)]
+    simpler = [
+        ("optimizer", "sgd"),
+        ("micro", 0),
+        ("smoothing", 0),
+        ("class_weights", False),
+        ("ignore", None),
+        ("freeze", False),
+        ("epochs", 1),
+        ("samples", spec["batch"]),
+        ("head", "mse"),
+        ("tokens", 0),
+        ("pool", "mean"),
+        ("outputs", 2),
+        ("width", 4),
+        ("head_bias", True),
+    ]
     for key, value in simpler:
         candidate = dict(spec, **{key: value})
         if key == "head":
@@ -331,7 +395,13 @@ def work(task):
             outcome, text, folder = attempt(program, spec)
     except Exception as error:
         return seed, "broken", f"{type(error).__name__}: {error}", None, ""
-    return seed, outcome, text, str(folder) if folder else None, f"{spec['export']['by']}, {'+'.join(b['kind'] for b in spec['blocks'])}, {spec['head']}"
+    return (
+        seed,
+        outcome,
+        text,
+        str(folder) if folder else None,
+        f"{spec['export']['by']}, {'+'.join(b['kind'] for b in spec['blocks'])}, {spec['head']}",
+    )
 
 
 def write_cases(target, count, seed):
@@ -359,7 +429,11 @@ def write_case(case, target, name):
     np.savez_compressed(target / f"{name}.npz", **{k: v for k, v in case.arrays.items() if k != "class_weights"})
     if "class_weights" in case.arrays:
         np.save(target / f"{name}_class_weights.npy", case.arrays["class_weights"])
-    words = " ".join(case.arguments(place)).replace("/data.npz", f"/{name}.npz").replace("/class_weights.npy", f"/{name}_class_weights.npy")
+    words = (
+        " ".join(case.arguments(place))
+        .replace("/data.npz", f"/{name}.npz")
+        .replace("/class_weights.npy", f"/{name}_class_weights.npy")
+    )
     blocks = ", ".join(b["kind"] for b in case.spec["blocks"])
     lines = [f"# {case.spec['export']['by']}; {blocks}; {case.spec['head']}", f"run train {place}/{name}.onnx {words}", "exit 0"]
     lines += [f"loss {i} {loss:.12g}" for i, loss in enumerate(case.exact.losses)]
@@ -406,10 +480,13 @@ def main():
     for kind, count in kinds.most_common():
         print(f"{count:5d}  {kind}")
     compared = outcomes["equal"] + outcomes["folded"] + outcomes["FAILED"]
-    print(f"{options.count} networks, {compared} compared, {outcomes['FAILED']} differ; {outcomes['equal']} equal, {outcomes['folded']} with "
-          f"weights that the exporter folded (loss and plans only); {outcomes['skipped']} skipped, {outcomes['not exported']} not exported, "
-          f"{outcomes['next tier']} with operators of the next tier, "
-          f"{outcomes['broken']} broken; {time.time() - started:.0f} s")
+    print(
+        f"{options.count} networks, {compared} compared, {outcomes['FAILED']} differ; {outcomes['equal']} equal, "
+        f"{outcomes['folded']} with weights that the exporter folded (loss and plans only); {outcomes['skipped']} skipped, "
+        f"{outcomes['not exported']} not exported, "
+        f"{outcomes['next tier']} with operators of the next tier, "
+        f"{outcomes['broken']} broken; {time.time() - started:.0f} s"
+    )
     return 1 if outcomes["FAILED"] or outcomes["broken"] else 0
 
 

@@ -47,14 +47,34 @@ def export(spec, net, arrays, path):
         with quiet():
             if how["by"] == "dynamo":
                 batch = torch.export.Dim("batch")
-                torch.onnx.export(net, tuple(inputs), path, dynamo=True, opset_version=18, verbose=False, optimize=how["optimize"],
-                                  dynamic_shapes={k: {0: batch} for k in ("x", "second")[:len(inputs)]}, external_data=False,
-                                  input_names=names, output_names=["out"])
+                torch.onnx.export(
+                    net,
+                    tuple(inputs),
+                    path,
+                    dynamo=True,
+                    opset_version=18,
+                    verbose=False,
+                    optimize=how["optimize"],
+                    dynamic_shapes={k: {0: batch} for k in ("x", "second")[: len(inputs)]},
+                    external_data=False,
+                    input_names=names,
+                    output_names=["out"],
+                )
             else:
                 mode = torch.onnx.TrainingMode.TRAINING if training else torch.onnx.TrainingMode.EVAL
                 axes = {k: {0: "batch"} for k in names} | ({} if spec["loss"] == "output" else {"out": {0: "batch"}})
-                torch.onnx.export(net, tuple(inputs), path, dynamo=False, opset_version=17, training=mode, input_names=names,
-                                  do_constant_folding=how["fold"], output_names=["out"], dynamic_axes=axes)
+                torch.onnx.export(
+                    net,
+                    tuple(inputs),
+                    path,
+                    dynamo=False,
+                    opset_version=17,
+                    training=mode,
+                    input_names=names,
+                    do_constant_folding=how["fold"],
+                    output_names=["out"],
+                    dynamic_axes=axes,
+                )
     except Exception as error:
         raise Failed(f"{how['by']}: {type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
     finally:
@@ -68,14 +88,22 @@ DROPPED = ("stack_trace", "ExportedProgram.graph_module")
 
 def strip(model):
     """Without stack traces and the paths of the machine that exported it; what says which tensor is which stays."""
+
     def clean(item):
         kept = [(p.key, p.value) for p in item.metadata_props if not any(word in p.key for word in DROPPED)]
         del item.metadata_props[:]
         for key, value in kept:
             item.metadata_props.add(key=key, value=value)
 
-    for item in [model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output,
-                 *model.graph.initializer]:
+    for item in [
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.initializer,
+    ]:
         clean(item)
     for item in [*model.graph.node, *model.graph.initializer]:
         item.doc_string = ""
@@ -91,13 +119,16 @@ def values(model):
 
 
 def mapping(net, model):
-    """{parameter or buffer: (initializer, transposed)} and the names that the file has no initializer for, or several. By name, else
-    by what dynamo's optimizer says it folded, and by value: both exporters fold transposes of weights into initializers with names
-    of their own."""
+    """{parameter or buffer: (initializer, transposed)} and the names that the file has no initializer for, or several.
+
+    By name, else by what dynamo's optimizer says it folded, and by value: both exporters fold transposes of weights into
+    initializers with names of their own."""
     held = {k: v for k, v in values(model).items() if v.dtype == np.float32}
     state = {k: v.detach().float().numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
     found = {k: (k, False) for k in state if k in held and held[k].shape == state[k].shape and np.array_equal(held[k], state[k])}
-    folded = {v.name: p.value for v in model.graph.value_info for p in v.metadata_props if p.key == "pkg.onnxscript.optimizer.folded_from"}
+    folded = {
+        v.name: p.value for v in model.graph.value_info for p in v.metadata_props if p.key == "pkg.onnxscript.optimizer.folded_from"
+    }
     folded = {k: set(sources.strip("[]").replace("'", "").split(", ")) for k, sources in folded.items()}
     taken, missing = {name for name, _ in found.values()}, []
     for name, value in state.items():

@@ -37,17 +37,38 @@ def weight(*shape, scale=0.5):
 
 # --- element functions ------------------------------------------------------------------------------------------------------
 
+
 def activation(r, width, tokens):
     u = lambda low, high: round(r.uniform(low, high), 2)
-    return r.choice([
-        lambda: nn.ReLU(), lambda: nn.ReLU6(), lambda: nn.LeakyReLU(u(0.01, 0.3)), lambda: nn.ELU(u(0.5, 1.5)), lambda: nn.SELU(),
-        lambda: nn.CELU(u(0.5, 2)), lambda: nn.GELU(), lambda: nn.GELU(approximate="tanh"), lambda: nn.SiLU(), lambda: nn.Mish(),
-        lambda: nn.Softplus(), lambda: nn.Softplus(beta=u(0.5, 3)), lambda: nn.Softsign(), lambda: nn.Tanh(), lambda: nn.Sigmoid(),
-        lambda: nn.Hardtanh(u(-2, -0.5), u(0.5, 2)), lambda: nn.Hardsigmoid(), lambda: nn.Hardswish(), lambda: nn.LogSigmoid(),
-        lambda: nn.Tanhshrink(), lambda: nn.Softshrink(u(0.1, 0.6)), lambda: nn.Hardshrink(u(0.1, 0.6)),
-        lambda: nn.Threshold(u(-0.5, 0.5), u(-0.5, 0.5)), lambda: nn.PReLU(init=u(0.05, 0.4)),
-        lambda: nn.PReLU(tokens or width, init=u(0.05, 0.4)),
-    ])()
+    return r.choice(
+        [
+            lambda: nn.ReLU(),
+            lambda: nn.ReLU6(),
+            lambda: nn.LeakyReLU(u(0.01, 0.3)),
+            lambda: nn.ELU(u(0.5, 1.5)),
+            lambda: nn.SELU(),
+            lambda: nn.CELU(u(0.5, 2)),
+            lambda: nn.GELU(),
+            lambda: nn.GELU(approximate="tanh"),
+            lambda: nn.SiLU(),
+            lambda: nn.Mish(),
+            lambda: nn.Softplus(),
+            lambda: nn.Softplus(beta=u(0.5, 3)),
+            lambda: nn.Softsign(),
+            lambda: nn.Tanh(),
+            lambda: nn.Sigmoid(),
+            lambda: nn.Hardtanh(u(-2, -0.5), u(0.5, 2)),
+            lambda: nn.Hardsigmoid(),
+            lambda: nn.Hardswish(),
+            lambda: nn.LogSigmoid(),
+            lambda: nn.Tanhshrink(),
+            lambda: nn.Softshrink(u(0.1, 0.6)),
+            lambda: nn.Hardshrink(u(0.1, 0.6)),
+            lambda: nn.Threshold(u(-0.5, 0.5), u(-0.5, 0.5)),
+            lambda: nn.PReLU(init=u(0.05, 0.4)),
+            lambda: nn.PReLU(tokens or width, init=u(0.05, 0.4)),
+        ]
+    )()
 
 
 FORMULAS = {
@@ -58,7 +79,7 @@ FORMULAS = {
     "clamped_mish": lambda x: x.clamp(-1, 2) * torch.tanh(F.softplus(x)),
     "where_softplus": lambda x: torch.where(x > 1, 2 * x - 1, F.softplus(x)),
     "almost_gelu": lambda x: 0.5 * x * (1 + torch.erf(x * 0.7)),
-    "gelu_by_tanh": lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x ** 3))),
+    "gelu_by_tanh": lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x**3))),
     "half_silu": lambda x: 0.5 * x * torch.sigmoid(2 * x) + 0.1,
     "gauss": lambda x: torch.exp(-x * x),
     "softsign": lambda x: x / (1 + x.abs()),
@@ -67,7 +88,7 @@ FORMULAS = {
     "reciprocal": lambda x: 1 / (2 + x * x),
     "erf": torch.erf,
     "abs": torch.abs,
-    "cube": lambda x: x ** 3 * 0.1,
+    "cube": lambda x: x**3 * 0.1,
     "neg": lambda x: 1 - x,
     "max_number": lambda x: torch.maximum(x, torch.tensor(0.25, dtype=x.dtype)),
     "min_max": lambda x: torch.minimum(torch.maximum(x, -0.5 * x), 2 + 0.1 * x),
@@ -82,6 +103,7 @@ def formula(r, width, tokens):
 
 
 # --- products ---------------------------------------------------------------------------------------------------------------
+
 
 def linear(r, width, tokens):
     return nn.Linear(width, r.choice([2, 3, 4, 5, 6, 8]), bias=r.random() < 0.7)
@@ -116,19 +138,31 @@ def lora_beside(r, width, tokens):
 
 
 DERIVED = {
-    "softplus": lambda w: F.softplus(w), "exp": lambda w: torch.exp(w) * 0.3, "abs": torch.abs, "square": lambda w: w * w,
-    "pow3": lambda w: w ** 3, "centred": lambda w: w - w.mean(1, keepdim=True),
+    "softplus": lambda w: F.softplus(w),
+    "exp": lambda w: torch.exp(w) * 0.3,
+    "abs": torch.abs,
+    "square": lambda w: w * w,
+    "pow3": lambda w: w**3,
+    "centred": lambda w: w - w.mean(1, keepdim=True),
     "standardized": lambda w: (w - w.mean(1, keepdim=True)) / (w.std(1, keepdim=True, unbiased=False) + 0.1),
-    "normed": lambda w: w / (w.norm(dim=1, keepdim=True) + 1e-3), "clamped": lambda w: w.clamp(-0.6, 0.6), "tanh": torch.tanh,
-    "max": lambda w: torch.maximum(w, -0.3 * w), "div": lambda w: w / 3, "sub": lambda w: 0.1 - w, "transposed": lambda w: w.t().reshape(w.shape[1], -1).t(),
-    "softmax": lambda w: torch.softmax(w, 1), "sigmoid": torch.sigmoid,
+    "normed": lambda w: w / (w.norm(dim=1, keepdim=True) + 1e-3),
+    "clamped": lambda w: w.clamp(-0.6, 0.6),
+    "tanh": torch.tanh,
+    "max": lambda w: torch.maximum(w, -0.3 * w),
+    "div": lambda w: w / 3,
+    "sub": lambda w: 0.1 - w,
+    "transposed": lambda w: w.t().reshape(w.shape[1], -1).t(),
+    "softmax": lambda w: torch.softmax(w, 1),
+    "sigmoid": torch.sigmoid,
 }
 
 
 def derived(r, width, tokens):
     name = r.choice(sorted(DERIVED))
     function = DERIVED[name]
-    return Fn(lambda m, x: F.linear(x, function(m.w), m.b), w=weight(r.choice([3, 4, 5]), width), b=nn.Parameter(torch.randn(()) * 0.3))
+    return Fn(
+        lambda m, x: F.linear(x, function(m.w), m.b), w=weight(r.choice([3, 4, 5]), width), b=nn.Parameter(torch.randn(()) * 0.3)
+    )
 
 
 def cut_weight(r, width, tokens):
@@ -146,7 +180,11 @@ def cut_weight(r, width, tokens):
 
 
 def weight_norm(r, width, tokens):
-    return Fn(lambda m, x: F.linear(x, m.g * m.v / m.v.norm(dim=1, keepdim=True)), g=nn.Parameter(torch.rand(3, 1) + 0.5), v=weight(3, width))
+    return Fn(
+        lambda m, x: F.linear(x, m.g * m.v / m.v.norm(dim=1, keepdim=True)),
+        g=nn.Parameter(torch.rand(3, 1) + 0.5),
+        v=weight(3, width),
+    )
 
 
 def diagonal(r, width, tokens):
@@ -159,34 +197,63 @@ def bilinear_gate(r, width, tokens):
 
 # --- scalars and vectors ----------------------------------------------------------------------------------------------------
 
+
 def scalar(r, width, tokens):
     t = nn.Parameter(torch.tensor(round(r.uniform(0.4, 1.4), 2)).reshape(r.choice([(), (1,)])))
     kind = r.choice(["mul", "div", "exp", "add", "sub", "minus", "max", "pow", "softplus", "min", "sigmoid"])
-    return Fn({"mul": lambda m, x: x * m.t, "div": lambda m, x: x / m.t, "exp": lambda m, x: x * torch.exp(m.t),
-               "add": lambda m, x: x + m.t, "sub": lambda m, x: x - m.t, "minus": lambda m, x: m.t - x,
-               "max": lambda m, x: torch.maximum(x, m.t), "min": lambda m, x: torch.minimum(x, m.t),
-               "pow": lambda m, x: (x.abs() + 0.2) ** m.t, "softplus": lambda m, x: x * F.softplus(m.t),
-               "sigmoid": lambda m, x: x * torch.sigmoid(m.t)}[kind], t=t)
+    return Fn(
+        {
+            "mul": lambda m, x: x * m.t,
+            "div": lambda m, x: x / m.t,
+            "exp": lambda m, x: x * torch.exp(m.t),
+            "add": lambda m, x: x + m.t,
+            "sub": lambda m, x: x - m.t,
+            "minus": lambda m, x: m.t - x,
+            "max": lambda m, x: torch.maximum(x, m.t),
+            "min": lambda m, x: torch.minimum(x, m.t),
+            "pow": lambda m, x: (x.abs() + 0.2) ** m.t,
+            "softplus": lambda m, x: x * F.softplus(m.t),
+            "sigmoid": lambda m, x: x * torch.sigmoid(m.t),
+        }[kind],
+        t=t,
+    )
 
 
 def vector(r, width, tokens):
     v = nn.Parameter(torch.rand(width) + 0.5)
     kind = r.choice(["div", "sub", "minus", "max", "min", "pow", "expand", "softplus", "concat", "ratio", "abs"])
-    return Fn({"div": lambda m, x: x / m.v, "sub": lambda m, x: x - m.v, "minus": lambda m, x: m.v - x,
-               "max": lambda m, x: torch.maximum(x, m.v), "min": lambda m, x: torch.minimum(x, m.v),
-               "pow": lambda m, x: (x.abs() + 0.2) ** m.v, "expand": lambda m, x: x + m.v.expand(x.shape),
-               "softplus": lambda m, x: x * F.softplus(m.v), "concat": lambda m, x: torch.cat([x, m.v.expand(x.shape)], -1),
-               "ratio": lambda m, x: m.v / (1 + x * x), "abs": lambda m, x: x * torch.abs(m.v)}[kind], v=v)
+    return Fn(
+        {
+            "div": lambda m, x: x / m.v,
+            "sub": lambda m, x: x - m.v,
+            "minus": lambda m, x: m.v - x,
+            "max": lambda m, x: torch.maximum(x, m.v),
+            "min": lambda m, x: torch.minimum(x, m.v),
+            "pow": lambda m, x: (x.abs() + 0.2) ** m.v,
+            "expand": lambda m, x: x + m.v.expand(x.shape),
+            "softplus": lambda m, x: x * F.softplus(m.v),
+            "concat": lambda m, x: torch.cat([x, m.v.expand(x.shape)], -1),
+            "ratio": lambda m, x: m.v / (1 + x * x),
+            "abs": lambda m, x: x * torch.abs(m.v),
+        }[kind],
+        v=v,
+    )
 
 
 def rezero(r, width, tokens):
     f = nn.Linear(width, width)
-    return Fn(lambda m, x: x + m.alpha * torch.relu(m.f(x)), alpha=nn.Parameter(torch.tensor([0.0 if r.random() < 0.3 else 0.3])), f=f)
+    return Fn(
+        lambda m, x: x + m.alpha * torch.relu(m.f(x)), alpha=nn.Parameter(torch.tensor([0.0 if r.random() < 0.3 else 0.3])), f=f
+    )
 
 
 def layer_scale(r, width, tokens):
-    return Fn(lambda m, x: x + m.gamma * m.g(F.gelu(m.f(x))), gamma=nn.Parameter(torch.full((width,), 0.1)), f=nn.Linear(width, 5),
-              g=nn.Linear(5, width))
+    return Fn(
+        lambda m, x: x + m.gamma * m.g(F.gelu(m.f(x))),
+        gamma=nn.Parameter(torch.full((width,), 0.1)),
+        f=nn.Linear(width, 5),
+        g=nn.Linear(5, width),
+    )
 
 
 def residual(r, width, tokens):
@@ -198,12 +265,22 @@ def branches(r, width, tokens):
     kind = r.choice(["add", "mul", "max", "concat", "sub", "mean"])
     f = nn.Sequential(nn.Linear(width, 4), activation(r, 4, tokens))
     g = nn.Linear(width, 4, bias=False)
-    return Fn({"add": lambda m, x: m.f(x) + m.g(x), "mul": lambda m, x: m.f(x) * m.g(x), "max": lambda m, x: torch.maximum(m.f(x), m.g(x)),
-               "concat": lambda m, x: torch.cat([m.g(x), x, m.f(x)], -1), "sub": lambda m, x: m.f(x) - m.g(x),
-               "mean": lambda m, x: torch.stack([m.f(x), m.g(x)], -1).mean(-1)}[kind], f=f, g=g)
+    return Fn(
+        {
+            "add": lambda m, x: m.f(x) + m.g(x),
+            "mul": lambda m, x: m.f(x) * m.g(x),
+            "max": lambda m, x: torch.maximum(m.f(x), m.g(x)),
+            "concat": lambda m, x: torch.cat([m.g(x), x, m.f(x)], -1),
+            "sub": lambda m, x: m.f(x) - m.g(x),
+            "mean": lambda m, x: torch.stack([m.f(x), m.g(x)], -1).mean(-1),
+        }[kind],
+        f=f,
+        g=g,
+    )
 
 
 # --- buffers ----------------------------------------------------------------------------------------------------------------
+
 
 def bits(*shape):
     """Zeros and ones, at least one of each."""
@@ -245,14 +322,21 @@ def computed_positions(r, width, tokens):
     def forward(m, x):
         place = torch.arange(x.shape[-1], dtype=x.dtype)
         return x + 0.1 * place * m.t
+
     return Fn(forward, t=nn.Parameter(torch.tensor(0.7)))
 
 
 # --- normalization ----------------------------------------------------------------------------------------------------------
 
+
 def layer_norm(r, width, tokens):
-    return r.choice([lambda: nn.LayerNorm(width), lambda: nn.LayerNorm(width, bias=False),
-                     lambda: nn.LayerNorm(width, elementwise_affine=False)])()
+    return r.choice(
+        [
+            lambda: nn.LayerNorm(width),
+            lambda: nn.LayerNorm(width, bias=False),
+            lambda: nn.LayerNorm(width, elementwise_affine=False),
+        ]
+    )()
 
 
 def group_norm(r, width, tokens):
@@ -267,7 +351,9 @@ def batch_norm(r, width, tokens):
 
 def rms_norm(r, width, tokens):
     if r.random() < 0.5:
-        return Fn(lambda m, x: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * m.w, w=nn.Parameter(torch.rand(width) + 0.5))
+        return Fn(
+            lambda m, x: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-5) * m.w, w=nn.Parameter(torch.rand(width) + 0.5)
+        )
     return nn.RMSNorm(width, eps=1e-5, elementwise_affine=r.random() < 0.7)
 
 
@@ -279,22 +365,37 @@ def instance_norm(r, width, tokens):
 
 def own_norm(r, width, tokens):
     kind = r.choice(["mean", "standard", "l2", "l1", "max"])
-    return Fn({"mean": lambda m, x: x - x.mean(-1, keepdim=True),
-               "standard": lambda m, x: (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True, unbiased=False) + 0.1) if x.shape[-1] > 1 else x,
-               "l2": lambda m, x: x / torch.sqrt((x * x).sum(-1, keepdim=True) + 0.1), "l1": lambda m, x: x / (x.abs().sum(-1, keepdim=True) + 0.1),
-               "max": lambda m, x: x - x.amax(-1, keepdim=True)}[kind])
+    return Fn(
+        {
+            "mean": lambda m, x: x - x.mean(-1, keepdim=True),
+            "standard": lambda m, x: (
+                (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True, unbiased=False) + 0.1) if x.shape[-1] > 1 else x
+            ),
+            "l2": lambda m, x: x / torch.sqrt((x * x).sum(-1, keepdim=True) + 0.1),
+            "l1": lambda m, x: x / (x.abs().sum(-1, keepdim=True) + 0.1),
+            "max": lambda m, x: x - x.amax(-1, keepdim=True),
+        }[kind]
+    )
 
 
 def across_samples(r, width, tokens):
     kind = r.choice(["mean", "standard", "softmax", "gram", "max", "sum"])
     if tokens and kind == "gram":
         kind = "mean"
-    return Fn({"mean": lambda m, x: x - x.mean(0), "standard": lambda m, x: (x - x.mean(0)) / torch.sqrt(((x - x.mean(0)) ** 2).mean(0) + 0.1),
-               "softmax": lambda m, x: x * torch.softmax(x, 0), "gram": lambda m, x: x + 0.1 * torch.softmax(x @ x.t(), -1) @ x,
-               "max": lambda m, x: x - x.amax(0, keepdim=True), "sum": lambda m, x: x + 0.05 * x.sum(0, keepdim=True)}[kind])
+    return Fn(
+        {
+            "mean": lambda m, x: x - x.mean(0),
+            "standard": lambda m, x: (x - x.mean(0)) / torch.sqrt(((x - x.mean(0)) ** 2).mean(0) + 0.1),
+            "softmax": lambda m, x: x * torch.softmax(x, 0),
+            "gram": lambda m, x: x + 0.1 * torch.softmax(x @ x.t(), -1) @ x,
+            "max": lambda m, x: x - x.amax(0, keepdim=True),
+            "sum": lambda m, x: x + 0.05 * x.sum(0, keepdim=True),
+        }[kind]
+    )
 
 
 # --- softmax, shapes --------------------------------------------------------------------------------------------------------
+
 
 def soft_attention(r, width, tokens):
     if not tokens:
@@ -305,9 +406,11 @@ def soft_attention(r, width, tokens):
     def forward(m, x):
         def split(y):
             return y.reshape(-1, tokens, heads, width // heads).transpose(1, 2)
+
         q, k, v = split(m.q(x)), split(m.k(x)), split(m.v(x))
         scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
         return (torch.softmax(scores + m.causal, -1) @ v).transpose(1, 2).reshape(-1, tokens, width)
+
     return Fn(forward, q=nn.Linear(width, width), k=nn.Linear(width, width, bias=False), v=nn.Linear(width, width), causal=causal)
 
 
@@ -316,19 +419,28 @@ def slices(r, width, tokens):
         return nn.Identity()
     kind = r.choice(["drop", "glu", "swap", "split", "step"])
     half = width // 2
-    return Fn({"drop": lambda m, x: x[..., 1:], "glu": lambda m, x: x[..., :half] * torch.sigmoid(x[..., half:2 * half]),
-               "swap": lambda m, x: torch.cat([x[..., half:], x[..., :half]], -1),
-               "split": lambda m, x: torch.split(x, [1, width - 1], -1)[1] * torch.split(x, [1, width - 1], -1)[0],
-               "step": lambda m, x: torch.cat([x, x[..., ::2]], -1)}[kind])
+    return Fn(
+        {
+            "drop": lambda m, x: x[..., 1:],
+            "glu": lambda m, x: x[..., :half] * torch.sigmoid(x[..., half : 2 * half]),
+            "swap": lambda m, x: torch.cat([x[..., half:], x[..., :half]], -1),
+            "split": lambda m, x: torch.split(x, [1, width - 1], -1)[1] * torch.split(x, [1, width - 1], -1)[0],
+            "step": lambda m, x: torch.cat([x, x[..., ::2]], -1),
+        }[kind]
+    )
 
 
 def reshapes(r, width, tokens):
     if width % 2 or tokens:
         return nn.Identity()
     kind = r.choice(["interleave", "mean_pairs", "per_head_softmax"])
-    return Fn({"interleave": lambda m, x: x.view(-1, 2, width // 2).transpose(1, 2).reshape(-1, width),
-               "mean_pairs": lambda m, x: x.view(-1, width // 2, 2).mean(2),
-               "per_head_softmax": lambda m, x: torch.softmax(x.view(-1, 2, width // 2), -1).view(-1, width)}[kind])
+    return Fn(
+        {
+            "interleave": lambda m, x: x.view(-1, 2, width // 2).transpose(1, 2).reshape(-1, width),
+            "mean_pairs": lambda m, x: x.view(-1, width // 2, 2).mean(2),
+            "per_head_softmax": lambda m, x: torch.softmax(x.view(-1, 2, width // 2), -1).view(-1, width),
+        }[kind]
+    )
 
 
 def dropout(r, width, tokens):
@@ -342,17 +454,44 @@ def transposed_linear(r, width, tokens):
 
 # kind: (how often, function, layouts: f flat, t tokens)
 BLOCKS = {
-    "linear": (14, linear, "ft"), "activation": (14, activation, "ft"), "formula": (7, formula, "ft"), "tied": (1, tied, "ft"),
-    "tied_transposed": (1, tied_transposed, "ft"), "plain_product": (2, plain_product, "ft"), "left_product": (3, left_product, "ft"),
-    "lora": (2, lora, "ft"), "lora_beside": (1, lora_beside, "ft"), "derived": (5, derived, "ft"), "cut_weight": (4, cut_weight, "ft"),
-    "weight_norm": (1, weight_norm, "ft"), "diagonal": (2, diagonal, "ft"), "bilinear_gate": (1, bilinear_gate, "ft"),
-    "scalar": (4, scalar, "ft"), "vector": (4, vector, "ft"), "rezero": (1, rezero, "ft"), "layer_scale": (1, layer_scale, "ft"),
-    "residual": (3, residual, "ft"), "branches": (3, branches, "ft"), "mask_features": (2, mask_features, "ft"),
-    "mask_weight": (2, mask_weight, "ft"), "mask_softmax": (1, mask_softmax, "ft"), "normalization_constants": (1, normalization_constants, "ft"),
-    "fixed_projection": (1, fixed_projection, "ft"), "positions": (1, positions, "ft"), "computed_positions": (1, computed_positions, "ft"),
-    "layer_norm": (3, layer_norm, "ft"), "group_norm": (3, group_norm, "ft"), "batch_norm": (3, batch_norm, "ft"), "rms_norm": (2, rms_norm, "ft"),
-    "instance_norm": (3, instance_norm, "t"), "own_norm": (3, own_norm, "ft"), "across_samples": (2, across_samples, "ft"),
-    "soft_attention": (2, soft_attention, "ft"), "slices": (3, slices, "ft"), "reshapes": (2, reshapes, "f"), "dropout": (2, dropout, "ft"),
+    "linear": (14, linear, "ft"),
+    "activation": (14, activation, "ft"),
+    "formula": (7, formula, "ft"),
+    "tied": (1, tied, "ft"),
+    "tied_transposed": (1, tied_transposed, "ft"),
+    "plain_product": (2, plain_product, "ft"),
+    "left_product": (3, left_product, "ft"),
+    "lora": (2, lora, "ft"),
+    "lora_beside": (1, lora_beside, "ft"),
+    "derived": (5, derived, "ft"),
+    "cut_weight": (4, cut_weight, "ft"),
+    "weight_norm": (1, weight_norm, "ft"),
+    "diagonal": (2, diagonal, "ft"),
+    "bilinear_gate": (1, bilinear_gate, "ft"),
+    "scalar": (4, scalar, "ft"),
+    "vector": (4, vector, "ft"),
+    "rezero": (1, rezero, "ft"),
+    "layer_scale": (1, layer_scale, "ft"),
+    "residual": (3, residual, "ft"),
+    "branches": (3, branches, "ft"),
+    "mask_features": (2, mask_features, "ft"),
+    "mask_weight": (2, mask_weight, "ft"),
+    "mask_softmax": (1, mask_softmax, "ft"),
+    "normalization_constants": (1, normalization_constants, "ft"),
+    "fixed_projection": (1, fixed_projection, "ft"),
+    "positions": (1, positions, "ft"),
+    "computed_positions": (1, computed_positions, "ft"),
+    "layer_norm": (3, layer_norm, "ft"),
+    "group_norm": (3, group_norm, "ft"),
+    "batch_norm": (3, batch_norm, "ft"),
+    "rms_norm": (2, rms_norm, "ft"),
+    "instance_norm": (3, instance_norm, "t"),
+    "own_norm": (3, own_norm, "ft"),
+    "across_samples": (2, across_samples, "ft"),
+    "soft_attention": (2, soft_attention, "ft"),
+    "slices": (3, slices, "ft"),
+    "reshapes": (2, reshapes, "f"),
+    "dropout": (2, dropout, "ft"),
     "transposed_linear": (3, transposed_linear, "t"),
 }
 ACROSS = {"batch_norm", "across_samples"}
@@ -360,10 +499,20 @@ ACROSS = {"batch_norm", "across_samples"}
 # --- heads and losses -------------------------------------------------------------------------------------------------------
 # head: (how often, layouts, loss). The targets' shape follows from it.
 HEADS = {
-    "logits_ce": (6, "ft", "ce"), "softmax_ce": (2, "ft", "ce"), "log_softmax_nll": (2, "ft", "nll"), "mse": (6, "ft", "mse"),
-    "sigmoid_bce": (2, "ft", "bce"), "logits_bce": (2, "ft", "bce"), "one_bce": (1, "ft", "bce"),
-    "tokens_ce": (3, "t", "ce"), "classes_first_ce": (3, "t", "ce"), "classes_first_softmax_ce": (1, "t", "ce"), "tokens_mse": (1, "t", "mse"),
-    "file_mse": (1, "f", "output"), "file_ce": (1, "f", "output"), "soft_ce": (1, "f", "ce"),
+    "logits_ce": (6, "ft", "ce"),
+    "softmax_ce": (2, "ft", "ce"),
+    "log_softmax_nll": (2, "ft", "nll"),
+    "mse": (6, "ft", "mse"),
+    "sigmoid_bce": (2, "ft", "bce"),
+    "logits_bce": (2, "ft", "bce"),
+    "one_bce": (1, "ft", "bce"),
+    "tokens_ce": (3, "t", "ce"),
+    "classes_first_ce": (3, "t", "ce"),
+    "classes_first_softmax_ce": (1, "t", "ce"),
+    "tokens_mse": (1, "t", "mse"),
+    "file_mse": (1, "f", "output"),
+    "file_ce": (1, "f", "output"),
+    "soft_ce": (1, "f", "ce"),
 }
 
 
@@ -376,7 +525,9 @@ class Network(nn.Module):
         made = []
         for block in spec["blocks"]:
             module = make_block(block, width, tokens)
-            probe = module.train()(torch.zeros(4, *([tokens] if tokens else []), width) + torch.randn(4, *([tokens] if tokens else []), width))
+            probe = module.train()(
+                torch.zeros(4, *([tokens] if tokens else []), width) + torch.randn(4, *([tokens] if tokens else []), width)
+            )
             for norm in [m for m in module.modules() if isinstance(m, nn.BatchNorm1d)]:
                 norm.reset_running_stats()
             width = probe.shape[-1]
@@ -432,12 +583,27 @@ def random_spec(seed, dynamo_share=0.2):
     head = pick(r, HEADS, layout)
     across = any(b["kind"] in ACROSS for b in blocks)
     spec = {
-        "seed": seed, "width": r.choice([3, 4, 5, 6]), "tokens": r.choice([2, 3]) if layout == "t" else 0, "blocks": blocks, "head": head,
-        "pool": r.choice(["mean", "flatten"]), "outputs": r.choice([4, 5]) if "softmax" in head or "ce" in head else r.choice([1, 2, 4]),
-        "head_bias": r.random() < 0.8, "head_seed": r.randrange(1 << 30), "loss": HEADS[head][2], "say_loss": head in ("logits_bce", "soft_ce") or r.random() < 0.6,
-        "batch": batch, "samples": r.choice([batch, 2 * batch, 2 * batch - 2, batch + 2, 2 * batch + 3]), "epochs": r.choice([1, 2]),
-        "optimizer": r.choice(["sgd", "sgd", "momentum", "adam"]), "second_plan": r.choice(["min", "sqrt"]),
-        "micro": 0, "ignore": None, "smoothing": 0, "class_weights": False, "freeze": r.random() < 0.08,
+        "seed": seed,
+        "width": r.choice([3, 4, 5, 6]),
+        "tokens": r.choice([2, 3]) if layout == "t" else 0,
+        "blocks": blocks,
+        "head": head,
+        "pool": r.choice(["mean", "flatten"]),
+        "outputs": r.choice([4, 5]) if "softmax" in head or "ce" in head else r.choice([1, 2, 4]),
+        "head_bias": r.random() < 0.8,
+        "head_seed": r.randrange(1 << 30),
+        "loss": HEADS[head][2],
+        "say_loss": head in ("logits_bce", "soft_ce") or r.random() < 0.6,
+        "batch": batch,
+        "samples": r.choice([batch, 2 * batch, 2 * batch - 2, batch + 2, 2 * batch + 3]),
+        "epochs": r.choice([1, 2]),
+        "optimizer": r.choice(["sgd", "sgd", "momentum", "adam"]),
+        "second_plan": r.choice(["min", "sqrt"]),
+        "micro": 0,
+        "ignore": None,
+        "smoothing": 0,
+        "class_weights": False,
+        "freeze": r.random() < 0.08,
     }
     if "bce" in head:
         spec["outputs"] = r.choice([2, 3])
@@ -450,8 +616,13 @@ def random_spec(seed, dynamo_share=0.2):
     if r.random() < dynamo_share:
         spec["export"] = {"by": "dynamo", "optimize": r.random() < 0.7, "train": r.random() < 0.6}
     else:
-        spec["export"] = r.choice([{"by": "torchscript", "mode": "eval", "fold": True}, {"by": "torchscript", "mode": "eval", "fold": False},
-                                   {"by": "torchscript", "mode": "training", "fold": False}])
+        spec["export"] = r.choice(
+            [
+                {"by": "torchscript", "mode": "eval", "fold": True},
+                {"by": "torchscript", "mode": "eval", "fold": False},
+                {"by": "torchscript", "mode": "training", "fold": False},
+            ]
+        )
     return spec
 
 

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 OPTIMIZERS = {
-    "sgd": lambda p, lr: torch.optim.SGD(p, lr), "momentum": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
+    "sgd": lambda p, lr: torch.optim.SGD(p, lr),
+    "momentum": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9),
     "adam": lambda p, lr: torch.optim.Adam(p, lr),
 }
 RATES = {"sgd": 0.05, "momentum": 0.02, "adam": 0.005}
@@ -47,7 +48,13 @@ def train(spec, net, arrays, dtype=torch.float64):
     for _ in range(spec["epochs"]):
         for at in range(0, spec["samples"], spec["batch"]):
             optimizer.zero_grad()
-            loss = loss_of(spec, net, tensors["x"][at:at + spec["batch"]], tensors["y"][at:at + spec["batch"]], tensors.get("class_weights"))
+            loss = loss_of(
+                spec,
+                net,
+                tensors["x"][at : at + spec["batch"]],
+                tensors["y"][at : at + spec["batch"]],
+                tensors.get("class_weights"),
+            )
             loss.backward()
             for name, p in net.named_parameters():
                 if p.grad is not None:
