@@ -3,8 +3,8 @@
 
     tests/differential/make_reports.py [SOURCE]      # SOURCE: the folder of the reports, to take models and data from it again
 
-Values are computed here from the files themselves, in float64 by PyTorch (tests/golden/onnx_in_torch.py runs the graph); only
-those of a Softmax of opset 11 and of probabilities are taken from there as well. Beside the reported inputs stand others of the same kind.
+Values are computed here from the files themselves, in float64 by PyTorch (tests/golden/onnx_in_torch.py runs the graph), and
+compared with those of the report where it has some. Beside the reported inputs stand others of the same kind.
 """
 
 import pathlib
