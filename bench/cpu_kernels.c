@@ -2,8 +2,8 @@
  *
  *     cpu_kernels [THREADS [ROWS [COLS]]]
  *
- * One line a kernel: best and median time, bytes and operations a second at the median. Two lines a product: what
- * oneDNN would do without a workspace and with as much as it wants, measured in turns. */
+ * One line a kernel: best and median time, bytes and operations a second at the median. Two lines a product: whole, and in
+ * parts for THREADS (2) one after the other, measured in turns. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,38 +34,35 @@ static void measure(const kernel_bench *b, const kernel_run *run, char *flush) {
            run->bytes / middle * 1e-9, run->flops / middle * 1e-9);
 }
 
-/* Without a workspace against with one, taken in turns. */
-static void compare_workspaces(int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
+/* Divided for as many threads as given, but run in one: what dividing costs. */
+static void compare_parts(int threads, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b) {
     ckpt_dnnl *dnnl;
     ckpt_error err;
     ckpt_dnnl_product *product[2];
-    const size_t size = 256 << 20;
     float *a = aligned_alloc(256, (size_t)(m * k) * 4), *b = aligned_alloc(256, (size_t)(k * n) * 4);
     float *c = aligned_alloc(256, (size_t)(m * n) * 4);
-    void *workspace = aligned_alloc(256, size);
     double time[2][REPEATS];
-    if (!a || !b || !c || !workspace || ckpt_dnnl_open(&dnnl, &err) != CKPT_OK) exit(1);
+    if (!a || !b || !c || ckpt_dnnl_open(&dnnl, &err) != CKPT_OK) exit(1);
     for (int64_t i = 0; i < m * k; i++) a[i] = 0.5f;
     for (int64_t i = 0; i < k * n; i++) b[i] = 0.25f;
     const ckpt_gemm gemm = {.m = m, .n = n, .k = k, .trans_a = trans_a, .trans_b = trans_b, .alpha = 1,
                             .a = a, .b = b, .c = c};
     for (int w = 0; w < 2; w++)
-        if (ckpt_dnnl_make(dnnl, &gemm, workspace, w ? size : 0, &product[w], &err) != CKPT_OK) exit(1);
+        if (ckpt_dnnl_make(dnnl, &gemm, w ? threads : 1, &product[w], &err) != CKPT_OK) exit(1);
     for (int r = -2; r < REPEATS; r++)
         for (int w = 0; w < 2; w++) {
             const double start = now();
-            ckpt_dnnl_run(product[w]);
+            for (int part = 0; part < ckpt_dnnl_parts(product[w]); part++) ckpt_dnnl_run_part(product[w], part);
             if (r >= 0) time[w][r] = now() - start;
         }
     for (int w = 0; w < 2; w++) {
         const double middle = kernel_median(time[w], REPEATS);
-        printf("%5lldx%-5lldx%-5lld %c%c  %-20s %10llu bytes  %9.3f ms best %9.3f  %7.1f Gflop/s\n", (long long)m,
+        printf("%5lldx%-5lldx%-5lld %c%c  %-20s %5d parts  %9.3f ms best %9.3f  %7.1f Gflop/s\n", (long long)m,
                (long long)n, (long long)k, trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', ckpt_dnnl_implementation(product[w]),
-               (unsigned long long)ckpt_dnnl_scratchpad_bytes(product[w]), middle * 1e3, time[w][0] * 1e3,
-               2e-9 * (double)(m * n * k) / middle);
+               ckpt_dnnl_parts(product[w]), middle * 1e3, time[w][0] * 1e3, 2e-9 * (double)(m * n * k) / middle);
     }
     ckpt_dnnl_close(dnnl);
-    free(a), free(b), free(c), free(workspace);
+    free(a), free(b), free(c);
 }
 
 int main(int argc, char **argv) {
@@ -86,12 +83,12 @@ int main(int argc, char **argv) {
     }
     printf("\nproducts, without and with a workspace:\n");
     const int64_t r = b.rows, c = b.cols;
-    compare_workspaces(r, c, c, false, true);
-    compare_workspaces(r, c, c, false, false);
-    compare_workspaces(c, c, r, true, false);
-    compare_workspaces(64, 64, 64, false, true);
-    compare_workspaces(64, 10, 64, false, true);
-    compare_workspaces(8, 4096, 4096, false, true);
+    compare_parts(options.threads ? options.threads : 2, r, c, c, false, true);
+    compare_parts(options.threads ? options.threads : 2, r, c, c, false, false);
+    compare_parts(options.threads ? options.threads : 2, c, c, r, true, false);
+    compare_parts(options.threads ? options.threads : 2, 64, 64, 64, false, true);
+    compare_parts(options.threads ? options.threads : 2, 64, 10, 64, false, true);
+    compare_parts(options.threads ? options.threads : 2, 8, 4096, 4096, false, true);
     kernel_bench_close(&b);
     free(flush);
     return wrong ? 1 : 0;

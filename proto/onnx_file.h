@@ -40,6 +40,9 @@ ckpt_status ckpt_onnx_read(const char *path, ckpt_onnx_file **out, ckpt_error *e
 /* Reads a file that is one TensorProto, as ONNX's own test data is. */
 ckpt_status ckpt_onnx_read_tensor_pb(const char *path, ckpt_onnx_file **out, ckpt_error *err);
 
+/* What the unpacked file takes in memory. */
+size_t ckpt_onnx_memory_bytes(const ckpt_onnx_file *file);
+
 /* NULL is allowed. */
 void ckpt_onnx_free(ckpt_onnx_file *file);
 

@@ -275,6 +275,8 @@ ckpt_status ckpt_onnx_read_tensor_pb(const char *path, ckpt_onnx_file **out, ckp
     return read_as(&onnx__tensor_proto__descriptor, path, out, err);
 }
 
+size_t ckpt_onnx_memory_bytes(const ckpt_onnx_file *file) { return onnx_open(file)->heap.live_bytes; }
+
 void ckpt_onnx_free(ckpt_onnx_file *file) {
     if (!file) return;
     onnx_open_file *open_file = (onnx_open_file *)(void *)file;

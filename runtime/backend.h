@@ -55,7 +55,7 @@ typedef struct ckpt_device ckpt_device;
 
 typedef struct ckpt_device_options {
     int index;   /* which of several devices */
-    int threads; /* CPU: 0 means as many as OpenMP offers */
+    int threads; /* CPU: 0 means ckpt_team_default_threads() */
     bool poison; /* fill fresh memory with NaN */
     ckpt_precision precision; /* CKPT_USAGE where the backend does not have it */
     bool no_fusion; /* CUDA: a kernel for each node; otherwise pointwise nodes behind each other may share one */
@@ -93,6 +93,7 @@ typedef struct ckpt_backend {
     ckpt_status (*download)(ckpt_device *device, void *to_host, const void *from, uint64_t bytes, ckpt_error *err);
     /* What the device has and what of it nobody holds, this process' context and all; NULL where that says nothing. */
     ckpt_status (*memory)(ckpt_device *device, uint64_t *free_bytes, uint64_t *total_bytes, ckpt_error *err);
+    bool in_host; /* its memory is the host's: inputs may be written in place */
     const ckpt_overlap *overlap; /* NULL: runs have finished when they return, and there is one input buffer */
 } ckpt_backend;
 

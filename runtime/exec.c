@@ -326,6 +326,10 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
     return CKPT_OK;
 }
 
+void *ckpt_exec_input(const ckpt_exec *exec, int tensor) {
+    return exec->backend->in_host ? lasting(exec, exec->size, tensor, 0) : NULL;
+}
+
 int ckpt_exec_buffers(const ckpt_exec *exec) { return exec->buffers; }
 
 ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **pinned, ckpt_error *err) {
@@ -345,6 +349,7 @@ ckpt_status ckpt_exec_feed(ckpt_exec *exec, int buffer, int tensor, const void *
     const uint64_t sample_bytes = ckpt_tensor_bytes(&graph->tensor[tensor]) / (uint64_t)graph->batch;
     const uint64_t bytes = sample_bytes * (uint64_t)exec->used->samples;
     void *to = lasting(exec, exec->size, tensor, buffer);
+    if (to == pinned) return CKPT_OK;
     if (!exec->backend->overlap) return exec->backend->upload(exec->device, to, pinned, bytes, err);
     return exec->backend->overlap->fetch(exec->device, buffer, to, pinned, bytes, err);
 }

@@ -66,9 +66,11 @@ ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_
 /* Batches in and results out beside the steps, where the device can (runtime/backend.h); where it cannot, the same
  * calls copy at once. There are ckpt_exec_buffers() input buffers, and `buffer` is one of them, as scalars->input_buffer
  * is. Host memory comes from ckpt_exec_pin, the caller gives it back. ckpt_exec_feed starts a copy of an INPUT or TARGET
- * tensor of the main graph, as many samples of it as the size in use has, which the runs after it wait for; ckpt_exec_fed
+ * tensor of the main graph, as many samples of it as the size in use has, which the runs after it wait for, or does nothing
+ * for what was written where ckpt_exec_input says it lies (NULL: on a device, where the host cannot write); ckpt_exec_fed
  * waits until its host memory may be written again. ckpt_exec_post_result asks for the result as the steps so far leave
  * it; it is there after ckpt_exec_posted. */
+void *ckpt_exec_input(const ckpt_exec *exec, int tensor);
 int ckpt_exec_buffers(const ckpt_exec *exec);
 ckpt_status ckpt_exec_pin(ckpt_exec *exec, uint64_t bytes, void **address, ckpt_error *err);
 void ckpt_exec_unpin(ckpt_exec *exec, void *address);

@@ -1,8 +1,8 @@
 /* The formulas of the losses (graph/op_loss.c), compiled for every backend. No difference of nearly equal numbers is taken
  * where the loss has an exact small value: it keeps its relative accuracy when a prediction is confident and right.
  *
- *     ckpt_tail tail = ckpt_row_tail(x, classes);
- *     float loss = (tail.max - x[class]) + ckpt_tail_log(tail);   // -log softmax(x)[class]
+ *     loss += ckpt_bce(x, t);
+ *     gradient = ckpt_bce_gradient(x, t);
  */
 #ifndef CKPT_LOSS_MATH_H
 #define CKPT_LOSS_MATH_H
@@ -20,6 +20,13 @@ static inline CKPT_HD float ckpt_bce_gradient(float x, float t) {
     const float e = ckpt_exp(-ckpt_abs(x)), inverse = 1.0f / (1.0f + e);
     const float more = x >= 0.0f ? inverse : e * inverse, less = x >= 0.0f ? e * inverse : inverse;
     return (1.0f - t) * more - t * less;
+}
+
+/* -log softmax(x)[class] of a row with its class as target. sum: of exp(x - max) over all classes; where x is max itself over
+ * the others alone, in which a row that is sure of its class keeps what it is not sure of. */
+static inline CKPT_HD float ckpt_class_loss(float x, float max, float sum) {
+    if (x != max) return (max - x) + ckpt_log(sum);
+    return sum < 1.0f ? ckpt_log1p_unit(sum) : ckpt_log(1.0f + sum);
 }
 
 /* The exponentials exp(x - max) of a row of scores in two sums: how many are 1, and the others, which are far smaller where

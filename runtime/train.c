@@ -75,22 +75,35 @@ static ckpt_status check_data(const trainer *tr, const ckpt_dataset *data, ckpt_
     return CKPT_OK;
 }
 
+enum { STAGING_ALIGNMENT = 64 };
+
+/* What a micro-batch of the array takes beside the device's own memory: nothing where that can be written in place. */
+static uint64_t staged_bytes(const trainer *tr, size_t array) {
+    const int tensor = device_tensor(tr, array);
+    if (ckpt_exec_input(tr->options->exec, tensor)) return 0;
+    return ckpt_align_up(ckpt_tensor_bytes(&tr->graph->tensor[tensor]), STAGING_ALIGNMENT);
+}
+
 /* One block that the device can read from and write to while it works. */
 static ckpt_status make_staging(trainer *tr, size_t arrays, ckpt_error *err) {
-    enum { ALIGNMENT = 64 };
     uint64_t batch = 0, used = 0;
-    for (size_t a = 0; a < arrays; a++)
-        batch += ckpt_align_up(ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, a)]), ALIGNMENT);
+    for (size_t a = 0; a < arrays; a++) batch += staged_bytes(tr, a);
     tr->buffers = ckpt_exec_buffers(tr->options->exec);
     tr->staging = ckpt_pool_array(&tr->pool, (size_t)tr->buffers * arrays, void *);
     if (!tr->staging) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
-    CKPT_TRY(ckpt_exec_pin(tr->options->exec, (uint64_t)tr->buffers * (batch + ALIGNMENT), &tr->pinned, err));
+    CKPT_TRY(ckpt_exec_pin(tr->options->exec, (uint64_t)tr->buffers * (batch + STAGING_ALIGNMENT), &tr->pinned, err));
     for (size_t i = 0; i < (size_t)tr->buffers * arrays; i++) {
-        tr->staging[i] = (char *)tr->pinned + used;
-        used += ckpt_align_up(ckpt_tensor_bytes(&tr->graph->tensor[device_tensor(tr, i % arrays)]), ALIGNMENT);
+        void *in_place = ckpt_exec_input(tr->options->exec, device_tensor(tr, i % arrays));
+        tr->staging[i] = in_place ? in_place : (char *)tr->pinned + used;
+        used += staged_bytes(tr, i % arrays);
     }
     tr->result = (double *)((char *)tr->pinned + used);
     return CKPT_OK;
+}
+
+/* Whether the device takes the array's values in the type that they have. */
+static bool goes_as_it_is(const trainer *tr, const ckpt_array *array, size_t index) {
+    return array->type == CKPT_ARRAY_F32 && tr->graph->tensor[device_tensor(tr, index)].dtype == CKPT_F32;
 }
 
 static ckpt_status make_room(trainer *tr, ckpt_error *err) {
@@ -102,7 +115,7 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
         CKPT_TRY(check_data(tr, sets[s], err));
         if (sets[s]->samples > longest) longest = (size_t)sets[s]->samples;
         for (size_t a = 0; a < sets[s]->array_count; a++)
-            if (ckpt_array_sample_bytes(&sets[s]->arrays[a]) > widest) widest = ckpt_array_sample_bytes(&sets[s]->arrays[a]);
+            if (!goes_as_it_is(tr, &sets[s]->arrays[a], a) && ckpt_array_sample_bytes(&sets[s]->arrays[a]) > widest) widest = ckpt_array_sample_bytes(&sets[s]->arrays[a]);
     }
     tr->order = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);

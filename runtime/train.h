@@ -11,7 +11,7 @@
 #ifndef CKPT_TRAIN_H
 #define CKPT_TRAIN_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "data/dataset.h"
 #include "runtime/exec.h"
@@ -40,7 +40,7 @@ typedef struct ckpt_train_options {
     float learning_rate;
     uint64_t seed;
     bool shuffle;
-    const volatile sig_atomic_t *stop; /* not 0: finish the step and return CKPT_INTERRUPTED */
+    const atomic_int *stop; /* not 0: finish the step and return CKPT_INTERRUPTED */
     void (*observe)(void *context, const ckpt_train_event *event); /* after each step, or NULL */
     void *context;
     const struct ckpt_train_report *resume; /* go on after it, with the tensors as that run left them; NULL: from the start */

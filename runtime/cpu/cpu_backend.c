@@ -1,10 +1,10 @@
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "cpu/cpu_dnnl.h"
 #include "cpu/cpu_kernels.h"
+#include "cpu/cpu_team.h"
 
 typedef struct block {
     struct block *next;
@@ -14,7 +14,7 @@ typedef struct block {
 
 struct ckpt_device {
     struct ckpt_dnnl *dnnl;
-    int threads;
+    ckpt_team *team;
     bool poison;
     block *blocks; /* newest first */
     uint64_t allocated_bytes, peak_bytes;
@@ -27,6 +27,18 @@ enum { ALIGNMENT = 256, HUGE_PAGE = 2 << 20 };
 static const ckpt_traits cpu_traits = {
     .device = "cpu", .alignment_bytes = ALIGNMENT, .matmul_workspace_bytes = 0, .input_buffers = 1};
 
+static void cpu_close(ckpt_device *device) {
+    if (!device) return;
+    for (block *b = device->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b->address);
+        free(b);
+    }
+    ckpt_dnnl_close(device->dnnl);
+    ckpt_team_close(device->team);
+    free(device);
+}
+
 static ckpt_status cpu_open(const ckpt_device_options *options, ckpt_device **device, ckpt_error *err) {
     if (options->threads < 0 || options->threads > 65536)
         return ckpt_fail(err, CKPT_USAGE, "%d is no number of threads", options->threads);
@@ -36,26 +48,15 @@ static ckpt_status cpu_open(const ckpt_device_options *options, ckpt_device **de
         return ckpt_fail(err, CKPT_USAGE, "the CPU's matrix products are in fp32; tf32 is for cuda");
     ckpt_device *d = calloc(1, sizeof *d);
     if (!d) return ckpt_fail(err, CKPT_NOMEM, "no memory for the CPU device");
-    d->threads = options->threads > 0 ? options->threads : omp_get_max_threads();
     d->poison = options->poison;
-    ckpt_status status = ckpt_dnnl_open(&d->dnnl, err);
+    ckpt_status status = ckpt_team_open(options->threads > 0 ? options->threads : ckpt_team_default_threads(), &d->team, err);
+    if (status == CKPT_OK) status = ckpt_dnnl_open(&d->dnnl, err);
     if (status != CKPT_OK) {
-        free(d);
+        cpu_close(d);
         return status;
     }
     *device = d;
     return CKPT_OK;
-}
-
-static void cpu_close(ckpt_device *device) {
-    if (!device) return;
-    for (block *b = device->blocks, *next; b; b = next) {
-        next = b->next;
-        free(b->address);
-        free(b);
-    }
-    ckpt_dnnl_close(device->dnnl);
-    free(device);
 }
 
 static ckpt_status cpu_allocate(ckpt_device *device, uint64_t bytes, void **address, ckpt_error *err) {
@@ -92,24 +93,29 @@ static void cpu_release(ckpt_device *device, void *address) {
 
 static uint64_t cpu_peak_bytes(const ckpt_device *device) { return device->peak_bytes; }
 
-/* oneDNN and our kernels both follow OpenMP's number of threads, which belongs to the calling thread. */
+/* Whether a kernel of this node may share its work: a smaller one never does. */
+static bool is_large(const ckpt_bind *bind) {
+    int64_t most = 0;
+    for (int i = 0; i < bind->node->in_count; i++)
+        if (ckpt_cpu_in_count(bind, i) > most) most = ckpt_cpu_in_count(bind, i);
+    for (int i = 0; i < bind->node->out_count; i++)
+        if (ckpt_cpu_out_count(bind, i) > most) most = ckpt_cpu_out_count(bind, i);
+    return most >= 2 * CKPT_CPU_GRAIN;
+}
+
+/* Threads are started here, where failing is an error like another, and only for a model with something to share. */
 static ckpt_status cpu_bind(ckpt_device *device, const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
-    const int caller = omp_get_max_threads();
-    const ckpt_cpu_bind with_device = {.bind = *bind, .dnnl = device->dnnl};
-    omp_set_num_threads(device->threads);
-    ckpt_status status = ckpt_cpu_kernel(bind->node->op)(&with_device.bind, launch, err);
-    omp_set_num_threads(caller);
-    return status;
+    const ckpt_cpu_bind with_device = {.bind = *bind, .dnnl = device->dnnl, .team = device->team};
+    CKPT_TRY(ckpt_cpu_kernel(bind->node->op)(&with_device.bind, launch, err));
+    return is_large(bind) ? ckpt_team_start(device->team, err) : CKPT_OK;
 }
 
 static ckpt_status cpu_run(ckpt_device *device, const ckpt_launch *launches, int count, const ckpt_scalars *scalars,
                            ckpt_error *err) {
-    const int caller = omp_get_max_threads();
-    omp_set_num_threads(device->threads);
+    ckpt_team *before = ckpt_cpu_use_team(device->team);
     for (int i = 0; i < count; i++) launches[i].run(launches[i].self, scalars);
-    omp_set_num_threads(caller);
-    if (!ckpt_dnnl_take_ok(device->dnnl)) return ckpt_fail(err, CKPT_FAILED, "a matrix product of oneDNN failed");
-    return CKPT_OK;
+    ckpt_cpu_use_team(before);
+    return ckpt_dnnl_take_status(device->dnnl, err);
 }
 
 static ckpt_status cpu_copy_in(ckpt_device *device, void *to, const void *from_host, uint64_t bytes,
@@ -138,6 +144,7 @@ const ckpt_backend *ckpt_backend_cpu(void) {
         .run = cpu_run,
         .upload = cpu_copy_in,
         .download = cpu_copy_out,
+        .in_host = true,
     };
     return &backend;
 }

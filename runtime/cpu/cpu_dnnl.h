@@ -3,8 +3,9 @@
  *
  *     ckpt_dnnl_open(&dnnl, &err);
  *     ckpt_gemm gemm = {.m = 512, .n = 1024, .k = 1024, .alpha = 1, .a = x, .b = w, .c = y};
- *     ckpt_dnnl_make(dnnl, &gemm, workspace, workspace_bytes, &product, &err);
- *     ckpt_dnnl_run(product);          // as often as wanted; asks for no memory of ours
+ *     ckpt_dnnl_make(dnnl, &gemm, threads, &product, &err);
+ *     for (int part = 0; part < ckpt_dnnl_parts(product); part++)
+ *         ckpt_dnnl_run_part(product, part);   // in any order, in several threads at once
  *     ckpt_dnnl_close(dnnl);           // and its products
  */
 #ifndef CKPT_CPU_DNNL_H
@@ -35,17 +36,21 @@ typedef struct ckpt_dnnl_product ckpt_dnnl_product;
 ckpt_status ckpt_dnnl_open(ckpt_dnnl **dnnl, ckpt_error *err);
 void ckpt_dnnl_close(ckpt_dnnl *dnnl);
 
-/* The fastest implementation whose scratchpad fits in the workspace; the product belongs to `dnnl`. */
-ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, void *workspace, uint64_t workspace_bytes,
-                           ckpt_dnnl_product **product, ckpt_error *err);
-void ckpt_dnnl_run(const ckpt_dnnl_product *product);
+/* Products of one form share what oneDNN makes for them, so one of a `dnnl` runs at a time, its parts side by side. Divided into at most `threads` parts, by sizes alone, for each of which the fastest implementation is taken that needs no
+ * scratchpad. The product belongs to `dnnl`. CKPT_NOMEM, after which oneDNN is not called again. */
+ckpt_status ckpt_dnnl_make(ckpt_dnnl *dnnl, const ckpt_gemm *gemm, int threads, ckpt_dnnl_product **product, ckpt_error *err);
+int ckpt_dnnl_parts(const ckpt_dnnl_product *product);
+/* Before the first run: does part 0 and returns true. oneDNN then generates its code, under locks that would be held for ever if
+ * memory ended, with other threads waiting for them. Later it does nothing and returns false. */
+bool ckpt_dnnl_lead(ckpt_dnnl_product *product);
+void ckpt_dnnl_run_part(const ckpt_dnnl_product *product, int part);
 
-/* False once a run has failed, until asked. */
-bool ckpt_dnnl_take_ok(ckpt_dnnl *dnnl);
+/* How the runs went since this was asked last: CKPT_NOMEM, after which no product can be made or run in this process any
+ * more, or CKPT_FAILED. */
+ckpt_status ckpt_dnnl_take_status(ckpt_dnnl *dnnl, ckpt_error *err);
 
-/* "gemm:jit", "brg_matmul:avx2", or "sgemm" for the plain interface; and what it takes of the workspace. */
+/* "gemm:jit", "brg_matmul:avx2", or "sgemm" for the plain interface. */
 const char *ckpt_dnnl_implementation(const ckpt_dnnl_product *product);
-uint64_t ckpt_dnnl_scratchpad_bytes(const ckpt_dnnl_product *product);
 const char *ckpt_dnnl_version(char text[32]);
 
 #endif

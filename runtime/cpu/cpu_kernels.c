@@ -1,7 +1,6 @@
 #include "cpu/cpu_kernels.h"
 
 #include <inttypes.h>
-#include <omp.h>
 
 ckpt_status ckpt_cpu_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     (void)launch;
@@ -63,25 +62,52 @@ int64_t ckpt_cpu_row_grain(int64_t cols) {
     return cols > 0 && cols < CKPT_CPU_GRAIN ? CKPT_CPU_GRAIN / cols : 1;
 }
 
-/* The team always has every thread: libgomp keeps a team of one size waiting, a changing size costs more than
- * what small teams save. Parts begin at multiples of 16 where that does not unbalance them: no two threads
- * write into one cache line. */
+static _Thread_local ckpt_team *current;
+
+ckpt_team *ckpt_cpu_use_team(ckpt_team *team) {
+    ckpt_team *before = current;
+    current = team;
+    return before;
+}
+
+/* A body runs alone in its thread: what it calls finds no team. */
+void ckpt_cpu_parts(int parts, ckpt_team_body body, const void *context) {
+    ckpt_team *team = ckpt_cpu_use_team(NULL);
+    if (team) ckpt_team_run(team, parts, body, context);
+    else for (int part = 0; part < parts; part++) body(context, part);
+    ckpt_cpu_use_team(team);
+}
+
+typedef struct shares {
+    int64_t count;
+    int parts;
+    ckpt_cpu_body body;
+    const void *context;
+} shares;
+
+/* Parts begin at multiples of 16 where that does not unbalance them: no two threads write into one cache line. */
+static int64_t share_begin(const shares *s, int part) {
+    const int64_t share = s->count / s->parts, extra = s->count % s->parts;
+    const int64_t mask = s->count >= 256 * (int64_t)s->parts ? ~(int64_t)15 : ~(int64_t)0;
+    return part == s->parts ? s->count : (share * part + (part < extra ? part : extra)) & mask;
+}
+
+static void share_body(const void *context, int part) {
+    const shares *s = context;
+    const int64_t begin = share_begin(s, part), end = share_begin(s, part + 1);
+    if (begin < end) s->body(s->context, begin, end);
+}
+
 void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *context) {
+    const int64_t worth = count / grain;
     if (count <= 0) return;
-    if (count < 2 * grain || omp_get_max_threads() == 1 || omp_in_parallel()) {
+    if (!current || worth < 2) {
         body(context, 0, count);
         return;
     }
-#pragma omp parallel
-    {
-        const int64_t threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        const int64_t mask = count >= 256 * threads ? ~(int64_t)15 : ~(int64_t)0;
-        const int64_t share = count / threads, extra = count % threads;
-        const int64_t begin = (share * thread + (thread < extra ? thread : extra)) & mask;
-        const int64_t next = thread + 1;
-        const int64_t end = next == threads ? count : (share * next + (next < extra ? next : extra)) & mask;
-        if (begin < end) body(context, begin, end);
-    }
+    const int threads = ckpt_team_threads(current);
+    const shares s = {.count = count, .parts = worth < threads ? (int)worth : threads, .body = body, .context = context};
+    ckpt_cpu_parts(s.parts, share_body, &s);
 }
 
 ckpt_binary_attr ckpt_cpu_geometry(const ckpt_binary_attr *geometry, int64_t *count) {

@@ -11,6 +11,7 @@
 #define CKPT_CPU_KERNELS_H
 
 #include "base/vector.h"
+#include "cpu/cpu_team.h"
 #include "graph/op.h"
 #include "runtime/backend.h"
 
@@ -41,11 +42,17 @@ int64_t ckpt_cpu_in_count(const ckpt_bind *bind, int in);
 
 typedef void (*ckpt_cpu_body)(const void *context, int64_t begin, int64_t end);
 
-/* Work that is worth a parallel region, in cheap element operations. */
+/* Work that is worth a thread, in cheap element operations. */
 enum { CKPT_CPU_GRAIN = 16384 };
 
 /* body over [0, count) in as many parts as there are threads, or in one where count < 2 * grain. */
 void ckpt_cpu_for(int64_t count, int64_t grain, ckpt_cpu_body body, const void *context);
+
+/* body(context, part) for parts that were counted when the kernel was bound. */
+void ckpt_cpu_parts(int parts, ckpt_team_body body, const void *context);
+
+/* The team that the calling thread's kernels run on, until the next call; NULL: the thread alone. Returns the one before. */
+ckpt_team *ckpt_cpu_use_team(ckpt_team *team);
 
 /* Rows of `cols` elements worth one grain: at least 1. */
 int64_t ckpt_cpu_row_grain(int64_t cols);
@@ -71,12 +78,11 @@ ckpt_cpu_epilogue ckpt_cpu_epilogue_of(const ckpt_bind *bind, const ckpt_epilogu
 void ckpt_cpu_apply_epilogue(const ckpt_cpu_epilogue *epilogue, float *y, const float *bias, float factor,
                              int64_t rows, int64_t cols, const ckpt_scalars *scalars);
 
-/* What cpu_backend.c hands to kernels: the bind of the interface and the device's oneDNN context behind it. */
+/* What cpu_backend.c hands to kernels: the bind of the interface and the device's oneDNN context and threads behind it. */
 typedef struct ckpt_cpu_bind {
     ckpt_bind bind; /* first: kernels are given its address */
     struct ckpt_dnnl *dnnl;
+    ckpt_team *team;
 } ckpt_cpu_bind;
-
-static inline struct ckpt_dnnl *ckpt_cpu_dnnl(const ckpt_bind *bind) { return ((const ckpt_cpu_bind *)bind)->dnnl; }
 
 #endif

@@ -9,6 +9,21 @@
 #include "cpu/cpu_dnnl.h"
 #include "cpu/cpu_kernels.h"
 
+static ckpt_status make_product(const ckpt_bind *bind, const ckpt_gemm *gemm, ckpt_dnnl_product **product, ckpt_error *err) {
+    const ckpt_cpu_bind *own = (const ckpt_cpu_bind *)bind;
+    CKPT_TRY(ckpt_dnnl_make(own->dnnl, gemm, ckpt_team_threads(own->team), product, err));
+    return ckpt_dnnl_parts(*product) > 1 ? ckpt_team_start(own->team, err) : CKPT_OK;
+}
+
+static void product_part(const void *product, int part) { ckpt_dnnl_run_part(product, part); }
+static void later_part(const void *product, int part) { ckpt_dnnl_run_part(product, part + 1); }
+
+static void run_product(ckpt_dnnl_product *product) {
+    const int parts = ckpt_dnnl_parts(product);
+    if (ckpt_dnnl_lead(product)) ckpt_cpu_parts(parts - 1, later_part, product);
+    else ckpt_cpu_parts(parts, product_part, product);
+}
+
 typedef struct linear_kernel {
     ckpt_dnnl_product *product;
     ckpt_cpu_epilogue epilogue;
@@ -20,7 +35,7 @@ typedef struct linear_kernel {
 
 static void linear_run(const void *self, const ckpt_scalars *scalars) {
     const linear_kernel *k = self;
-    ckpt_dnnl_run(k->product);
+    run_product(k->product);
     ckpt_cpu_apply_epilogue(&k->epilogue, k->y, k->bias, k->beta, k->rows, k->cols, scalars);
 }
 
@@ -37,7 +52,7 @@ ckpt_status ckpt_cpu_linear(const ckpt_bind *bind, ckpt_launch *launch, ckpt_err
     k->epilogue = ckpt_cpu_epilogue_of(bind, &a->epilogue, a->rows * a->out_features);
     const ckpt_gemm gemm = {.m = a->rows, .n = a->out_features, .k = a->in_features, .trans_b = a->trans_w,
                             .alpha = a->alpha, .a = bind->in[0], .b = bind->in[1], .c = bind->out[0]};
-    return ckpt_dnnl_make(ckpt_cpu_dnnl(bind), &gemm, bind->workspace, bind->workspace_bytes, &k->product, err);
+    return make_product(bind, &gemm, &k->product, err);
 }
 
 typedef struct product_kernel {
@@ -51,7 +66,7 @@ static void product_run(const void *self, const ckpt_scalars *scalars) {
     (void)scalars;
     const product_kernel *k = self;
     if (k->preload) memcpy(k->preload, k->sum, k->bytes);
-    ckpt_dnnl_run(k->product);
+    run_product(k->product);
 }
 
 static ckpt_status bind_product(const ckpt_bind *bind, const ckpt_gemm *gemm, ckpt_launch *launch,
@@ -63,7 +78,7 @@ static ckpt_status bind_product(const ckpt_bind *bind, const ckpt_gemm *gemm, ck
         k->sum = bind->in[2];
         k->bytes = sizeof(float) * (size_t)ckpt_cpu_out_count(bind, 0);
     }
-    return ckpt_dnnl_make(ckpt_cpu_dnnl(bind), gemm, bind->workspace, bind->workspace_bytes, &k->product, err);
+    return make_product(bind, gemm, &k->product, err);
 }
 
 ckpt_status ckpt_cpu_linear_dx(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {

@@ -67,6 +67,16 @@ static bool same_argmax(const float *x, const float *t, int64_t n, int64_t strid
 
 /* Cross-entropy, classes beside each other, a class as target */
 
+/* Sum of exp(x - max) over all classes but one; -1: over all. */
+__attribute__((always_inline)) static inline float sum_but(const float *x, int64_t n, float max, int64_t class) {
+    float lane[CKPT_LANES] = {0};
+    const int64_t block = class / CKPT_LANES * CKPT_LANES, behind = block + CKPT_LANES < n ? block + CKPT_LANES : n;
+    CKPT_LANE_LOOP(block, j, l, lane[l] += ckpt_exp(x[j] - max));
+    for (int l = 0; l < behind - block; l++) lane[l] += block + l == class ? 0.0f : ckpt_exp(x[block + l] - max);
+    CKPT_LANE_LOOP(n - behind, j, l, lane[l] += ckpt_exp(x[behind + j] - max));
+    return ckpt_lanes_fold(lane);
+}
+
 CKPT_VECTOR
 static void add_class_rows(const loss_kernel *k, int64_t begin, int64_t end, double *loss, int64_t *correct) {
     for (int64_t r = begin; r < end; r++) {
@@ -77,28 +87,23 @@ static void add_class_rows(const loss_kernel *k, int64_t begin, int64_t end, dou
             *loss = NAN;
             continue;
         }
-        const ckpt_tail tail = ckpt_row_tail(x, k->classes);
-        *loss += (double)(ckpt_mix_weight(k->mix, class) * ((tail.max - x[class]) + ckpt_tail_log(tail)));
-        *correct += is_argmax(x, k->classes, 1, class, tail.max);
+        const float max = ckpt_row_max(x, k->classes), sum = sum_but(x, k->classes, max, x[class] == max ? class : -1);
+        *loss += (double)(ckpt_mix_weight(k->mix, class) * ckpt_class_loss(x[class], max, sum));
+        *correct += is_argmax(x, k->classes, 1, class, max);
     }
 }
 
 CKPT_VECTOR
 static void class_row_gradient(const float *x, float *g, int64_t n, int64_t class, float factor) {
-    float one[CKPT_LANES] = {0}, rest[CKPT_LANES] = {0};
-    ckpt_tail tail = {ckpt_row_max(x, n), 0, 0};
-    CKPT_LANE_LOOP(n, j, l, {
-        const float e = ckpt_exp(x[j] - tail.max);
-        g[j] = e;
-        one[l] += ckpt_tail_one(e);
-        rest[l] += ckpt_tail_rest(e);
-    });
-    tail.ones = ckpt_lanes_fold(one);
-    tail.rest = ckpt_lanes_fold(rest);
-    const float inverse = ckpt_tail_inverse(tail), own = ckpt_share_gradient(g[class], tail, inverse, 1.0f, 1.0f);
+    const float max = ckpt_row_max(x, n);
+    CKPT_CPU_SIMD
+    for (int64_t j = 0; j < n; j++) g[j] = ckpt_exp(x[j] - max);
+    const float own = g[class];
+    g[class] = 0.0f;
+    const float others = ckpt_row_sum(g, n), inverse = 1.0f / (own + others);
     CKPT_CPU_SIMD
     for (int64_t j = 0; j < n; j++) g[j] = g[j] * inverse * factor;
-    g[class] = own * factor;
+    g[class] = 0.0f - others * inverse * factor;
 }
 
 static void class_row_gradients(const loss_kernel *k, int64_t begin, int64_t end, float factor) {

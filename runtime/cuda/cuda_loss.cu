@@ -57,6 +57,19 @@ __device__ static inline ckpt_tail group_tail(const float *x, int64_t n) {
     return tail;
 }
 
+/* Sum of exp(x - max) over all classes but one, which is *own; -1: over all. */
+__device__ static inline float group_but(const float *x, int64_t n, float max, int64_t class_, float *own) {
+    float sum = 0, e = 0;
+#pragma unroll 4
+    for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
+        const float v = ckpt_exp(x[j] - max);
+        sum += j == class_ ? 0.0f : v;
+        e = j == class_ ? v : e;
+    }
+    *own = __shfl_sync(ckpt_group_mask(), e, (int)(class_ & (CKPT_LANES - 1)), CKPT_LANES);
+    return ckpt_group_fold(sum);
+}
+
 /* Whether a number before `end` is `max`. */
 __device__ static inline bool group_has(const float *x, int64_t end, float max) {
     float found = 0;
@@ -86,10 +99,15 @@ struct group_rows {
             *hit = x[class_] == max && !group_has(x, class_, max);
             return -(ckpt_mix_weight(k.mix, class_) * x[class_]);
         }
+        if (!k.shares) {
+            const float max = ckpt_group_row_max(x, n);
+            float own;
+            *hit = x[class_] == max && !group_has(x, class_, max);
+            return ckpt_mix_weight(k.mix, class_) * ckpt_class_loss(x[class_], max, group_but(x, n, max, x[class_] == max ? class_ : -1, &own));
+        }
         const ckpt_tail tail = group_tail(x, n);
         const float log = ckpt_tail_log(tail);
         *hit = k.value ? group_same_argmax(x, k.value + r * n, n, tail.max) : x[class_] == tail.max && !group_has(x, class_, tail.max);
-        if (!k.shares) return ckpt_mix_weight(k.mix, class_) * ((tail.max - x[class_]) + log);
         float sum = 0;
         for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES)
             sum += ckpt_share_loss(share_of(k, j, class_, r * n + j), x[j], tail.max, log);
@@ -257,19 +275,17 @@ __global__ static void group_grad_kernel(loss_node k) {
         for (int64_t j = lane; j < n; j += CKPT_LANES) g[j] = 0.0f;
         return;
     }
-    const ckpt_tail tail = group_tail(x, n);
-    const float inverse = ckpt_tail_inverse(tail);
-    float factor = (float)item_factor(k);
-    /* Again rather than stored between: a row of many classes is in no cache. */
+    float factor = (float)item_factor(k), own = 0;
+    /* Exponentials again rather than stored between: a row of many classes is in no cache. */
     if (!k.shares) {
+        const float max = ckpt_group_row_max(x, n), others = group_but(x, n, max, class_, &own), inverse = 1.0f / (own + others);
         factor = ckpt_mix_weight(k.mix, class_) * factor;
-        for (int64_t j = lane; j < n; j += CKPT_LANES) {
-            const float e = ckpt_exp(x[j] - tail.max);
-            g[j] = j == class_ ? ckpt_share_gradient(e, tail, inverse, 1.0f, 1.0f) * factor : e * inverse * factor;
-        }
+        for (int64_t j = lane; j < n; j += CKPT_LANES)
+            g[j] = j == class_ ? 0.0f - others * inverse * factor : ckpt_exp(x[j] - max) * inverse * factor;
         return;
     }
-    float own = 0;
+    const ckpt_tail tail = group_tail(x, n);
+    const float inverse = ckpt_tail_inverse(tail);
     for (int64_t j = lane; j < n; j += CKPT_LANES) own += share_of(k, j, class_, r * n + j);
     const float all = ckpt_group_fold(own);
     for (int64_t j = lane; j < n; j += CKPT_LANES)

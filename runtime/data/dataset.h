@@ -84,9 +84,9 @@ typedef struct ckpt_data_request {
     uint64_t values;         /* floats a sample has, or 0 for any number */
     uint64_t integer_values; /* integers a sample has, or 0 for any number */
     int64_t classes;         /* integers must lie in [0, classes); 0 for any */
+    int64_t least, most;     /* integers must lie in [least, most]; both 0 for any */
     bool has_ignore;         /* integers may be `ignore` as well, whatever that is */
     int64_t ignore;
-    int64_t least, most;     /* integers must lie in [least, most]; both 0 for any */
     bool unit_range;         /* floats must lie in [0, 1], as binary cross-entropy needs */
 } ckpt_data_request;
 

@@ -9,23 +9,11 @@
 #include "cli/data_words.h"
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
+#include "cli/stop_signals.h"
 #include "cli/train_measure.h"
 #include "cli/train_report.h"
 
 static const char program[] = "ckpttrain";
-
-static volatile sig_atomic_t caught; /* the signal that asks to stop, or 0 */
-
-static void on_signal(int number) { caught = number; }
-
-/* The first SIGINT or SIGTERM lets the step finish; a second one ends the process at once. */
-static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, like a full disk */
-}
 
 /* What the data are, which of the file's columns or arrays became what, and what was read otherwise than it is written. */
 static void say_data(const ckpt_job *job, const ckpt_dataset *set, const char *which) {
@@ -67,7 +55,7 @@ static ckpt_status run_session(const ckpt_cli_options *o, const ckpt_backend *ba
     CKPT_TRY(ckpt_session_open(o, backend, job, data, &session, err));
     if (note) ckpt_console_note(program, "%s", note); /* only now: a failure is the only line */
     say_what_runs(o, job, data, &session);
-    const ckpt_status status = ckpt_session_train(&session, o, data, &caught, err);
+    const ckpt_status status = ckpt_session_train(&session, o, data, ckpt_stop_number(), err);
     ckpt_status told = CKPT_OK;
     if (ckpt_session_has_report(&session, status))
         told = o->json ? ckpt_train_report_json(&session, o, &report_err) : ckpt_train_report_text(&session, o, &report_err);
@@ -110,10 +98,11 @@ int main(int argc, char **argv) {
         if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_TRAIN, stdout);
         else if (options.version) printf("%s %s\n", program, CKPT_VERSION);
         else {
-            catch_signals();
-            status = run(&options, measure_only, &err);
+            signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error to report, like a full disk */
+            if (!measure_only) status = ckpt_stop_listen(&err); /* a measurement has nothing to save */
+            if (status == CKPT_OK) status = run(&options, measure_only, &err);
         }
     }
     const int code = ckpt_console_finish(program, status, &err);
-    return status == CKPT_INTERRUPTED && caught == SIGTERM ? 128 + SIGTERM : code;
+    return status == CKPT_INTERRUPTED ? 128 + *ckpt_stop_number() : code;
 }

@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "cli/console.h"
 #include "cli/cost_model.h"
+#include "cli/host_memory.h"
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_report.h"
@@ -24,13 +25,19 @@ static json_t *strategy_json(const ckpt_plan *plan) {
     return strategy;
 }
 
+/* What the process may take beside the plan and its data; not known of a GPU. */
+static json_t *beyond_json(const ckpt_plan_report *r) {
+    if (strcmp(r->traits->device, "cpu") != 0) return json_null();
+    return json_pack("{s:o, s:o}", "process", bytes_of(CKPT_PROCESS_BYTES), "per_thread", bytes_of(CKPT_THREAD_BYTES));
+}
+
 static json_t *memory_json(const ckpt_plan_report *r) {
     const ckpt_plan_memory *m = &r->plan->memory;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
                      bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer),
                      "gradients", bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace",
                      bytes_of(m->workspace), "arena", bytes_of(m->arena), "live_peak", bytes_of(m->live_peak),
-                     "store_all_total", bytes_of(r->store_all_bytes), "minimum_total", bytes_of(r->minimum_bytes));
+                     "store_all_total", bytes_of(r->store_all_bytes), "minimum_total", bytes_of(r->minimum_bytes), "beyond_plan", beyond_json(r));
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {

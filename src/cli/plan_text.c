@@ -3,6 +3,7 @@
 
 #include "base/units.h"
 #include "cli/console.h"
+#include "cli/host_memory.h"
 #include "cli/plan_report.h"
 #include "graph/op.h"
 
@@ -63,6 +64,10 @@ static void print_memory(const ckpt_plan_report *r) {
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (parts[i].bytes) print_bytes(parts[i].name, parts[i].bytes);
     print_bytes("total", m->total);
+    if (strcmp(r->traits->device, "cpu") == 0) {
+        print_bytes("beyond it at most, process", CKPT_PROCESS_BYTES);
+        print_bytes("and for each thread", CKPT_THREAD_BYTES);
+    }
     print_bytes("most live in the arena", m->live_peak);
     if (r->job->forward_only) return;
     print_bytes("total when storing all", r->store_all_bytes);

@@ -1,6 +1,7 @@
 #include "cli/train_session.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -204,6 +205,24 @@ static ckpt_status hash_weights(ckpt_session *s, ckpt_error *err) {
     return status;
 }
 
+/* What of the host's memory is known to be needed, with what is there now. */
+static ckpt_host_memory host_memory(const ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data) {
+    const ckpt_graph *graph = &s->job->model.graph;
+    const ckpt_dataset *const sets[2] = {&data->training, &data->validation};
+    ckpt_host_memory m = {.planned_bytes = s->plan->memory.total, .model_bytes = ckpt_onnx_memory_bytes(s->job->model.file)};
+    if (s->reference) m.planned_bytes += s->reference_plan->memory.total;
+    for (int i = 0; i < 2; i++) {
+        for (size_t a = 0; a < sets[i]->array_count; a++)
+            m.sample_bytes += sets[i]->samples * (ckpt_array_sample_bytes(&sets[i]->arrays[a]) + 2 * sizeof(uint32_t));
+    }
+    for (int t = 0; t < graph->tensor_count; t++)
+        if (!ckpt_tensor_is_step(graph, t) && ckpt_tensor_bytes(&graph->tensor[t]) > m.copy_bytes)
+            m.copy_bytes = ckpt_tensor_bytes(&graph->tensor[t]);
+    if (o->save) m.copy_bytes += 2 * s->plan->memory.parameters; /* read back, and in the form that the file has */
+    ckpt_host_memory_measure(&m);
+    return m;
+}
+
 /* How many steps there will be, for the bar. */
 static int64_t count_steps(const ckpt_train_options *options) {
     const int64_t in_epoch = (options->train_samples + options->batch - 1) / options->batch;
@@ -213,7 +232,7 @@ static int64_t count_steps(const ckpt_train_options *options) {
 }
 
 ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const ckpt_train_data *data,
-                               const volatile sig_atomic_t *stop, ckpt_error *err) {
+                               const atomic_int *stop, ckpt_error *err) {
     ckpt_train_options options = {.exec = s->exec, .reference = s->reference, .graph = &s->job->model.graph,
                                   .data = &data->training, .validation = data->validation.array_count ? &data->validation : NULL,
                                   .batch = s->job->batch, .train_samples = s->sizes.train_samples,
@@ -226,7 +245,9 @@ ckpt_status ckpt_session_train(ckpt_session *s, const ckpt_cli_options *o, const
     if (s->resumed_steps) options.resume = &before;
     ckpt_error later;
     s->progress.steps = count_steps(&options);
+    malloc_trim(0); /* what planning took: from here on memory is what a step needs */
     const ckpt_status status = ckpt_train_run(&options, &s->report, err);
+    if (s->backend->in_host) s->host = host_memory(s, o, data);
     const ckpt_status logged = ckpt_progress_finish(&s->progress, &later);
     /* What was trained is worth its hash and its file even when the log is not whole. */
     ckpt_error own; /* these calls must not clear the message that says why training ended */

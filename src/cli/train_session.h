@@ -9,8 +9,9 @@
 #ifndef CKPT_TRAIN_SESSION_H
 #define CKPT_TRAIN_SESSION_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
+#include "cli/host_memory.h"
 #include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/train_data.h"
@@ -30,6 +31,7 @@ typedef struct ckpt_session {
     ckpt_train_report report; /* before training: how far the run was that this one continues */
     int64_t resumed_steps;    /* steps of that run; 0: this one begins anew */
     ckpt_exec_memory memory; /* when training had ended */
+    ckpt_host_memory host;   /* then too; all 0 where the plan is not in the host's memory */
     char weights_sha256[65];
 } ckpt_session;
 
@@ -48,7 +50,7 @@ ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt
 
 /* Trains, then saves if asked to: after an interruption too, not after a failure. Errors as ckpt_train_run's. */
 ckpt_status ckpt_session_train(ckpt_session *session, const ckpt_cli_options *options, const ckpt_train_data *data,
-                               const volatile sig_atomic_t *stop, ckpt_error *err);
+                               const atomic_int *stop, ckpt_error *err);
 
 /* Whether there is something to report: training ended, was interrupted, or failed nothing but its verification. */
 static inline bool ckpt_session_has_report(const ckpt_session *session, ckpt_status status) {

@@ -1,9 +1,10 @@
 # The CPU backend's tests: each kernel against double precision, through cpu_rig.
 set(CKPT_CPU_TESTS ${CMAKE_CURRENT_LIST_DIR})
 function(ckpt_cpu_test name)
-  ckpt_test(${name} SOURCES ${CKPT_CPU_TESTS}/test_${name}.c ${CKPT_CPU_TESTS}/cpu_rig.c DEPS ckpt_cpu ckpt_graph OpenMP::OpenMP_C m LABELS cpu)
+  ckpt_test(${name} SOURCES ${CKPT_CPU_TESTS}/test_${name}.c ${CKPT_CPU_TESTS}/cpu_rig.c DEPS ckpt_cpu ckpt_graph Threads::Threads m LABELS cpu)
 endfunction()
 ckpt_test(cpu_math SOURCES ${CKPT_CPU_TESTS}/test_cpu_math.c DEPS ckpt_runtime_api m LABELS cpu)
+ckpt_test(cpu_team SOURCES ${CKPT_CPU_TESTS}/test_cpu_team.c DEPS ckpt_cpu Threads::Threads m LABELS cpu)
 foreach(name cpu_random cpu_pointwise cpu_rows cpu_products cpu_shapes cpu_device)
   ckpt_cpu_test(${name})
 endforeach()

@@ -2,7 +2,6 @@
 #include "cpu_rig.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,25 +66,10 @@ static void test_refusals(void **state) {
     rig_close(&r);
 }
 
-/* The caller's number of threads is its own affair. */
-static void test_threads_are_restored(void **state) {
-    (void)state;
-    omp_set_num_threads(3);
-    rig r;
-    rig_open(&r);
-    const int64_t n = 100000;
-    int x = rig_random(&r, 1, &n, 1), y = rig_output(&r, CKPT_F32, 1, &n);
-    const ckpt_attr attr = {.act = {.act = CKPT_ACT_RELU}};
-    rig_run(&r, CKPT_OP_ACT, &attr, 1, &x, 1, &y);
-    assert_int_equal(omp_get_max_threads(), 3);
-    rig_close(&r);
-}
-
 /* rig_run compares one thread with two. That the comparison can fail: a sum split by threads, over values where
  * order matters, comes out different. */
 static float split_sum(const float *x, int64_t n, int threads) {
     float total = 0, part[2] = {0, 0};
-#pragma omp parallel for num_threads(threads) schedule(static)
     for (int t = 0; t < threads; t++)
         for (int64_t i = n * t / threads; i < n * (t + 1) / threads; i++) part[t] += x[i];
     for (int t = 0; t < threads; t++) total += part[t];
@@ -107,7 +91,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_is_counted),
         cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_threads_are_restored),
         cmocka_unit_test(test_split_sums_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,7 +299,7 @@ static void test_stop_finishes_the_step(void **state) {
     rig r;
     ckpt_dataset data;
     ckpt_train_report report;
-    volatile sig_atomic_t stop = 1;
+    const atomic_int stop = 1;
     make_data(&data, 96, 3);
     set_up(&r, 32, false, CKPT_STRATEGY_NONE, true);
     ckpt_train_options options = options_of(&r, &data, 32);
