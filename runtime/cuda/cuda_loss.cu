@@ -101,11 +101,13 @@ struct group_rows {
             const float max = ckpt_group_row_max(x, n);
             float own;
             *hit = x[class_] == max && !group_has(x, class_, max);
-            return ckpt_mix_weight(k.mix, class_) * ckpt_class_loss(x[class_], max, group_but(x, n, max, x[class_] == max ? class_ : -1, &own));
+            const float sum = group_but(x, n, max, x[class_] == max ? class_ : -1, &own);
+            return ckpt_mix_weight(k.mix, class_) * ckpt_class_loss(x[class_], max, sum);
         }
         const ckpt_tail tail = group_tail(x, n);
         const float log = ckpt_tail_log(tail);
-        *hit = k.value ? group_same_argmax(x, k.value + r * n, n, tail.max) : x[class_] == tail.max && !group_has(x, class_, tail.max);
+        *hit = k.value ? group_same_argmax(x, k.value + r * n, n, tail.max)
+                       : x[class_] == tail.max && !group_has(x, class_, tail.max);
         float sum = 0;
         for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES)
             sum += ckpt_share_loss(share_of(k, j, class_, r * n + j), x[j], tail.max, log);
