@@ -113,11 +113,9 @@ static ckpt_verdict verdict_on(const ckpt_import *im, const ckpt_value *value, c
     return ckpt_parameters_by_file(&im->model->provenance, im->options, &question);
 }
 
-/* Notes what the file says of a float tensor that the graph reads, and gives it the role that follows. */
-static ckpt_status rule(ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+static ckpt_status add_ruling(ckpt_import *im, ckpt_ruling ruling) {
     ckpt_model *model = im->model;
-    ckpt_tensor *t = &model->graph.tensor[value->view.tensor];
-    if (im->options->as_written || value->is_folded || t->dtype != CKPT_F32) return CKPT_OK;
+    ckpt_tensor *t = &model->graph.tensor[ruling.tensor];
     if (model->ruling_count == im->ruling_capacity) {
         const int capacity = im->ruling_capacity ? 2 * im->ruling_capacity : 32;
         model->ruling = ckpt_pool_grow(&model->graph.pool, model->ruling, (size_t)model->ruling_count, (size_t)capacity,
@@ -125,12 +123,21 @@ static ckpt_status rule(ckpt_import *im, const ckpt_value *value, const ckpt_onn
         if (!model->ruling) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
         im->ruling_capacity = capacity;
     }
-    const ckpt_said_tensor *said = ckpt_provenance_find(&model->provenance, value->name);
-    ckpt_ruling *ruling = &model->ruling[model->ruling_count++];
-    *ruling = (ckpt_ruling){.name = t->name, .tensor = value->view.tensor, .count = t->count, .verdict = verdict_on(im, value, info),
-                            .initializer = !value->is_constant_node, .origin = said ? said->origin : NULL};
-    if (ckpt_verdict_trainable(ruling->verdict) == CKPT_SURELY_TRAINED) t->role = CKPT_ROLE_PARAM;
+    const ckpt_said_tensor *said = ckpt_provenance_find(&model->provenance, t->name);
+    ruling.name = t->name;
+    ruling.count = t->count;
+    ruling.origin = said ? said->origin : NULL;
+    model->ruling[model->ruling_count++] = ruling;
+    if (ckpt_verdict_trainable(ruling.verdict) == CKPT_SURELY_TRAINED) t->role = CKPT_ROLE_PARAM;
     return CKPT_OK;
+}
+
+/* Notes what the file says of a float tensor that the graph reads, and gives it the role that follows. */
+static ckpt_status rule(ckpt_import *im, const ckpt_value *value, const ckpt_onnx_tensor_info *info) {
+    const int tensor = value->view.tensor;
+    if (im->options->as_written || value->is_folded || im->model->graph.tensor[tensor].dtype != CKPT_F32) return CKPT_OK;
+    return add_ruling(im, (ckpt_ruling){.tensor = tensor, .verdict = verdict_on(im, value, info),
+                                        .initializer = !value->is_constant_node});
 }
 
 /* Makes an initializer or constant a tensor of the graph, on first use as one. */
@@ -267,6 +274,9 @@ ckpt_status ckpt_import_uniform(ckpt_import *im, const Onnx__NodeProto *node, in
     const int tensor = ckpt_graph_add_tensor(graph, node->output[0], type, CKPT_ROLE_CONST, rank, dims, im->err);
     if (tensor < 0) return CKPT_MODEL;
     graph->tensor[tensor].source = proto;
+    if (!im->options->as_written && type == CKPT_F32 && graph->tensor[tensor].count > 1)
+        CKPT_TRY(add_ruling(im, (ckpt_ruling){.tensor = tensor, .uniform = true,
+                                              .verdict = im->model->provenance.torch ? CKPT_VERDICT_CODE : CKPT_VERDICT_REACHED}));
     const ckpt_view view = ckpt_view_of(graph, tensor);
     return ckpt_import_define(im, node, 0, &view);
 }

@@ -58,6 +58,7 @@ static ckpt_status import_untied(ckpt_import *im) {
     ckpt_model *model = im->model;
     CKPT_TRY(import_once(im));
     if (im->options->as_written) return CKPT_OK;
+    CKPT_TRY(ckpt_parameters_by_use(model, im->err)); /* numbers and masks may share as they like */
     const ckpt_tie_question question = {.graph = &model->graph, .ruling = model->ruling, .ruling_count = model->ruling_count,
                                         .provenance = &model->provenance, .how = im->options->untie};
     CKPT_TRY(ckpt_ties_resolve(model->file, &question, &model->file_pool, &model->ties, im->err));

@@ -243,16 +243,27 @@ static bool may_be_spelled(const ckpt_tensor *t, const ckpt_ruling *r) {
     return value != 0 && value != 1;
 }
 
+/* Whether the file is one to plan with, whose weights were replaced by ConstantOfShape nodes: it has no other. */
+static bool weights_are_left_out(const ckpt_model *model) {
+    for (int i = 0; i < model->ruling_count; i++) {
+        const ckpt_ruling *r = &model->ruling[i];
+        if (!r->uniform && r->count > 1 && model->graph.tensor[r->tensor].rank > 1 && ckpt_verdict_trains(r->verdict)) return false;
+    }
+    return true;
+}
+
 ckpt_status ckpt_parameters_by_use(ckpt_model *model, ckpt_error *err) {
     ckpt_pool scratch = {0};
     reading r = {.graph = &model->graph, .pool = &scratch};
     ckpt_status status = find_readers(&r, err);
+    const bool left_out = weights_are_left_out(model);
     for (int i = 0; status == CKPT_OK && i < model->ruling_count; i++) {
         ckpt_ruling *ruling = &model->ruling[i];
         ckpt_tensor *t = &model->graph.tensor[ruling->tensor];
         if (t->role == CKPT_ROLE_STATISTIC) ruling->verdict = CKPT_VERDICT_STATISTIC;
         if (t->role != CKPT_ROLE_CONST && t->role != CKPT_ROLE_PARAM) continue;
-        if (ruling->verdict == CKPT_VERDICT_REACHED) status = judge(model, &r, ruling, err);
+        if (ruling->uniform && !left_out) ruling->verdict = CKPT_VERDICT_CODE;
+        if (ruling->verdict == CKPT_VERDICT_REACHED && !ruling->uniform) status = judge(model, &r, ruling, err);
         t->role = ckpt_verdict_trains(ruling->verdict) && !may_be_spelled(t, ruling) ? CKPT_ROLE_PARAM : CKPT_ROLE_CONST;
     }
     ckpt_pool_free(&scratch);

@@ -39,7 +39,8 @@ typedef struct ckpt_ruling {
     int tensor; /* of the graph */
     int64_t count;
     ckpt_verdict verdict;
-    bool initializer;    /* else of a Constant node */
+    bool initializer;    /* else of a Constant node, or */
+    bool uniform;        /* one value throughout, from a ConstantOfShape */
     const char *origin;  /* the parameter that the exporter computed it from, or NULL */
 } ckpt_ruling;
 

@@ -89,7 +89,8 @@ static void test_large_is_left_to_nodes(void **state) {
     }
 }
 
-/* One value for every element of a weight that a ConstantOfShape makes: a constant, which has no place in the file. */
+/* One value for every element of a weight that a ConstantOfShape makes in a file whose weights were left out: a parameter, which has no place in the
+ * file. */
 static void test_uniform_weight(void **state) {
     (void)state;
     maker m;
@@ -102,7 +103,7 @@ static void test_uniform_weight(void **state) {
     int found = 0;
     float values[8 * 4 * 9];
     for (int t = 0; t < model.graph.tensor_count; t++) {
-        if (model.graph.tensor[t].role != CKPT_ROLE_CONST || model.graph.tensor[t].rank != 4) continue;
+        if (model.graph.tensor[t].role != CKPT_ROLE_PARAM || model.graph.tensor[t].rank != 4) continue;
         assert_int_equal(model.graph.tensor[t].count, 8 * 4 * 9);
         values[287] = 1;
         MUST(ckpt_model_read_values(&model, t, values, &err), &err);
