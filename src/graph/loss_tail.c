@@ -154,7 +154,7 @@ static ckpt_tail after_choice(const ckpt_graph *graph, int producer, int *left) 
 
 static ckpt_tail after_transpose(const ckpt_graph *graph, const ckpt_node *node, int *left) {
     ckpt_tail tail = find(graph, node->in[0], left);
-    if (tail.spanned) tail.spanned = ckpt_span_transpose(&node->attr.transpose, false, &tail.span);
+    if (tail.spanned) tail.spanned = ckpt_span_transpose(&node->attr.transpose, &tail.span);
     if (tail.end == CKPT_TAIL_PAIR) tail = bounded(&tail, tail.node, 0, 1, true); /* no longer the pair's shape */
     return tail;
 }

@@ -1,20 +1,96 @@
 #include "graph/samples.h"
 
 #include <inttypes.h>
-#include <stdio.h>
+#include <string.h>
 
+#include "graph/op_axes.h"
 #include "graph/span.h"
 
 typedef enum answer { YES, NO, UNKNOWN } answer;
 
-/* Whether the span of a tensor is the first axis of an input of the model. */
-static answer counts_samples(const ckpt_graph *graph, int tensor, ckpt_span span) {
-    while (graph->tensor[tensor].producer >= 0) {
-        const ckpt_span_way way = ckpt_span_back(graph, &graph->node[graph->tensor[tensor].producer], &span, &tensor);
-        if (way != CKPT_SPAN_FOUND) return way == CKPT_SPAN_TORN ? NO : UNKNOWN;
+/* The samples, `inner` elements apart in a tensor, if they lie there. */
+typedef struct place {
+    int tensor;
+    int64_t inner;
+} place;
+
+/* The places from which those of an output come: all operands of a node may have the samples. */
+typedef struct trail {
+    const ckpt_graph *graph;
+    place *place;
+    int count, capacity;
+    int64_t *seen; /* by tensor: the inner of the place added last, or 0 */
+} trail;
+
+static ckpt_status start_trail(const ckpt_graph *graph, ckpt_pool *pool, trail *t, ckpt_error *err) {
+    enum { PLACES_A_TENSOR = 4 };
+    *t = (trail){.graph = graph, .capacity = PLACES_A_TENSOR * graph->tensor_count};
+    t->place = ckpt_pool_array(pool, t->capacity, place);
+    t->seen = ckpt_pool_array(pool, graph->tensor_count, int64_t);
+    return t->place && t->seen ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
+}
+
+static bool add(trail *t, int tensor, int64_t inner) {
+    if (t->seen[tensor] == inner) return true;
+    if (t->count == t->capacity) return false;
+    t->seen[tensor] = inner;
+    t->place[t->count++] = (place){tensor, inner};
+    return true;
+}
+
+/* Ops that leave each element where it is, whatever they compute along which axis. */
+static bool keeps_places(ckpt_op op) {
+    switch (op) {
+    case CKPT_OP_ACT: case CKPT_OP_CAST: case CKPT_OP_LAYERNORM: case CKPT_OP_RMSNORM: case CKPT_OP_SOFTMAX: case CKPT_OP_LOGSOFTMAX:
+    case CKPT_OP_BATCHNORM: case CKPT_OP_GROUPNORM: case CKPT_OP_LRN: case CKPT_OP_TRIANGLE: return true;
+    default: return false;
     }
-    if (graph->tensor[tensor].role != CKPT_ROLE_INPUT) return UNKNOWN;
-    return span.outer == 1 ? YES : NO;
+}
+
+/* Ops of which op_axes.h lists all axes of the output: what is in none of them is torn apart, and was no axis before. */
+static bool lists_all_axes(ckpt_op op) {
+    switch (op) {
+    case CKPT_OP_LINEAR: case CKPT_OP_MATMUL: case CKPT_OP_TRANSPOSE: case CKPT_OP_REDUCE_SUM: case CKPT_OP_REDUCE_MAX: return true;
+    default: return false;
+    }
+}
+
+/* Adds where a node has a place from. NO: it shows no samples itself; UNKNOWN: it may have them from where it is not followed. */
+static answer follow(trail *t, const ckpt_node *node, place at) {
+    if (node->out[0] != at.tensor) return UNKNOWN;
+    if (keeps_places(node->op)) return add(t, node->in[0], at.inner) ? NO : UNKNOWN;
+    answer result = lists_all_axes(node->op) ? NO : UNKNOWN;
+    for (int i = 0; i < node->in_count; i++) {
+        ckpt_op_axis axis[CKPT_MOST_OP_AXES];
+        if (node->in[i] < 0) continue;
+        const int count = ckpt_op_axes(t->graph, node, i, axis);
+        const int64_t inner = ckpt_op_axes_back(axis, count, t->graph->batch, at.inner);
+        if (!inner) continue;
+        if (!add(t, node->in[i], inner)) return UNKNOWN;
+        result = NO;
+    }
+    return result;
+}
+
+static answer look(trail *t, place at) {
+    const ckpt_tensor *tensor = &t->graph->tensor[at.tensor];
+    if (tensor->producer >= 0) return follow(t, &t->graph->node[tensor->producer], at);
+    return tensor->role == CKPT_ROLE_INPUT && at.inner == tensor->count / t->graph->batch ? YES : NO;
+}
+
+/* Whether an axis of as many steps as there are samples, `inner` elements apart, is the first axis of an input of the model:
+ * YES by any way back, NO if all ways end at something else. */
+static answer counts_samples(trail *t, int tensor, int64_t inner) {
+    answer result = NO;
+    t->count = 0;
+    memset(t->seen, 0, (size_t)t->graph->tensor_count * sizeof *t->seen);
+    if (!add(t, tensor, inner)) return UNKNOWN;
+    for (int i = 0; i < t->count; i++) {
+        const answer here = look(t, t->place[i]);
+        if (here == YES) return YES;
+        if (here == UNKNOWN) result = UNKNOWN;
+    }
+    return result;
 }
 
 /* The view with its axis `axis` split into a part in front of the samples and the samples, if it is such a product. */
@@ -33,11 +109,11 @@ static bool split_axis(const ckpt_view *view, int axis, int64_t batch, ckpt_view
 }
 
 /* A view of which another axis than the first is proved to count the samples, and that axis; 0: there is none. */
-static int find_later_axis(const ckpt_graph *graph, const ckpt_view *view, ckpt_view *seen) {
+static int find_later_axis(trail *t, const ckpt_view *view, ckpt_view *seen) {
     for (int axis = 0; axis < view->rank; axis++) {
-        if (!split_axis(view, axis, graph->batch, seen)) continue;
+        if (!split_axis(view, axis, t->graph->batch, seen)) continue;
         const int samples = axis + (seen->rank > view->rank);
-        if (counts_samples(graph, view->tensor, ckpt_span_of(seen, samples)) == YES) return samples;
+        if (counts_samples(t, view->tensor, ckpt_span_of(seen, samples).inner) == YES) return samples;
     }
     return 0;
 }
@@ -65,15 +141,31 @@ static int axis_of_one(const ckpt_view *view) {
     return 0;
 }
 
+/* as_it_is: whether the first axis counts the samples. *axis: which does otherwise, in the view *seen, or 0. */
+static ckpt_status find_samples(const ckpt_graph *graph, const ckpt_view *view, answer *as_it_is, int *axis, ckpt_view *seen,
+                                ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    trail t;
+    const int64_t count = ckpt_view_count(view), batch = graph->batch;
+    *as_it_is = UNKNOWN;
+    *axis = batch == 1 ? axis_of_one(view) : 0;
+    if (batch == 1) return CKPT_OK;
+    const ckpt_status status = start_trail(graph, &scratch, &t, err);
+    if (status == CKPT_OK) *as_it_is = count % batch ? NO : counts_samples(&t, view->tensor, count / batch);
+    if (status == CKPT_OK && *as_it_is != YES) *axis = find_later_axis(&t, view, seen);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
 ckpt_status ckpt_samples_first(ckpt_graph *graph, const char *output, ckpt_view *prediction, bool *moved, bool *split,
                                ckpt_error *err) {
     ckpt_view seen = *prediction;
+    const int64_t batch = graph->batch;
+    answer as_it_is;
+    int axis;
     *moved = *split = false;
-    const int64_t count = ckpt_view_count(prediction), batch = graph->batch;
-    if (prediction->rank == 0 || count == 0) return CKPT_OK;
-    const ckpt_span first = {.outer = 1, .size = batch, .inner = count / batch};
-    const answer as_it_is = batch == 1 ? UNKNOWN : count % batch ? NO : counts_samples(graph, prediction->tensor, first);
-    const int axis = as_it_is == YES ? 0 : batch == 1 ? axis_of_one(prediction) : find_later_axis(graph, prediction, &seen);
+    if (prediction->rank == 0 || ckpt_view_count(prediction) == 0) return CKPT_OK;
+    CKPT_TRY(find_samples(graph, prediction, &as_it_is, &axis, &seen, err));
     *moved = axis > 0;
     if (*moved) return move_first(graph, &seen, axis, prediction, err);
     if (as_it_is == NO || prediction->dim[0] % batch) return refuse(output, prediction, batch, err);

@@ -3,7 +3,7 @@
  * products of dims alone, and only nodes that move elements change it.
  *
  *     ckpt_span span = ckpt_span_of(&view, 1);
- *     if (ckpt_span_transpose(&node->attr.transpose, true, &span)) ... where it was before the Transpose ...
+ *     if (ckpt_span_transpose(&node->attr.transpose, &span)) ... where it is behind the Transpose ...
  *     int axis = ckpt_span_axis(&span, &other);   // which axis of another view that is, or -1
  */
 #ifndef CKPT_SPAN_H
@@ -20,18 +20,8 @@ ckpt_span ckpt_span_of(const ckpt_view *view, int axis);
 /* The axis of `view` that is just this span, or -1. */
 int ckpt_span_axis(const ckpt_span *span, const ckpt_view *view);
 
-/* From a transposition's input to its output, or back. False: its axes are not whole parts of the span's neighbours, so
- * that the span is torn apart. */
-bool ckpt_span_transpose(const ckpt_transpose_attr *transpose, bool back, ckpt_span *span);
-
-typedef enum ckpt_span_way {
-    CKPT_SPAN_FOUND,
-    CKPT_SPAN_TORN, /* the node does not keep the span in one piece: it was none before */
-    CKPT_SPAN_LOST  /* the node is not followed */
-} ckpt_span_way;
-
-/* From the output of a node to its input *in that has the axis. Element functions, products of rows, normalizations,
- * transpositions, sums, slices and concatenations are followed. */
-ckpt_span_way ckpt_span_back(const ckpt_graph *graph, const ckpt_node *node, ckpt_span *span, int *in);
+/* From a transposition's input to its output. False: its axes are not whole parts of the span's neighbours, so that the span
+ * is torn apart. */
+bool ckpt_span_transpose(const ckpt_transpose_attr *transpose, ckpt_span *span);
 
 #endif

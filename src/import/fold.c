@@ -454,7 +454,8 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
         return CKPT_OK;
     ckpt_trainable trained;
     CKPT_TRY(ckpt_import_trainable(f->im, f->node, i, &trained));
-    if (is_float((int)info.type) && !value->is_folded && info.count != 1) return CKPT_OK;
+    const bool array = is_float((int)info.type) && !value->is_folded && info.count != 1;
+    if (array && (value->use != CKPT_USE_CLASS_WEIGHTS || trained != CKPT_NEVER_TRAINED)) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
     *x = (folded){.type = type_here(f, (int)info.type), .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];

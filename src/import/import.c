@@ -37,6 +37,7 @@ static ckpt_status add_value(ckpt_import *im, ckpt_value value) {
     if (!slot) return ckpt_fail(im->err, CKPT_FAILED, "a value without a name");
     if (slot->order)
         return ckpt_fail(im->err, CKPT_MODEL, "%s: the name '%s' is defined twice", im->model->graph.path, value.name);
+    value.use = slot->use;
     *slot = value;
     slot->order = ++im->defined_count;
     return CKPT_OK;
@@ -109,7 +110,8 @@ static ckpt_verdict verdict_on(const ckpt_import *im, const ckpt_value *value, c
     ckpt_dtype type;
     const bool real = ckpt_import_type(im, info->type, &type) && type == CKPT_F32;
     const ckpt_weight_question question = {.name = value->name, .count = info->count, .is_float = real,
-                                           .is_initializer = !value->is_constant_node, .in_function = value->in_function};
+                                           .is_initializer = !value->is_constant_node, .in_function = value->in_function,
+                                           .weighs_classes = value->use == CKPT_USE_CLASS_WEIGHTS};
     return ckpt_parameters_by_file(&im->model->provenance, im->options, &question);
 }
 
@@ -342,6 +344,31 @@ static bool is_operator(const char *domain, const char *op_type) {
     return ckpt_import_find(domain, op_type, &attributes) != NULL;
 }
 
+static void note_use(ckpt_import *im, const char *name, ckpt_value_use use) {
+    ckpt_value *value = name && *name ? find_slot(im, name) : NULL;
+    if (value) value->use = value->use == CKPT_USE_NONE ? use : value->use == use ? use : CKPT_USE_OTHER;
+}
+
+/* All nodes that read the node's outputs have been seen. */
+static void note_inputs(ckpt_import *im, const Onnx__NodeProto *node) {
+    const char *attributes;
+    const ckpt_import_function function = ckpt_import_find(node->domain && *node->domain ? node->domain : "",
+                                                           text_of(node->op_type), &attributes);
+    const bool loss = function == import_softmaxcrossentropyloss || function == import_nllloss;
+    bool weights = !loss && node->n_output > 0;
+    for (size_t o = 0; o < node->n_output && weights; o++) {
+        const ckpt_value *made = ckpt_import_has_output(node, o) ? find_slot(im, node->output[o]) : NULL;
+        weights = made && made->use == CKPT_USE_CLASS_WEIGHTS;
+    }
+    for (size_t i = 0; i < node->n_input; i++)
+        note_use(im, node->input[i], weights || (loss && i == 2) ? CKPT_USE_CLASS_WEIGHTS : CKPT_USE_OTHER);
+}
+
+static void find_uses(ckpt_import *im, const Onnx__GraphProto *graph, const ckpt_call_list *nodes) {
+    for (size_t i = 0; i < graph->n_output; i++) note_use(im, graph->output[i]->name, CKPT_USE_OTHER);
+    for (size_t i = nodes->count; i-- > 0;) note_inputs(im, nodes->node[i].proto);
+}
+
 /* The version that a message names: that of the operator's own domain where it is not one of ONNX's. */
 static int64_t opset_of(const ckpt_import *im, const char *domain) {
     const Onnx__ModelProto *model = im->model->file->model;
@@ -529,6 +556,7 @@ ckpt_status ckpt_import_run(ckpt_import *im) {
     if (ckpt_functions_expand(proto, is_operator, &im->model->graph.pool, &nodes, im->err) != CKPT_OK)
         return ckpt_fail_in(im->err, "%s", im->model->graph.path), im->err->status;
     CKPT_TRY(make_table(im, graph, &nodes));
+    find_uses(im, graph, &nodes);
     im->model->graph.input = ckpt_pool_array(&im->model->graph.pool, graph->n_input, int);
     if (!im->model->graph.input) return ckpt_fail(im->err, CKPT_NOMEM, "out of host memory");
     for (size_t i = 0; i < graph->n_initializer; i++)

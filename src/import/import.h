@@ -18,6 +18,13 @@
 #include "import/parameters.h"
 #include "proto/onnx_file.h"
 
+/* Who reads a value. */
+typedef enum ckpt_value_use {
+    CKPT_USE_NONE,
+    CKPT_USE_CLASS_WEIGHTS, /* nothing but losses, as weights of their classes, it or what is computed from it */
+    CKPT_USE_OTHER
+} ckpt_value_use;
+
 /* What a name of the file stands for. */
 typedef struct ckpt_value {
     const char *name;
@@ -29,6 +36,7 @@ typedef struct ckpt_value {
     const ckpt_view *part; /* a sequence's tensors, or NULL */
     int part_count;
     const char *failure; /* why it cannot be computed, or NULL */
+    ckpt_value_use use;  /* known before anything is imported */
     int order;           /* of its definition, from 1; 0: nothing has defined it yet */
 } ckpt_value;
 

@@ -174,8 +174,8 @@ static ckpt_status attach_file_loss(ckpt_model *model, const ckpt_file_loss *own
     loss->ignores = true;
     if (own->ignores) loss->ignore = own->ignore;
     loss->mean = own->mean;
-    loss->in_parts = true;
     const bool ours = own->mean && (own->weights < 0 || graph->tensor[own->weights].role == CKPT_ROLE_CONST);
+    loss->in_parts = ours || !own->mean;
     if (ours) { /* nothing reads the labels any more, or the nodes of the loss */
         graph->tensor[labels].role = CKPT_ROLE_STEP;
         CKPT_TRY(attach_mean(model, own, loss, err));

@@ -77,6 +77,7 @@ ckpt_verdict ckpt_parameters_by_file(const ckpt_provenance *p, const ckpt_model_
     if (q->in_function) return CKPT_VERDICT_BODY;
     if (is_listed(options->train, q->name)) return CKPT_VERDICT_ASKED;
     if (is_listed(options->freeze, q->name)) return CKPT_VERDICT_FROZEN;
+    if (q->weighs_classes) return CKPT_VERDICT_CLASS_WEIGHTS;
     /* A number in the code becomes a Constant node; PyTorch's exporters write all of their own tensors as such. */
     if (!q->is_initializer) return p->torch || q->count == 1 ? CKPT_VERDICT_CODE : CKPT_VERDICT_REACHED;
     if (p->speaks) return said_verdict(p, q->name);

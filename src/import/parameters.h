@@ -28,6 +28,7 @@ typedef struct ckpt_weight_question {
     uint64_t count;
     bool is_float, is_initializer; /* else the tensor of a Constant node */
     bool in_function;              /* of a function's body, which is the same for every call */
+    bool weighs_classes;           /* it goes into losses of the file, as weights of their classes, and nowhere else */
 } ckpt_weight_question;
 
 ckpt_verdict ckpt_parameters_by_file(const ckpt_provenance *provenance, const ckpt_model_options *options,

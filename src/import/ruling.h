@@ -23,6 +23,7 @@
     X(WAVES, false, "sines and cosines of positions")                                                        \
     X(FREQUENCIES, false, "frequencies of positions")                                                        \
     X(SPELLED_NORM, false, "ones and zeros of a spelled-out group normalization")                            \
+    X(CLASS_WEIGHTS, false, "class weights of the file's loss")                                              \
     X(LOSS_CONSTANT, false, "a constant of the file's loss")                                                 \
     X(STATISTIC, false, "running statistics")                                                                \
     X(FROZEN, false, "--freeze")                                                                             \

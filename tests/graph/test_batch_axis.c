@@ -31,6 +31,7 @@ static void find(const char *nodes, int64_t batch, char found[256]) {
     maker_input(&m, "x", 3, (int64_t[]){-1, 3, 4});
     maker_weight(&m, "w", 2, (int64_t[]){4, 4});
     maker_weight(&m, "w12", 2, (int64_t[]){12, 5});
+    maker_weight(&m, "square", 2, (int64_t[]){12, 12});
     maker_weight(&m, "four", 1, (int64_t[]){4});
     maker_weight(&m, "three", 1, (int64_t[]){3});
     maker_weight(&m, "mean", 1, (int64_t[]){3});
@@ -39,6 +40,7 @@ static void find(const char *nodes, int64_t batch, char found[256]) {
     maker_ints(&m, "rows", 2, (int64_t[]){-1, 4});
     maker_ints(&m, "one_row", 2, (int64_t[]){1, -1});
     maker_ints(&m, "back", 3, (int64_t[]){-1, 3, 4});
+    maker_ints(&m, "turned", 3, (int64_t[]){4, 3, -1});
     maker_ints(&m, "zero", 1, (int64_t[]){0});
     maker_ints(&m, "first", 1, (int64_t[]){1});
     maker_ints(&m, "last", 1, (int64_t[]){-1});
@@ -87,6 +89,10 @@ static void test_samples_are_kept_apart(void **state) {
         "MatMul fc x,w h; Transpose t h a perm=1,2,0; Concat both a,a c axis=0; Transpose u c y perm=2,0,1",
         "MatMul fc x,w h; Mul square h,h s; ReduceMean mean s y axes=1,2 keepdims=0",
         "MatMul fc x,w h; InstanceNormalization norm h,three,three y",
+        /* the right operand of a product has them */
+        "MatMul fc x,w h; Reshape flat h,flat f; Transpose t f g perm=1,0; MatMul right square,g p; Transpose u p y perm=1,0",
+        "MatMul fc x,w h; Reshape flat h,flat f; Gemm right square,f p transB=1; Relu relu p q; Transpose u q y perm=1,0",
+        "MatMul fc x,w h; Reshape flat h,flat f; Gemm right square,f p transA=1 transB=1; Gemm back p,w12 y transA=1",
     };
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) expect(networks[i], "");
 }
@@ -109,7 +115,8 @@ static void test_samples_that_are_mixed_are_found(void **state) {
         {"MatMul fc x,w h; Slice others h,last,near,zero,last r; Add pair h,r y", "others"},
         {"MatMul fc x,w h; Reshape flat h,flat f; Unsqueeze a f,zero a; Unsqueeze b f,first b; Sub between a,b d; Abs abs d e; "
          "ReduceSum sum e,zero y keepdims=0", "between"},
-        {"MatMul fc x,w h; Transpose t h a perm=2,1,0; Reshape one a,one_row o; Softmax soft o s axis=1; Reshape back s,back y", "soft"},
+        {"MatMul fc x,w h; Transpose t h a perm=2,1,0; Reshape one a,one_row o; Softmax soft o s axis=1; Reshape back s,turned b; "
+         "Transpose u b y perm=2,1,0", "soft"},
     };
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) expect(networks[i].nodes, networks[i].names);
 }

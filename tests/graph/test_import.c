@@ -1,6 +1,7 @@
 /* What files become: one canonical node however an exporter wrote it, parameters by role, refusals in one line. */
 #include "harness.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -721,6 +722,64 @@ static void test_real_ties_stay(void **state) {
         }
 }
 
+/* Class weights of a loss node are constants of the loss, in whatever form the file has them: its mean is then known for a
+ * whole batch before a part of it runs. */
+static void test_class_weights_are_constants(void **state) {
+    (void)state;
+    static const struct {
+        const char *nodes; /* op, inputs and outputs of up to two nodes that make "v" of "w" */
+        double first;      /* of v, where w is 0.01, 0.02, 0.03, 0.04 */
+        bool constant;
+    } forms[] = {
+        {"Identity w v", 0.01, true},
+        {"Mul w,hundred v", 1, true},
+        {"ReduceSum w total;Div w,total v", 0.1, true},
+        {"Unsqueeze w,zero row;Squeeze row,zero v", 0.01, true},
+        {"ConstantOfShape four v", 0, true},
+        {"Add w,bias v", 0, false}, /* what is trained elsewhere may change */
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        maker m;
+        ckpt_model model;
+        char nodes[128], *save;
+        maker_start(&m, 17);
+        maker_input(&m, "x", 2, (int64_t[]){-1, 3});
+        maker_input(&m, "labels", 1, (int64_t[]){-1});
+        m.inputs[1]->type->tensor_type->elem_type = 7;
+        maker_weight(&m, "fc", 2, (int64_t[]){3, 4});
+        maker_weight(&m, "bias", 1, (int64_t[]){4});
+        maker_weight(&m, "w", 1, (int64_t[]){4});
+        maker_number(&m, "hundred", 100);
+        maker_ints(&m, "zero", 1, (int64_t[]){0});
+        maker_ints(&m, "four", 1, (int64_t[]){4});
+        maker_node(&m, "Gemm", "dense", "x,fc,bias", "scores", NULL);
+        snprintf(nodes, sizeof nodes, "%s", forms[i].nodes);
+        for (char *node = strtok_r(nodes, ";", &save); node; node = strtok_r(NULL, ";", &save)) {
+            char op[32], in[32], out[32];
+            assert_int_equal(sscanf(node, "%31s %31s %31s", op, in, out), 3);
+            maker_node(&m, op, op, in, out, strcmp(op, "ReduceSum") == 0 ? "keepdims=0" : NULL);
+        }
+        maker_node(&m, "SoftmaxCrossEntropyLoss", "loss", "scores,labels,v", "y", "ignore_index=1");
+        maker_output(&m, "y");
+        const ckpt_model_options options = {.batch = 2, .loss_auto = true};
+        MUST(ckpt_model_load(maker_write(&m, "class_weights.onnx"), &options, &model, &err), &err);
+        const ckpt_node *loss = &model.graph.node[model.graph.forward_count - 1];
+        assert_int_equal(model.losses[0].loss, forms[i].constant ? CKPT_LOSS_CE : CKPT_LOSS_FILE);
+        assert_int_equal(model.losses[0].in_parts, forms[i].constant);
+        if (forms[i].constant) {
+            float values[4];
+            assert_int_equal(loss->op, CKPT_OP_LOSS);
+            assert_int_equal(loss->in_count, 3);
+            assert_int_equal(model.graph.tensor[loss->in[2]].role, CKPT_ROLE_CONST);
+            MUST(ckpt_model_read_values(&model, loss->in[2], values, &err), &err);
+            assert_true(fabs((double)values[0] - forms[i].first) < 1e-7);
+        }
+        for (int k = 0; k < model.ruling_count && forms[i].constant; k++)
+            if (strcmp(model.ruling[k].name, "w") == 0) assert_int_equal(model.ruling[k].verdict, CKPT_VERDICT_CLASS_WEIGHTS);
+        ckpt_model_free(&model);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_linear_is_one_node),
@@ -740,6 +799,7 @@ int main(void) {
         cmocka_unit_test(test_constant_nodes_can_be_weights),
         cmocka_unit_test(test_losses_are_chosen_and_folded),
         cmocka_unit_test(test_tails_are_skipped),
+        cmocka_unit_test(test_class_weights_are_constants),
         cmocka_unit_test(test_broken_graphs_are_refused),
         cmocka_unit_test(test_shapes_and_opsets_are_checked),
         cmocka_unit_test(test_the_batch_is_bound),
