@@ -7,7 +7,7 @@
  *     options.batch = 10;                                   // and what the last batch of an epoch needs
  *     ckpt_model_resize(&model, &options, &last, &err);
  *     ...
- *     ckpt_model_save(&model, trained, "trained.onnx", &err);
+ *     ckpt_model_save(&model, trained, "trained.onnx", false, &err);
  *     ckpt_model_free(&model);
  */
 #ifndef CKPT_MODEL_H
