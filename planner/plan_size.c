@@ -50,8 +50,9 @@ static ckpt_status find_origins(const ckpt_graph *whole, const ckpt_graph *graph
         while (w < there_count && !same_name(&there[w], &here[h])) w++;
         if (w < there_count) origin[here[h].id] = there[w].id;
         else
-            status = ckpt_fail(err, CKPT_INFEASIBLE, "with %" PRId64 " samples the network has '%s', which it has not with %" PRId64,
-                               graph->batch, here[h].name, whole->batch);
+            status =
+                ckpt_fail(err, CKPT_INFEASIBLE, "with %" PRId64 " samples the network has '%s', which it has not with %" PRId64,
+                          graph->batch, here[h].name, whole->batch);
     }
     ckpt_pool_free(&scratch);
     return status;

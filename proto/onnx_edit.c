@@ -20,34 +20,39 @@ static void replace_text(onnx_heap *heap, char **field, char *text) {
     *field = text;
 }
 
-/* By way of its bytes: whatever a tensor holds, unknown fields included, is copied. */
-static Onnx__TensorProto *copy_tensor(onnx_heap *heap, const Onnx__TensorProto *tensor) {
-    const size_t bytes = onnx__tensor_proto__get_packed_size(tensor);
+/* A copy in the file's own memory, as if it had been read. By way of its bytes: whatever a message holds, unknown fields
+ * included, is copied. */
+static void *copy_message(onnx_heap *heap, const ProtobufCMessage *message) {
+    const size_t bytes = protobuf_c_message_get_packed_size(message);
     uint8_t *packed = malloc(bytes + 1);
     if (!packed) return NULL;
-    onnx__tensor_proto__pack(tensor, packed);
-    Onnx__TensorProto *copy = onnx__tensor_proto__unpack(&heap->api, bytes, packed);
+    protobuf_c_message_pack(message, packed);
+    void *copy = protobuf_c_message_unpack(message->descriptor, &heap->api, bytes, packed);
     free(packed);
     return copy;
 }
 
+/* The list with room for one more entry at its end, in place of the old one; NULL, and the old one stays: no memory. */
+static void *grow_list(onnx_heap *heap, void *old, size_t count) {
+    void **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    if (!list) return NULL;
+    if (count) memcpy(list, old, count * sizeof *list);
+    heap->api.free(heap, old);
+    return list;
+}
+
 bool onnx_append_initializer(ckpt_onnx_file *file, Onnx__TensorProto *tensor) {
-    onnx_heap *heap = onnx_heap_of(file);
     Onnx__GraphProto *graph = file->model->graph;
-    const size_t count = graph->n_initializer;
-    Onnx__TensorProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
+    Onnx__TensorProto **list = grow_list(onnx_heap_of(file), graph->initializer, graph->n_initializer);
     if (!list) return false;
-    if (count) memcpy(list, graph->initializer, count * sizeof *list);
-    list[count] = tensor;
-    heap->api.free(heap, graph->initializer);
+    list[graph->n_initializer++] = tensor;
     graph->initializer = list;
-    graph->n_initializer = count + 1;
     return true;
 }
 
 ckpt_status ckpt_onnx_copy_initializer(ckpt_onnx_file *file, size_t index, const char *name, ckpt_error *err) {
     onnx_heap *heap = onnx_heap_of(file);
-    Onnx__TensorProto *copy = copy_tensor(heap, file->model->graph->initializer[index]);
+    Onnx__TensorProto *copy = copy_message(heap, &file->model->graph->initializer[index]->base);
     char *text = copy ? onnx_copy_text(heap, name) : NULL;
     if (text) replace_text(heap, &copy->name, text);
     if (text && onnx_append_initializer(file, copy)) return CKPT_OK;
@@ -70,7 +75,6 @@ void ckpt_onnx_remove_node(ckpt_onnx_file *file, size_t node) {
     memmove(&graph->node[node], &graph->node[node + 1], (graph->n_node - node) * sizeof *graph->node);
 }
 
-/* A node in the file's own memory, as if it had been read. */
 static Onnx__NodeProto *make_transpose(onnx_heap *heap, const char *source, const char *output, const char *name) {
     static int64_t perm[] = {1, 0};
     Onnx__NodeProto node = ONNX__NODE_PROTO__INIT;
@@ -87,36 +91,29 @@ static Onnx__NodeProto *make_transpose(onnx_heap *heap, const char *source, cons
     node.input = inputs;
     node.output = outputs;
     node.attribute = attributes;
-    const size_t bytes = onnx__node_proto__get_packed_size(&node);
-    uint8_t *packed = malloc(bytes + 1);
-    if (!packed) return NULL;
-    onnx__node_proto__pack(&node, packed);
-    Onnx__NodeProto *made = onnx__node_proto__unpack(&heap->api, bytes, packed);
-    free(packed);
-    return made;
+    return copy_message(heap, &node.base);
 }
 
 ckpt_status ckpt_onnx_transpose_instead(ckpt_onnx_file *file, size_t index, const char *source, ckpt_error *err) {
     onnx_heap *heap = onnx_heap_of(file);
     Onnx__GraphProto *graph = file->model->graph;
-    const size_t count = graph->n_node;
     const char *output = graph->initializer[index]->name;
     char name[512];
     snprintf(name, sizeof name, "%s/Transpose", output);
-    Onnx__NodeProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
-    Onnx__NodeProto *node = list ? make_transpose(heap, source, output, name) : NULL;
-    if (!node) {
-        heap->api.free(heap, list);
+    Onnx__NodeProto *node = make_transpose(heap, source, output, name);
+    Onnx__NodeProto **list = node ? grow_list(heap, graph->node, graph->n_node) : NULL;
+    if (!list) {
+        if (node) onnx__node_proto__free_unpacked(node, &heap->api);
         return fail_memory(file, output, err);
     }
-    if (count) memcpy(list + 1, graph->node, count * sizeof *list);
+    memmove(list + 1, list, graph->n_node * sizeof *list);
     list[0] = node;
-    heap->api.free(heap, graph->node);
     graph->node = list;
-    graph->n_node = count + 1;
+    graph->n_node++;
     onnx__tensor_proto__free_unpacked(graph->initializer[index], &heap->api);
     graph->n_initializer--;
-    memmove(&graph->initializer[index], &graph->initializer[index + 1], (graph->n_initializer - index) * sizeof *graph->initializer);
+    memmove(&graph->initializer[index], &graph->initializer[index + 1],
+            (graph->n_initializer - index) * sizeof *graph->initializer);
     return CKPT_OK;
 }
 
@@ -126,24 +123,20 @@ static Onnx__StringStringEntryProto *find_metadata(const Onnx__ModelProto *model
     return NULL;
 }
 
-/* A list that is longer by one entry, in place of the old one; NULL when memory runs out. */
+/* A new entry at the end, without a value; NULL when memory runs out. */
 static Onnx__StringStringEntryProto *add_metadata(onnx_heap *heap, Onnx__ModelProto *model, const char *key) {
-    const size_t count = model->n_metadata_props;
-    Onnx__StringStringEntryProto **list = heap->api.alloc(heap, (count + 1) * sizeof *list);
-    Onnx__StringStringEntryProto *entry = list ? heap->api.alloc(heap, sizeof *entry) : NULL;
+    Onnx__StringStringEntryProto *entry = heap->api.alloc(heap, sizeof *entry);
     char *text = entry ? onnx_copy_text(heap, key) : NULL;
-    if (!text) {
+    Onnx__StringStringEntryProto **list = text ? grow_list(heap, model->metadata_props, model->n_metadata_props) : NULL;
+    if (!list) {
+        heap->api.free(heap, text);
         heap->api.free(heap, entry);
-        heap->api.free(heap, list);
         return NULL;
     }
     onnx__string_string_entry_proto__init(entry);
     entry->key = text;
-    if (count) memcpy(list, model->metadata_props, count * sizeof *list);
-    list[count] = entry;
-    heap->api.free(heap, model->metadata_props);
+    list[model->n_metadata_props++] = entry;
     model->metadata_props = list;
-    model->n_metadata_props = count + 1;
     return entry;
 }
 

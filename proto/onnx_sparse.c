@@ -1,7 +1,6 @@
 /* Sparse initializers as dense ones. ONNX: the values are a list, whose name is the initializer's; the indices say where in
  * `dims` each stands, as one number in row-major order or as one for each dimension; they ascend, and none comes twice. The
  * rest is zero. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 

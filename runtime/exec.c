@@ -1,7 +1,6 @@
 #include "runtime/exec.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "base/sha256.h"
@@ -240,7 +239,8 @@ ckpt_status ckpt_exec_get(const ckpt_exec *exec, int tensor, void *values, ckpt_
     int instance = -1;
     if (ckpt_tensor_is_step(graph, tensor)) {
         instance = final_instance(size->training.plan, tensor);
-        if (instance < 0) return ckpt_fail(err, CKPT_FAILED, "'%s' is not kept until the end of a step", graph->tensor[tensor].name);
+        if (instance < 0)
+            return ckpt_fail(err, CKPT_FAILED, "'%s' is not kept until the end of a step", graph->tensor[tensor].name);
     }
     return exec->backend->download(exec->device, values, address(exec, size, size->training.plan, tensor, instance, 0),
                                    ckpt_tensor_bytes(&graph->tensor[tensor]), err);

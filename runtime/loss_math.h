@@ -31,31 +31,31 @@ static inline CKPT_HD float ckpt_class_loss(float x, float max, float sum) {
 
 /* The exponentials exp(x - max) of a row of scores in two sums: how many are 1, and the others, which are far smaller where
  * the row is sure of a class. */
-typedef struct ckpt_tail {
+typedef struct ckpt_exp_sums {
     float max, ones, rest;
-} ckpt_tail;
+} ckpt_exp_sums;
 
-static inline CKPT_HD float ckpt_tail_one(float e) { return e == 1.0f ? 1.0f : 0.0f; }
-static inline CKPT_HD float ckpt_tail_rest(float e) { return e == 1.0f ? 0.0f : e; }
+static inline CKPT_HD float ckpt_exp_if_one(float e) { return e == 1.0f ? 1.0f : 0.0f; }
+static inline CKPT_HD float ckpt_exp_if_less(float e) { return e == 1.0f ? 0.0f : e; }
 
 /* log of the sum of all. */
-static inline CKPT_HD float ckpt_tail_log(ckpt_tail tail) {
-    return tail.ones == 1.0f && tail.rest < 1.0f ? ckpt_log1p_unit(tail.rest) : ckpt_log(tail.ones + tail.rest);
+static inline CKPT_HD float ckpt_exp_sums_log(ckpt_exp_sums sums) {
+    return sums.ones == 1.0f && sums.rest < 1.0f ? ckpt_log1p_unit(sums.rest) : ckpt_log(sums.ones + sums.rest);
 }
 
-static inline CKPT_HD float ckpt_tail_inverse(ckpt_tail tail) { return 1.0f / (tail.ones + tail.rest); }
+static inline CKPT_HD float ckpt_exp_sums_inverse(ckpt_exp_sums sums) { return 1.0f / (sums.ones + sums.rest); }
 
-static inline CKPT_HD ckpt_tail ckpt_row_tail(const float *x, int64_t n) {
+static inline CKPT_HD ckpt_exp_sums ckpt_row_exp_sums(const float *x, int64_t n) {
     float one[CKPT_LANES] = {0}, rest[CKPT_LANES] = {0};
-    ckpt_tail tail = {ckpt_row_max(x, n), 0, 0};
+    ckpt_exp_sums sums = {ckpt_row_max(x, n), 0, 0};
     CKPT_LANE_LOOP(n, j, l, {
-        const float e = ckpt_exp(x[j] - tail.max);
-        one[l] += ckpt_tail_one(e);
-        rest[l] += ckpt_tail_rest(e);
+        const float e = ckpt_exp(x[j] - sums.max);
+        one[l] += ckpt_exp_if_one(e);
+        rest[l] += ckpt_exp_if_less(e);
     });
-    tail.ones = ckpt_lanes_fold(one);
-    tail.rest = ckpt_lanes_fold(rest);
-    return tail;
+    sums.ones = ckpt_lanes_fold(one);
+    sums.rest = ckpt_lanes_fold(rest);
+    return sums;
 }
 
 /* Cross-entropy of a row is the sum of share * -log softmax(x) over its classes, with share = weight * (t (1 - s) + s / classes)
@@ -77,8 +77,8 @@ static inline CKPT_HD float ckpt_share_loss(float share, float x, float max, flo
 }
 
 /* Gradient of a score with e = exp(x - max), share `own` of the shares `all`: all * softmax(x) - own. */
-static inline CKPT_HD float ckpt_share_gradient(float e, ckpt_tail tail, float inverse, float all, float own) {
-    return e == 1.0f && tail.ones == 1.0f ? (all - own) - all * (tail.rest * inverse) : all * (e * inverse) - own;
+static inline CKPT_HD float ckpt_share_gradient(float e, ckpt_exp_sums sums, float inverse, float all, float own) {
+    return e == 1.0f && sums.ones == 1.0f ? (all - own) - all * (sums.rest * inverse) : all * (e * inverse) - own;
 }
 
 #endif

@@ -176,11 +176,13 @@ static ckpt_status check_kind(source *from, ckpt_pool *pool) {
 
 static ckpt_status differs(const source *from, const ckpt_state_fact *fact, const char *value, int length) {
     if (fact->what)
-        return ckpt_fail(from->err, CKPT_USAGE, "%s: the state is of a run with another %s; give the same again, or another --state",
-                         from->path, fact->what);
+        return ckpt_fail(from->err, CKPT_USAGE,
+                         "%s: the state is of a run with another %s; give the same again, or another --state", from->path,
+                         fact->what);
     if (length > 80) length = 80;
-    return ckpt_fail(from->err, CKPT_USAGE, "%s: the state is of a run with %s %.*s, this one has %s; give %s %.*s, or another --state",
-                     from->path, fact->name, length, value, fact->value, fact->name, length, value);
+    return ckpt_fail(from->err, CKPT_USAGE,
+                     "%s: the state is of a run with %s %.*s, this one has %s; give %s %.*s, or another --state", from->path,
+                     fact->name, length, value, fact->value, fact->name, length, value);
 }
 
 static ckpt_status check_facts(const source *from, const ckpt_run_state *run) {
@@ -217,7 +219,8 @@ static ckpt_status take_all(source *from, const ckpt_run_state *run, ckpt_exec *
     CKPT_TRY(check_kind(from, pool));
     CKPT_TRY(check_facts(from, run));
     CKPT_TRY(list_held(run->graph, pool, &held, &largest, &total, from->err));
-    if (from->bytes - TEXT_BYTES - sizeof(progress) - DIGEST_BYTES != total) return damaged(from, "has another size than the run's state");
+    if (from->bytes - TEXT_BYTES - sizeof(progress) - DIGEST_BYTES != total)
+        return damaged(from, "has another size than the run's state");
     void *values = ckpt_pool_alloc(pool, (size_t)largest, 1);
     if (!values) return ckpt_fail(from->err, CKPT_NOMEM, "out of host memory for the state");
     CKPT_TRY(rewind_to(from, TEXT_BYTES));

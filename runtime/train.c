@@ -123,7 +123,8 @@ static ckpt_status make_room(trainer *tr, ckpt_error *err) {
     tr->identity = ckpt_pool_array(&tr->pool, longest, uint32_t);
     tr->gathered = ckpt_pool_alloc(&tr->pool, (size_t)tr->graph->batch, widest);
     tr->step_seconds = ckpt_pool_array(&tr->pool, TIMED, double);
-    if (!tr->order || !tr->identity || !tr->gathered || !tr->step_seconds) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
+    if (!tr->order || !tr->identity || !tr->gathered || !tr->step_seconds)
+        return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a batch");
     for (size_t i = 0; i < longest; i++) tr->identity[i] = tr->order[i] = (uint32_t)i;
     return make_staging(tr, o->data->array_count, err);
 }
@@ -381,8 +382,9 @@ static ckpt_status check_weights(const trainer *tr, const ckpt_train_report *rep
         status = values ? ckpt_exec_get(tr->options->exec, t, values, err) : ckpt_fail(err, CKPT_NOMEM, "out of host memory");
         for (int64_t i = 0; i < g->tensor[t].count && status == CKPT_OK; i++)
             if (!isfinite(values[i]))
-                status = ckpt_fail(err, CKPT_DIVERGED, "a weight of '%s' is %s at step %lld; lower --lr or look for extreme values in "
-                                   "the data", g->tensor[t].name, isnan(values[i]) ? "NaN" : "infinite", (long long)report->steps);
+                status = ckpt_fail(err, CKPT_DIVERGED,
+                                   "a weight of '%s' is %s at step %lld; lower --lr or look for extreme values in the data",
+                                   g->tensor[t].name, isnan(values[i]) ? "NaN" : "infinite", (long long)report->steps);
         ckpt_pool_free(&scratch);
     }
     return status;

@@ -1,6 +1,5 @@
 #include "cpu/cpu_kernels.h"
 
-#include <inttypes.h>
 
 ckpt_status ckpt_cpu_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     (void)launch;

@@ -128,26 +128,26 @@ static void add_share_rows(const loss_kernel *k, int64_t begin, int64_t end, dou
             *loss = NAN;
             continue;
         }
-        const ckpt_tail tail = ckpt_row_tail(x, n);
-        const float log = ckpt_tail_log(tail);
+        const ckpt_exp_sums sums = ckpt_row_exp_sums(x, n);
+        const float log = ckpt_exp_sums_log(sums);
         float lane[CKPT_LANES] = {0};
-        CKPT_LANE_LOOP(n, j, l, lane[l] += ckpt_share_loss(share_of(k, t, class, j), x[j], tail.max, log));
+        CKPT_LANE_LOOP(n, j, l, lane[l] += ckpt_share_loss(share_of(k, t, class, j), x[j], sums.max, log));
         *loss += (double)ckpt_lanes_fold(lane);
-        *correct += t ? same_argmax(x, t, n, 1) : is_argmax(x, n, 1, class, tail.max);
+        *correct += t ? same_argmax(x, t, n, 1) : is_argmax(x, n, 1, class, sums.max);
     }
 }
 
 CKPT_VECTOR
 static void share_row_gradient(const loss_kernel *k, const float *x, const float *t, float *g, int64_t class, float factor) {
     const int64_t n = k->classes;
-    const ckpt_tail tail = ckpt_row_tail(x, n);
-    const float inverse = ckpt_tail_inverse(tail);
+    const ckpt_exp_sums sums = ckpt_row_exp_sums(x, n);
+    const float inverse = ckpt_exp_sums_inverse(sums);
     float lane[CKPT_LANES] = {0};
     CKPT_LANE_LOOP(n, j, l, lane[l] += share_of(k, t, class, j));
     const float all = ckpt_lanes_fold(lane);
     CKPT_CPU_SIMD
     for (int64_t j = 0; j < n; j++)
-        g[j] = ckpt_share_gradient(ckpt_exp(x[j] - tail.max), tail, inverse, all, share_of(k, t, class, j)) * factor;
+        g[j] = ckpt_share_gradient(ckpt_exp(x[j] - sums.max), sums, inverse, all, share_of(k, t, class, j)) * factor;
 }
 
 static void share_row_gradients(const loss_kernel *k, int64_t begin, int64_t end, float factor) {
@@ -180,7 +180,7 @@ typedef struct row_run {
     int64_t at; /* of class 0 of the first */
     int n;
     int64_t class[CKPT_LANES]; /* -1: does not count; 0 where targets are probabilities */
-    ckpt_tail tail[CKPT_LANES];
+    ckpt_exp_sums sums[CKPT_LANES];
 } row_run;
 
 /* The run from row r on, which ends before `end`. */
@@ -198,12 +198,12 @@ static void find_run(const loss_kernel *k, int64_t r, int64_t end, row_run *run)
     for (int64_t c = 0; c < k->classes; c++)
         EACH_LANE(n, l, {
             const float e = ckpt_exp(x[c * k->inner + l] - max[l]);
-            one[l] += ckpt_tail_one(e);
-            rest[l] += ckpt_tail_rest(e);
+            one[l] += ckpt_exp_if_one(e);
+            rest[l] += ckpt_exp_if_less(e);
         });
     for (int l = 0; l < n; l++) {
         run->class[l] = k->class ? k->class[r + l] : 0;
-        run->tail[l] = (ckpt_tail){max[l], one[l], rest[l]};
+        run->sums[l] = (ckpt_exp_sums){max[l], one[l], rest[l]};
     }
 }
 
@@ -217,16 +217,16 @@ CKPT_VECTOR
 static void add_run(const loss_kernel *k, const row_run *run, double *loss, int64_t *correct) {
     const float *x = k->x + run->at, *t = k->value ? k->value + run->at : NULL;
     float sum[CKPT_LANES] = {0}, log[CKPT_LANES];
-    for (int l = 0; l < run->n; l++) log[l] = ckpt_tail_log(run->tail[l]);
+    for (int l = 0; l < run->n; l++) log[l] = ckpt_exp_sums_log(run->sums[l]);
     for (int64_t c = 0; c < k->classes; c++)
-        EACH_LANE(run->n, l, sum[l] += ckpt_share_loss(lane_share(k, run, c, l), x[c * k->inner + l], run->tail[l].max, log[l]));
+        EACH_LANE(run->n, l, sum[l] += ckpt_share_loss(lane_share(k, run, c, l), x[c * k->inner + l], run->sums[l].max, log[l]));
     for (int l = 0; l < run->n; l++) {
         const int64_t class = run->class[l];
         if (class < 0) continue;
         *loss += class < k->classes ? (double)sum[l] : (double)NAN;
         if (class < k->classes)
             *correct += t ? same_argmax(x + l, t + l, k->classes, k->inner)
-                          : is_argmax(x + l, k->classes, k->inner, class, run->tail[l].max);
+                          : is_argmax(x + l, k->classes, k->inner, class, run->sums[l].max);
     }
 }
 
@@ -242,12 +242,12 @@ CKPT_VECTOR
 static void run_gradient(const loss_kernel *k, const row_run *run, float factor) {
     const float *x = k->x + run->at;
     float *g = k->gradient + run->at, all[CKPT_LANES] = {0}, inverse[CKPT_LANES];
-    for (int l = 0; l < run->n; l++) inverse[l] = ckpt_tail_inverse(run->tail[l]);
+    for (int l = 0; l < run->n; l++) inverse[l] = ckpt_exp_sums_inverse(run->sums[l]);
     for (int64_t c = 0; c < k->classes; c++) EACH_LANE(run->n, l, all[l] += lane_share(k, run, c, l));
     for (int64_t c = 0; c < k->classes; c++)
         EACH_LANE(run->n, l, {
-            const float e = ckpt_exp(x[c * k->inner + l] - run->tail[l].max);
-            const float d = ckpt_share_gradient(e, run->tail[l], inverse[l], all[l], lane_share(k, run, c, l)) * factor;
+            const float e = ckpt_exp(x[c * k->inner + l] - run->sums[l].max);
+            const float d = ckpt_share_gradient(e, run->sums[l], inverse[l], all[l], lane_share(k, run, c, l)) * factor;
             g[c * k->inner + l] = run->class[l] >= 0 && run->class[l] < k->classes ? d : 0.0f;
         });
 }

@@ -1,6 +1,5 @@
 #include "cpu/cpu_team.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>

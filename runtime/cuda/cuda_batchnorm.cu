@@ -144,7 +144,8 @@ static void over_channels(const void *self, void (*flat)(batch_node), void (*run
     const batch_node *k = (const batch_node *)self;
     const dim3 block = ckpt_column_block(k->channels, (k->rows + CKPT_NORM_BAND - 1) / CKPT_NORM_BAND);
     if (k->channels == 0) return;
-    ckpt_cuda_start(k->inner == 1 ? flat : runs, dim3((unsigned)((k->channels + block.x - 1) / block.x)), block, k->context->stream, *k);
+    ckpt_cuda_start(k->inner == 1 ? flat : runs, dim3((unsigned)((k->channels + block.x - 1) / block.x)), block, k->context->stream,
+                    *k);
 }
 
 static void each_channel(const batch_node *k, void (*kernel)(batch_node)) {

@@ -4,8 +4,8 @@
 
 #include "cuda/cuda_fuse.h"
 
-/* A step has four arrays at most for each size of batch, an evaluation two; hashing gradients cuts a step at each update. Beyond the
- * table's size nothing is joined or recorded; recording short arrays gains nothing. */
+/* A step has four arrays at most for each size of batch, an evaluation two; hashing gradients cuts a step at each update. Beyond
+ * the table's size nothing is joined or recorded; recording short arrays gains nothing. */
 enum { MOST = 256, SHORT = 4 };
 
 typedef struct record {
@@ -108,7 +108,8 @@ cudaError_t ckpt_cuda_replay_run(ckpt_cuda_replay *replay, cudaStream_t stream, 
     bool again = false;
     record *r = count > 1 ? find(replay, launches, count, &again) : NULL;
     if (!r) return run_directly(launches, count, scalars);
-    if (!again || !replay->graphs || replay->refused || r->fused_count < SHORT) return run_directly(r->fused, r->fused_count, scalars);
+    if (!again || !replay->graphs || replay->refused || r->fused_count < SHORT)
+        return run_directly(r->fused, r->fused_count, scalars);
     const bool fresh = !r->graph;
     cudaError_t error = fresh ? make_graph(r, stream, scalars, replay->failure) : cudaSuccess;
     if (error == cudaSuccess) error = cudaGraphLaunch(r->graph, stream);

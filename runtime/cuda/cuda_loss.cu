@@ -42,17 +42,17 @@ __device__ static inline float share_of(const loss_node &k, int64_t c, int64_t c
 
 /* Rows of a group */
 
-__device__ static inline ckpt_tail group_tail(const float *x, int64_t n) {
+__device__ static inline ckpt_exp_sums group_exp_sums(const float *x, int64_t n) {
     const float max = ckpt_group_row_max(x, n);
     float one = 0, rest = 0;
 #pragma unroll 4
     for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES) {
         const float e = ckpt_exp(x[j] - max);
-        one += ckpt_tail_one(e);
-        rest += ckpt_tail_rest(e);
+        one += ckpt_exp_if_one(e);
+        rest += ckpt_exp_if_less(e);
     }
-    const ckpt_tail tail = {max, ckpt_group_fold(one), ckpt_group_fold(rest)};
-    return tail;
+    const ckpt_exp_sums sums = {max, ckpt_group_fold(one), ckpt_group_fold(rest)};
+    return sums;
 }
 
 /* Sum of exp(x - max) over all classes but one, which is *own; -1: over all. */
@@ -104,13 +104,13 @@ struct group_rows {
             const float sum = group_but(x, n, max, x[class_] == max ? class_ : -1, &own);
             return ckpt_mix_weight(k.mix, class_) * ckpt_class_loss(x[class_], max, sum);
         }
-        const ckpt_tail tail = group_tail(x, n);
-        const float log = ckpt_tail_log(tail);
-        *hit = k.value ? group_same_argmax(x, k.value + r * n, n, tail.max)
-                       : x[class_] == tail.max && !group_has(x, class_, tail.max);
+        const ckpt_exp_sums sums = group_exp_sums(x, n);
+        const float log = ckpt_exp_sums_log(sums);
+        *hit = k.value ? group_same_argmax(x, k.value + r * n, n, sums.max)
+                       : x[class_] == sums.max && !group_has(x, class_, sums.max);
         float sum = 0;
         for (int64_t j = ckpt_group_lane(); j < n; j += CKPT_LANES)
-            sum += ckpt_share_loss(share_of(k, j, class_, r * n + j), x[j], tail.max, log);
+            sum += ckpt_share_loss(share_of(k, j, class_, r * n + j), x[j], sums.max, log);
         return ckpt_group_fold(sum);
     }
 };
@@ -128,14 +128,14 @@ __device__ static inline float thread_max(const float *x, int64_t n, int64_t str
     return max;
 }
 
-__device__ static inline ckpt_tail thread_tail(const float *x, int64_t n, int64_t stride) {
-    ckpt_tail tail = {thread_max(x, n, stride), 0, 0};
+__device__ static inline ckpt_exp_sums thread_exp_sums(const float *x, int64_t n, int64_t stride) {
+    ckpt_exp_sums sums = {thread_max(x, n, stride), 0, 0};
     for (int64_t c = 0; c < n; c++) {
-        const float e = ckpt_exp(x[c * stride] - tail.max);
-        tail.ones += ckpt_tail_one(e);
-        tail.rest += ckpt_tail_rest(e);
+        const float e = ckpt_exp(x[c * stride] - sums.max);
+        sums.ones += ckpt_exp_if_one(e);
+        sums.rest += ckpt_exp_if_less(e);
     }
-    return tail;
+    return sums;
 }
 
 __device__ static inline int64_t first_of(const float *x, int64_t n, int64_t stride, float max) {
@@ -157,13 +157,13 @@ struct thread_rows {
             *hit = first_of(x, n, k.inner, thread_max(x, n, k.inner)) == class_;
             return -(ckpt_mix_weight(k.mix, class_) * x[class_ * k.inner]);
         }
-        const ckpt_tail tail = thread_tail(x, n, k.inner);
-        const float log = ckpt_tail_log(tail);
-        const int64_t best = first_of(x, n, k.inner, tail.max);
+        const ckpt_exp_sums sums = thread_exp_sums(x, n, k.inner);
+        const float log = ckpt_exp_sums_log(sums);
+        const int64_t best = first_of(x, n, k.inner, sums.max);
         *hit = best == (t ? first_of(t, n, k.inner, thread_max(t, n, k.inner)) : class_);
         float sum = 0;
         for (int64_t c = 0; c < n; c++)
-            sum += ckpt_share_loss(share_of(k, c, class_, at + c * k.inner), x[c * k.inner], tail.max, log);
+            sum += ckpt_share_loss(share_of(k, c, class_, at + c * k.inner), x[c * k.inner], sums.max, log);
         return sum;
     }
 };
@@ -284,12 +284,12 @@ __global__ static void group_grad_kernel(loss_node k) {
             g[j] = j == class_ ? 0.0f - others * inverse * factor : ckpt_exp(x[j] - max) * inverse * factor;
         return;
     }
-    const ckpt_tail tail = group_tail(x, n);
-    const float inverse = ckpt_tail_inverse(tail);
+    const ckpt_exp_sums sums = group_exp_sums(x, n);
+    const float inverse = ckpt_exp_sums_inverse(sums);
     for (int64_t j = lane; j < n; j += CKPT_LANES) own += share_of(k, j, class_, r * n + j);
     const float all = ckpt_group_fold(own);
     for (int64_t j = lane; j < n; j += CKPT_LANES)
-        g[j] = ckpt_share_gradient(ckpt_exp(x[j] - tail.max), tail, inverse, all, share_of(k, j, class_, r * n + j)) * factor;
+        g[j] = ckpt_share_gradient(ckpt_exp(x[j] - sums.max), sums, inverse, all, share_of(k, j, class_, r * n + j)) * factor;
 }
 
 __global__ static void thread_grad_kernel(loss_node k) {
@@ -303,13 +303,13 @@ __global__ static void thread_grad_kernel(loss_node k) {
             for (int64_t c = 0; c < k.classes; c++) g[c * k.inner] = 0.0f;
             continue;
         }
-        const ckpt_tail tail = thread_tail(x, k.classes, k.inner);
-        const float inverse = ckpt_tail_inverse(tail);
+        const ckpt_exp_sums sums = thread_exp_sums(x, k.classes, k.inner);
+        const float inverse = ckpt_exp_sums_inverse(sums);
         float all = 0;
         for (int64_t c = 0; c < k.classes; c++) all += share_of(k, c, class_, at + c * k.inner);
         for (int64_t c = 0; c < k.classes; c++) {
-            const float e = ckpt_exp(x[c * k.inner] - tail.max);
-            g[c * k.inner] = ckpt_share_gradient(e, tail, inverse, all, share_of(k, c, class_, at + c * k.inner)) * factor;
+            const float e = ckpt_exp(x[c * k.inner] - sums.max);
+            g[c * k.inner] = ckpt_share_gradient(e, sums, inverse, all, share_of(k, c, class_, at + c * k.inner)) * factor;
         }
     }
 }

@@ -255,7 +255,8 @@ ckpt_status ckpt_dataset_settle(const char *path, ckpt_dataset *dataset, size_t 
     array->has_ignore = own.has_ignore;
     array->ignore = own.ignore;
     if (array->type == CKPT_ARRAY_I64 && own.unit_range) own.classes = 2; /* 0 and 1 are all the integers from 0 to 1 */
-    ckpt_status status = own.want == CKPT_WANT_INTEGER && array->type == CKPT_ARRAY_F32 ? make_integers(array, &dataset->pool, err) : CKPT_OK;
+    ckpt_status status =
+        own.want == CKPT_WANT_INTEGER && array->type == CKPT_ARRAY_F32 ? make_integers(array, &dataset->pool, err) : CKPT_OK;
     if (status == CKPT_OK) status = ckpt_data_check(array, &own, err);
     if (status == CKPT_OK) return CKPT_OK;
     char what[CKPT_MESSAGE_SIZE];

@@ -8,7 +8,7 @@
  *         {.name = "y", .role = CKPT_DATA_TARGET, .want = CKPT_WANT_EITHER,
  *          .values = 10, .integer_values = 1, .classes = 10}};
  *     ckpt_dataset set;
- *     CKPT_TRY(ckpt_dataset_load("train.npz", want, 2, &set, err));
+ *     CKPT_TRY(ckpt_dataset_load("train.npz", want, 2, NULL, &set, err));
  *     ckpt_shuffle(order, (uint32_t)set.samples, seed, epoch);
  *     ckpt_array_gather(&set.arrays[0], order, batch, input);   // [batch, 784] float32
  *     ckpt_dataset_free(&set);

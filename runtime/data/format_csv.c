@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <locale.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { SHOWN_MAX = 40 };

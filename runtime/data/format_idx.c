@@ -6,7 +6,6 @@
  */
 #include "data/data_format.h"
 
-#include <string.h>
 
 bool ckpt_idx_recognises(const ckpt_data_source *source) {
     if (source->directory) return false;

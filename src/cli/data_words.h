@@ -1,4 +1,4 @@
-/* Training data told: which columns or arrays of the file became what, and the names of the classes.
+/* What is said of training data: which columns or arrays of the file became what, and the names of the classes.
  *
  *     char words[CKPT_DATA_WORDS];
  *     ckpt_console_note(program, "columns: %s", ckpt_data_names_text(&set, words));

@@ -280,15 +280,18 @@ void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
     for (int i = 0; i < ties->count && i < MOST_LINES; i++) {
         const ckpt_tie *tie = &ties->tie[i];
         if (tie->copies > 1)
-            ckpt_console_note(program, "untied '%s', one weight for %d readers in the file, into %d: %s (--untie none keeps it one)",
+            ckpt_console_note(program,
+                              "untied '%s', one weight for %d readers in the file, into %d: %s (--untie none keeps it one)",
                               tie->name, tie->readers, tie->copies, tie->reason);
         else
             ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
                               tie->readers, tie->reason);
     }
     for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
-        ckpt_console_note(program, "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
-                          "them two)", ties->join[i].name, ties->join[i].source);
+        ckpt_console_note(program,
+                          "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
+                          "them two)",
+                          ties->join[i].name, ties->join[i].source);
     if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
 }
 

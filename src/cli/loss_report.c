@@ -15,7 +15,8 @@ static json_t *loss_json(const ckpt_model_loss *loss, const ckpt_cli_options *o)
     const ckpt_loss_choice *choice = &loss->choice;
     const bool chosen = loss->chosen;
     /* A loss node of the file has its classes along axis 1, and class indices as targets. */
-    const int64_t axis = chosen && choice->class_axis ? choice->class_axis - loss->question.split : !chosen && loss->classes ? 1 : 0;
+    int64_t axis = !chosen && loss->classes ? 1 : 0;
+    if (chosen && choice->class_axis) axis = choice->class_axis - loss->question.split;
     const char *targets = chosen ? ckpt_loss_target_name(&loss->question) : loss->labels;
     const char *are = chosen ? ckpt_loss_targets(&loss->question, choice) : loss->labels ? "class indices" : NULL;
     return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:f, s:o, s:f, s:o}", "kind", ckpt_loss_name(loss->loss), "output",

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* The columns of options.def, as numbers. */
-enum { GROUP_STEP, GROUP_PLAN, GROUP_TRAINING, GROUP_RESULT };
+enum { GROUP_STEP, GROUP_LOSS, GROUP_PLAN, GROUP_DATA, GROUP_TRAINING, GROUP_RESULT };
 
 const ckpt_option_row ckpt_option_table[CKPT_OPTION_COUNT] = {
 #define X(ID, letter, name, programs, group, value, parser, field, min, max, choices, help)                  \

@@ -121,7 +121,8 @@ typedef struct ckpt_option_row {
 extern const ckpt_option_row ckpt_option_table[CKPT_OPTION_COUNT];
 
 /* text: the value; NULL for options that take none. */
-#define CKPT_OPTION_PARSERS(X) X(flag) X(text) X(whole) X(integer) X(seed) X(real) X(choice) X(dim) X(device) X(budget) X(micro_batch) X(loss)
+#define CKPT_OPTION_PARSERS(X)                                                                                                     \
+    X(flag) X(text) X(whole) X(integer) X(seed) X(real) X(choice) X(dim) X(device) X(budget) X(micro_batch) X(loss)
 #define X(name)                                                                                              \
     ckpt_status ckpt_option_##name(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,  \
                                    ckpt_error *err);
@@ -129,9 +130,15 @@ CKPT_OPTION_PARSERS(X)
 #undef X
 
 /* In the order of their enums, ended by NULL. */
-extern const char *const ckpt_optimizer_choices[], *const ckpt_strategy_choices[],
-    *const ckpt_untie_choices[], *const ckpt_precision_choices[], *const ckpt_algorithms_choices[], *const ckpt_dropout_rng_choices[], *const ckpt_off_on_choices[], *const ckpt_format_choices[],
-    *const ckpt_cost_choices[];
+extern const char *const ckpt_optimizer_choices[];
+extern const char *const ckpt_strategy_choices[];
+extern const char *const ckpt_untie_choices[];
+extern const char *const ckpt_precision_choices[];
+extern const char *const ckpt_algorithms_choices[];
+extern const char *const ckpt_dropout_rng_choices[];
+extern const char *const ckpt_off_on_choices[];
+extern const char *const ckpt_format_choices[];
+extern const char *const ckpt_cost_choices[];
 
 /* Options against each other: what implies what, what excludes what. */
 ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *options, ckpt_error *err);

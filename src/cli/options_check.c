@@ -126,7 +126,8 @@ static ckpt_status check_loss(const ckpt_cli_options *o, ckpt_error *err) {
     if (asks_for(o, CKPT_LOSS_NONE) && o->loss_count > 1)
         return ckpt_fail(err, CKPT_USAGE, "--loss: none cannot be part of a sum");
     if (o->loss_output && o->loss_count && o->loss[0].output)
-        return ckpt_fail(err, CKPT_USAGE, "--loss %s=... names its output already; leave out --output %s", o->loss[0].output, o->loss_output);
+        return ckpt_fail(err, CKPT_USAGE, "--loss %s=... names its output already; leave out --output %s", o->loss[0].output,
+                         o->loss_output);
     return CKPT_OK;
 }
 

@@ -44,7 +44,7 @@ static void print_entry(const char *left, const char *text, FILE *out) {
 }
 
 void ckpt_cli_print_help(ckpt_program program, FILE *out) {
-    static const char *const groups[] = {"The step", "The plan", "Training", "Results"};
+    static const char *const groups[] = {"The step", "The loss", "The plan", "Data", "Training", "Results"};
     const char *what = program == CKPT_PROGRAM_PLAN
                            ? "Shows how a training step of an ONNX model will run: what is kept, what is recomputed,\n"
                              "how many bytes it takes and what it costs. Allocates nothing of it."
@@ -84,6 +84,6 @@ void ckpt_cli_print_help(ckpt_program program, FILE *out) {
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
         if (program == CKPT_PROGRAM_PLAN && (codes[i].code == 6 || codes[i].code == 130)) continue;
         fprintf(out, "  %-3d  %s%s\n", codes[i].code, codes[i].text,
-                codes[i].code == 130 ? ", after saving what was asked to be saved (143 by SIGTERM)" : "");
+                codes[i].code == 130 ? ", after saving what was asked to be saved (143 by SIGTERM, 129 by SIGHUP)" : "");
     }
 }

@@ -48,9 +48,10 @@ static size_t list_kept(const ckpt_model *model, char line[LINE], size_t used) {
 
 /* Nodes that PyTorch knows under these names only lay values out anew; the optimizer's own values are val_0, val_1, ... */
 static bool is_layout_name(const char *name) {
-    static const char *const words[] = {"val_", "permute", "transpose", "t", "numpy_t", "view", "_unsafe_view", "reshape", "unsqueeze",
-                                        "squeeze", "expand", "slice", "select", "split", "chunk", "getitem", "flatten", "contiguous",
-                                        "clone", "detach", "alias", "unbind", "movedim"};
+    static const char *const words[] = {"val_",         "permute", "transpose", "t",       "numpy_t", "view",
+                                        "_unsafe_view", "reshape", "unsqueeze", "squeeze", "expand",  "slice",
+                                        "select",       "split",   "chunk",     "getitem", "flatten", "contiguous",
+                                        "clone",        "detach",  "alias",     "unbind",  "movedim"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         const size_t length = strlen(words[i]);
         if (strncmp(name, words[i], length) != 0) continue;
@@ -86,11 +87,15 @@ static void say_computed(const ckpt_model *model, const char *program) {
     if (!first) return;
     const char *others = count > 1 ? ", among others," : "";
     if (first->origin)
-        ckpt_console_note(program, "'%s'%s was computed from the parameter '%s' by the exporter and is trained as it stands; to train "
-                          "the parameter, export with optimize=False", first->name, others, first->origin);
+        ckpt_console_note(program,
+                          "'%s'%s was computed from the parameter '%s' by the exporter and is trained as it stands; to train "
+                          "the parameter, export with optimize=False",
+                          first->name, others, first->origin);
     else
-        ckpt_console_note(program, "'%s'%s was computed by the exporter, perhaps from a parameter, and is trained as it stands; export "
-                          "with do_constant_folding=False to train what the module has", first->name, others);
+        ckpt_console_note(program,
+                          "'%s'%s was computed by the exporter, perhaps from a parameter, and is trained as it stands; export "
+                          "with do_constant_folding=False to train what the module has",
+                          first->name, others);
 }
 
 /* Whether "['a', 'b']" has the name. */

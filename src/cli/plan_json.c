@@ -34,10 +34,10 @@ static json_t *beyond_json(const ckpt_plan_report *r) {
 static json_t *memory_json(const ckpt_plan_report *r) {
     const ckpt_plan_memory *m = &r->plan->memory;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
-                     bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer),
-                     "gradients", bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace",
-                     bytes_of(m->workspace), "arena", bytes_of(m->arena), "live_peak", bytes_of(m->live_peak),
-                     "store_all_total", bytes_of(r->store_all_bytes), "minimum_total", bytes_of(r->minimum_bytes), "beyond_plan", beyond_json(r));
+                     bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer), "gradients",
+                     bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace", bytes_of(m->workspace), "arena",
+                     bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", bytes_of(r->store_all_bytes),
+                     "minimum_total", bytes_of(r->minimum_bytes), "beyond_plan", beyond_json(r));
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {
@@ -81,8 +81,9 @@ static json_t *timeline_json(const ckpt_plan_report *r) {
     if (live) ckpt_plan_live_bytes(r->plan, live);
     for (int s = 0; live && s < r->plan->step_count; s++) {
         const ckpt_node *node = &r->job->model.graph.node[r->plan->step[s].node];
-        json_t *step = json_pack("{s:i, s:o, s:s, s:o}", "step", s, "node", ckpt_console_json_text(node->name), "phase",
-                                 ckpt_step_kind_name(ckpt_plan_step_kind(&r->job->model.graph, r->plan, s)), "live", bytes_of(live[s]));
+        json_t *step =
+            json_pack("{s:i, s:o, s:s, s:o}", "step", s, "node", ckpt_console_json_text(node->name), "phase",
+                      ckpt_step_kind_name(ckpt_plan_step_kind(&r->job->model.graph, r->plan, s)), "live", bytes_of(live[s]));
         json_array_append_new(timeline, step);
     }
     ckpt_pool_free(&scratch);
@@ -105,12 +106,13 @@ static json_t *cost_model_json(const ckpt_plan_report *r) {
 
 ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
     const ckpt_plan_compute compute = ckpt_job_compute(r->job, r->plan);
-    json_t *document = json_pack(
-        "{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}", "schema", "ckptplan/1", "model", model_json(r),
-        "batch", (json_int_t)r->job->batch, "micro_batch", (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device", r->traits->device,
-        "precision", ckpt_precision_choices[r->options->precision], "strategy", strategy_json(r->plan), "memory",
-        memory_json(r), "cost_model", cost_model_json(r), "step_seconds", ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality", optimality_json(r, &compute), "layers",
-        layers_json(r), "timeline", timeline_json(r));
+    json_t *document = json_pack("{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}", "schema",
+                                 "ckptplan/1", "model", model_json(r), "batch", (json_int_t)r->job->batch, "micro_batch",
+                                 (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device",
+                                 r->traits->device, "precision", ckpt_precision_choices[r->options->precision], "strategy",
+                                 strategy_json(r->plan), "memory", memory_json(r), "cost_model", cost_model_json(r), "step_seconds",
+                                 ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality",
+                                 optimality_json(r, &compute), "layers", layers_json(r), "timeline", timeline_json(r));
     if (document) json_object_set_new(document, "loss", ckpt_losses_json(r->job, r->options));
     if (document) ckpt_plan_report_batches_json(r, document);
     return ckpt_console_json_print(document, err);

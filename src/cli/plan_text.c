@@ -41,7 +41,8 @@ static void print_head(const ckpt_plan_report *r) {
     if (r->job->parts > 1) printf(" in %" PRId64 " parts of %" PRId64, r->job->parts, graph->batch);
     if (optimizer) printf(", optimizer %s, loss ", optimizer);
     else printf(", forward pass only");
-    for (int i = 0; i < r->job->model.loss_count; i++) printf("%s%s", i ? " + " : "", ckpt_loss_long_name(r->job->model.losses[i].loss));
+    for (int i = 0; i < r->job->model.loss_count; i++)
+        printf("%s%s", i ? " + " : "", ckpt_loss_long_name(r->job->model.losses[i].loss));
     printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
     printf("Strategy  %s\n", r->plan->strategy);
     printf("Costs     %s\n", r->plan->costs.source);
@@ -65,8 +66,8 @@ static void print_memory(const ckpt_plan_report *r) {
         if (parts[i].bytes) print_bytes(parts[i].name, parts[i].bytes);
     print_bytes("total", m->total);
     if (strcmp(r->traits->device, "cpu") == 0) {
-        print_bytes("beyond it at most, process", CKPT_PROCESS_BYTES);
-        print_bytes("and for each thread", CKPT_THREAD_BYTES);
+        print_bytes("process beyond it, at most", CKPT_PROCESS_BYTES);
+        print_bytes("thread beyond it, at most", CKPT_THREAD_BYTES);
     }
     print_bytes("most live in the arena", m->live_peak);
     if (r->job->forward_only) return;
@@ -82,9 +83,9 @@ static void print_compute(const ckpt_plan_report *r) {
     printf("\nCompute\n  forward    %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.forward_flops, text));
     if (r->job->forward_only) return;
     printf("  backward   %14s\n", ckpt_cost_text(CKPT_COST_FLOPS, c.backward_flops, text));
-    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n", ckpt_cost_text(CKPT_COST_FLOPS, c.recompute_flops, text),
-           100 * ckpt_compute_recompute_fraction(&c), c.recomputed_nodes, ckpt_plan_recomputed_layers(r->plan),
-           r->plan->layer_count);
+    printf("  recompute  %14s  %.1f%% of a step, %d nodes, %d of %d layers\n",
+           ckpt_cost_text(CKPT_COST_FLOPS, c.recompute_flops, text), 100 * ckpt_compute_recompute_fraction(&c), c.recomputed_nodes,
+           ckpt_plan_recomputed_layers(r->plan), r->plan->layer_count);
     if (unit == CKPT_COST_NS)
         printf("  time       %14s  a step, predicted: %.1f%% more than without recomputation\n",
                ckpt_cost_text(unit, c.step_cost + c.recompute_cost, text), 100 * ckpt_compute_cost_fraction(&c));
@@ -94,7 +95,8 @@ static void print_compute(const ckpt_plan_report *r) {
     const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
     if (!r->plan->bound.proved && staged > bound)
         printf("  at least   %14s  by any schedule of whole stages%s: within %.2f%% of those\n", ckpt_cost_text(unit, staged, text),
-               r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "", staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
+               r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "",
+               staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 
 static void print_layers(const ckpt_plan_report *r) {

@@ -1,6 +1,5 @@
 #include "cli/stop_signals.h"
 
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>

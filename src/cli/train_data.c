@@ -249,8 +249,8 @@ const char *ckpt_train_data_describe(const ckpt_job *job, const ckpt_dataset *se
     for (size_t i = 0; i < set->array_count && used < CKPT_DATA_TEXT; i++) {
         const int target = (int)i - graph->input_count;
         const ckpt_tensor *tensor = &graph->tensor[target < 0 ? graph->input[i] : graph->target[target]];
-        used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "%s '%.64s' of [%" PRIu64, target == 0 ? " ->" : "",
-                                 set->arrays[i].name, set->samples);
+        used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "%s '%.64s' of [%" PRIu64,
+                                 target == 0 ? " ->" : i ? "," : "", set->arrays[i].name, set->samples);
         for (int d = 1; d < tensor->rank && used < CKPT_DATA_TEXT; d++)
             used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, ",%" PRId64, tensor->dim[d]);
         if (used < CKPT_DATA_TEXT) used += (size_t)snprintf(text + used, CKPT_DATA_TEXT - used, "]");

@@ -35,8 +35,10 @@ static void print_host_memory(const ckpt_host_memory *m) {
                                m->model_bytes, m->copy_bytes, m->beyond_bytes};
     if (!m->anonymous_bytes) return;
     for (int i = 0; i < 7; i++) ckpt_units_format_size(bytes[i], size[i]);
-    printf("Process memory: %s, at most %s: plan %s, samples %s, model file %s, copies of weights %s, and %s for the program and what "
-           "oneDNN packs\n", size[0], size[1], size[2], size[3], size[4], size[5], size[6]);
+    printf(
+        "Process memory: %s, at most %s: plan %s, samples %s, model file %s, copies of weights %s, and %s for the program and what "
+        "oneDNN packs\n",
+        size[0], size[1], size[2], size[3], size[4], size[5], size[6]);
 }
 
 ckpt_status ckpt_train_report_text(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
@@ -104,12 +106,11 @@ static json_t *dropped(const ckpt_session *s) {
 
 /* Null where the plan is not in the host's memory. */
 static json_t *host_memory(const ckpt_host_memory *m) {
-    return !m->beyond_bytes
-               ? json_null()
-               : json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "planned_peak", (json_int_t)m->planned_bytes, "samples",
-                           (json_int_t)m->sample_bytes, "model_file", (json_int_t)m->model_bytes, "copies", (json_int_t)m->copy_bytes,
-                           "beyond_plan_bound", (json_int_t)m->beyond_bytes, "bound", (json_int_t)ckpt_host_memory_bound(m),
-                           "process_anonymous", (json_int_t)m->anonymous_bytes);
+    return !m->beyond_bytes ? json_null()
+                            : json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "planned_peak", (json_int_t)m->planned_bytes,
+                                        "samples", (json_int_t)m->sample_bytes, "model_file", (json_int_t)m->model_bytes, "copies",
+                                        (json_int_t)m->copy_bytes, "beyond_plan_bound", (json_int_t)m->beyond_bytes, "bound",
+                                        (json_int_t)ckpt_host_memory_bound(m), "process_anonymous", (json_int_t)m->anonymous_bytes);
 }
 
 ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options *o, ckpt_error *err) {
@@ -118,15 +119,15 @@ ckpt_status ckpt_train_report_json(const ckpt_session *s, const ckpt_cli_options
                                                real_or_null(r->val_accuracy))
                                    : json_null();
     return ckpt_console_json_print(
-        json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o, s:o}, s:i, s:f, s:f, s:o, s:o, s:s, s:s, s:o, s:o}",
-                  "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy",
-                  s->plan->strategy, strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs,
-                  "loss", loss_of(s, o), "accuracy",
-                  real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
-                  "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "host", host_memory(&s->host), "recomputed_nodes_per_step",
-                  ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds", r->seconds, "samples_per_second",
-                  samples_per_second(r), "step_seconds", step_seconds(s), "dropped", dropped(s), "weights_sha256", s->weights_sha256, "verify", verification(s),
-                  "data", ckpt_data_json(&s->data->training, o->data), "validation_data",
-                  ckpt_data_json(&s->data->validation, o->val_data)),
+        json_pack(
+            "{s:s, s:s, s:s, s:s#, s:I, s:I, s:o, s:o, s:o, s:{s:I, s:I, s:o, s:o}, s:i, s:f, s:f, s:o, s:o, s:s, s:s, s:o, s:o}",
+            "schema", "ckpttrain/1", "device", s->backend->name, "checkpoint", checkpoint_word(o), "strategy", s->plan->strategy,
+            strategy_length(s->plan), "steps", (json_int_t)r->steps, "epochs", (json_int_t)r->epochs, "loss", loss_of(s, o),
+            "accuracy", real_or_null(r->accuracy), "val", val, "memory", "planned_peak", (json_int_t)s->plan->memory.total,
+            "measured_peak", (json_int_t)ckpt_exec_measured_peak(s->exec), "device", device_memory(s), "host",
+            host_memory(&s->host), "recomputed_nodes_per_step", ckpt_job_compute(s->job, s->plan).recomputed_nodes, "seconds",
+            r->seconds, "samples_per_second", samples_per_second(r), "step_seconds", step_seconds(s), "dropped", dropped(s),
+            "weights_sha256", s->weights_sha256, "verify", verification(s), "data", ckpt_data_json(&s->data->training, o->data),
+            "validation_data", ckpt_data_json(&s->data->validation, o->val_data)),
         err);
 }

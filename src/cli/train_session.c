@@ -32,7 +32,9 @@ ckpt_status ckpt_session_choose_device(ckpt_cli_options *o, const ckpt_backend *
     *note = NULL;
     *backend = ckpt_backend_cpu();
     if (o->device == CKPT_DEVICE_CUDA) {
-        if (!cuda) return ckpt_fail(err, CKPT_FAILED, "--device cuda: this build has no CUDA backend; build with the preset cuda, or use --device cpu");
+        if (!cuda)
+            return ckpt_fail(err, CKPT_FAILED,
+                             "--device cuda: this build has no CUDA backend; build with the preset cuda, or use --device cpu");
         if (try_device(cuda, o, &free_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--device cuda");
         *backend = cuda;
     } else if (o->device == CKPT_DEVICE_AUTO) {

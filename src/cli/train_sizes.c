@@ -1,7 +1,6 @@
 #include "cli/train_sizes.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/console.h"
@@ -54,7 +53,8 @@ static ckpt_status check_samples(const ckpt_job *job, const ckpt_job *whole, con
     const ckpt_graph *graph = &job->model.graph, *whole_graph = &whole->model.graph;
     for (int i = 0; i < whole->model.loss_count; i++)
         if (job->model.losses[i].loss != whole->model.losses[i].loss)
-            return ckpt_fail(err, CKPT_USAGE, "the loss would be %s instead of %s", job->model.loss_reason, whole->model.loss_reason);
+            return ckpt_fail(err, CKPT_USAGE, "the loss would be %s instead of %s", job->model.loss_reason,
+                             whole->model.loss_reason);
     for (int t = 0; t < graph->tensor_count; t++) {
         const ckpt_tensor *tensor = &graph->tensor[t];
         if (tensor->role != CKPT_ROLE_INPUT && tensor->role != CKPT_ROLE_TARGET) continue;

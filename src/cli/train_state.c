@@ -40,7 +40,8 @@ static ckpt_status hash_constants(const ckpt_state_source *source, char hash[65]
         ckpt_state_find_held(graph, held);
         for (int t = 0; t < graph->tensor_count; t++) {
             const ckpt_role role = graph->tensor[t].role;
-            if ((role == CKPT_ROLE_CONST || role == CKPT_ROLE_PARAM) && !held[t] && source->plan->persistent_offset[t] != UINT64_MAX)
+            if ((role == CKPT_ROLE_CONST || role == CKPT_ROLE_PARAM) && !held[t] &&
+                source->plan->persistent_offset[t] != UINT64_MAX)
                 ids[count++] = t;
         }
         status = ckpt_train_hash(source->exec[0], graph, ids, count, hash, err);

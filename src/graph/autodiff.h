@@ -39,7 +39,8 @@ typedef struct ckpt_training_options {
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
 const char *ckpt_optimizer_name(ckpt_optimizer optimizer);
 
-/* PyTorch's defaults for the chosen optimizer: betas .9 and .999, epsilon 1e-8 (AdaGrad 1e-10), momentum .9, decay .01 for AdamW. */
+/* PyTorch's defaults for the chosen optimizer: betas .9 and .999, epsilon 1e-8 (AdaGrad 1e-10), momentum .9, decay .01 for
+ * AdamW. */
 void ckpt_training_defaults(ckpt_training_options *options);
 
 /* Appends everything behind the loss. First removes forward nodes that the loss does not depend on. A graph

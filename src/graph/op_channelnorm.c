@@ -37,7 +37,8 @@ static ckpt_status check_channels(const ckpt_graph *graph, int tensor, const ckp
 
 static ckpt_status check_float(const ckpt_graph *graph, const ckpt_view *x, ckpt_error *err) {
     const ckpt_dtype type = graph->tensor[x->tensor].dtype;
-    return type == CKPT_F32 ? CKPT_OK : ckpt_fail(err, CKPT_MODEL, "its input is of type %s instead of a float", ckpt_dtype_name(type));
+    return type == CKPT_F32 ? CKPT_OK
+                            : ckpt_fail(err, CKPT_MODEL, "its input is of type %s instead of a float", ckpt_dtype_name(type));
 }
 
 ckpt_status ckpt_build_groupnorm(ckpt_graph *graph, const char *name, const ckpt_view *x, int scale, int bias, int64_t groups,

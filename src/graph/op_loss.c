@@ -87,8 +87,8 @@ static ckpt_status find_layout(const ckpt_graph *graph, const ckpt_loss_term *te
     if (attr->loss.inner == 0 || attr->loss.outer % graph->batch != 0 ||
         attr->loss.outer * attr->loss.classes * attr->loss.inner != count)
         return ckpt_fail(err, CKPT_MODEL,
-                         "the output '%s' has %" PRId64 " values, which a batch of %" PRId64 " samples does not divide", name, count,
-                         graph->batch);
+                         "the output '%s' has %" PRId64 " values, which a batch of %" PRId64 " samples does not divide", name,
+                         count, graph->batch);
     return CKPT_OK;
 }
 

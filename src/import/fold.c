@@ -11,7 +11,6 @@
  *
  * What this may cost is bounded: values of one operand and, over the whole file, values read and made. Beyond that, nodes
  * are left to the graph. */
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -227,7 +226,8 @@ static ckpt_status fold_gather(fold *f) {
     if (f->count != 2) return ckpt_fail(f->im->err, CKPT_MODEL, "it has %d inputs", f->count);
     CKPT_TRY(ckpt_import_attr_int(f->im, f->node, "axis", 0, &attr));
     CKPT_TRY(ckpt_import_axis(f->im, attr, data->view.rank, false, &axis));
-    if (data->view.rank + indices->view.rank - 1 > CKPT_MAX_RANK) return ckpt_fail(f->im->err, CKPT_MODEL, "more than 8 dimensions");
+    if (data->view.rank + indices->view.rank - 1 > CKPT_MAX_RANK)
+        return ckpt_fail(f->im->err, CKPT_MODEL, "more than 8 dimensions");
     for (int i = 0; i < axis; i++) y.dim[y.rank++] = data->view.dim[i];
     for (int i = 0; i < indices->view.rank; i++) y.dim[y.rank++] = indices->view.dim[i];
     for (int i = axis + 1; i < data->view.rank; i++) inner *= y.dim[y.rank++] = data->view.dim[i];
@@ -237,7 +237,8 @@ static ckpt_status fold_gather(fold *f) {
         const int64_t outer = i / inner / (indices->count ? indices->count : 1);
         double pick = indices->value[i / inner % indices->count];
         if (pick < 0) pick += size;
-        if (!(pick >= 0 && pick < size)) return ckpt_fail(f->im->err, CKPT_MODEL, "its index %g lies outside %g values", pick, size);
+        if (!(pick >= 0 && pick < size))
+            return ckpt_fail(f->im->err, CKPT_MODEL, "its index %g lies outside %g values", pick, size);
         f->out.value[i] = data->value[(outer * data->view.dim[axis] + (int64_t)pick) * inner + i % inner];
     }
     return CKPT_OK;
@@ -457,7 +458,8 @@ static ckpt_status read_operand(fold *f, size_t i, bool *known) {
     const bool array = is_float((int)info.type) && !value->is_folded && info.count != 1;
     if (array && (value->use != CKPT_USE_CLASS_WEIGHTS || trained != CKPT_NEVER_TRAINED)) return CKPT_OK;
     if (!spend(f, info.count)) return CKPT_OK;
-    *x = (folded){.type = type_here(f, (int)info.type), .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
+    *x = (folded){
+        .type = type_here(f, (int)info.type), .view = {.tensor = -1, .rank = (int)info.rank}, .count = (int64_t)info.count};
     for (int d = 0; d < x->view.rank; d++) x->view.dim[d] = info.dims[d];
     CKPT_TRY(read_values(f, value->proto, x));
     f->of_weight |= trained != CKPT_NEVER_TRAINED;
@@ -573,7 +575,8 @@ ckpt_status import_constantofshape(ckpt_import *im, const Onnx__NodeProto *node)
     int64_t *dims, whole;
     uint64_t total = 1;
     CKPT_TRY(ckpt_import_ints(im, node, 0, &dims, &y.rank));
-    if (y.rank > CKPT_MAX_RANK) return ckpt_fail(im->err, CKPT_MODEL, "its shape has %d dimensions; at most 8 are supported", y.rank);
+    if (y.rank > CKPT_MAX_RANK)
+        return ckpt_fail(im->err, CKPT_MODEL, "its shape has %d dimensions; at most 8 are supported", y.rank);
     for (int i = 0; i < y.rank; i++) {
         y.dim[i] = dims[i];
         if (dims[i] < 0 || !ckpt_mul_u64(total, (uint64_t)dims[i], &total))

@@ -122,7 +122,8 @@ ckpt_status ckpt_model_read_values(const ckpt_model *model, int tensor, void *va
 }
 
 /* Of the tensors that are saved and, with values, have some. NULL: out of memory. */
-static ckpt_onnx_replacement *list_replacements(const ckpt_model *model, const float *const *values, ckpt_pool *pool, size_t *count) {
+static ckpt_onnx_replacement *list_replacements(const ckpt_model *model, const float *const *values, ckpt_pool *pool,
+                                                size_t *count) {
     const ckpt_graph *graph = &model->graph;
     ckpt_onnx_replacement *list = ckpt_pool_array(pool, graph->tensor_count, ckpt_onnx_replacement);
     *count = 0;
@@ -165,11 +166,12 @@ ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)
         if (supports(node->op)) continue;
         const char *name = ckpt_op_info(node->op)->name;
         if (node->origin)
-            return ckpt_fail(err, CKPT_MODEL, "%s: %s: this operator can be planned (ckptplan) but not trained on %s yet; to train, "
-                             "export what is behind it", graph->path,
-                             node->origin, device);
-        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet", graph->path,
-                         node->name, name, device);
+            return ckpt_fail(err, CKPT_MODEL,
+                             "%s: %s: this operator can be planned (ckptplan) but not trained on %s yet; to train, "
+                             "export what is behind it",
+                             graph->path, node->origin, device);
+        return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet",
+                         graph->path, node->name, name, device);
     }
     const bool saved = model->prediction != NULL; /* not a model as written, whose outputs the moved statistics are */
     for (int n = 0; n < graph->node_count && saved; n++)

@@ -7,7 +7,7 @@
  *     options.batch = 10;                                   // and what the last batch of an epoch needs
  *     ckpt_model_resize(&model, &options, &last, &err);
  *     ...
- *     ckpt_model_save(&model, trained, "trained.onnx", &err);
+ *     ckpt_model_save(&model, trained, "trained.onnx", false, &err);
  *     ckpt_model_free(&model);
  */
 #ifndef CKPT_MODEL_H
@@ -64,7 +64,7 @@ typedef struct ckpt_model_options {
     int64_t ignore;
     const ckpt_loss_data *data; /* NULL: unknown */
     ckpt_untie untie; /* what becomes of shared weights; not with as_written */
-    const char *train, *freeze; /* lists of names, globs, modules and (freeze) layers; --train wins; NULL: none */
+    const char *train, *freeze; /* lists of names, globs, modules and layers; --train wins; NULL: none */
     int known_count;
     const ckpt_known_input *known;
     ckpt_drop_rng dropout_rng;

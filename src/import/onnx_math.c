@@ -63,7 +63,8 @@ static ckpt_status summand(ckpt_import *im, reduction kind, ckpt_view *x) {
     const ckpt_view of = *x;
     if (kind == SUM_SQUARE || kind == NORM)
         return ckpt_build_binary(&im->model->graph, NULL, CKPT_BINARY_MUL, &of, &of, x, im->err);
-    return kind == SUM_ABS ? ckpt_build_act(&im->model->graph, NULL, &(ckpt_epilogue){.act = CKPT_ACT_ABS}, &of, x, im->err) : CKPT_OK;
+    return kind == SUM_ABS ? ckpt_build_act(&im->model->graph, NULL, &(ckpt_epilogue){.act = CKPT_ACT_ABS}, &of, x, im->err)
+                           : CKPT_OK;
 }
 
 /* What becomes of the sum. */
@@ -98,8 +99,8 @@ static ckpt_status reduce(ckpt_import *im, const Onnx__NodeProto *node, reductio
         CKPT_TRY(ckpt_build_reduce_max(graph, node->name, &x, summed, keep != 0, kind == LEAST, &y, im->err));
     } else {
         CKPT_TRY(summand(im, kind, &x));
-        CKPT_TRY(ckpt_build_reduce(graph, kind == NORM || kind == LOG_SUM ? NULL : node->name, &x, summed, keep != 0, kind == MEAN, &y,
-                                   im->err));
+        CKPT_TRY(ckpt_build_reduce(graph, kind == NORM || kind == LOG_SUM ? NULL : node->name, &x, summed, keep != 0, kind == MEAN,
+                                   &y, im->err));
         CKPT_TRY(finish_sum(im, node, kind, &y));
     }
     return ckpt_import_define(im, node, 0, &y);

@@ -133,7 +133,8 @@ static ckpt_status sizes_from_scales(ckpt_import *im, const ckpt_view *x, int co
                                      ckpt_view *y) {
     for (int k = 0; k < count; k++) {
         const double size = floor((double)x->dim[axis[k]] * (double)scale[k]);
-        if (!(scale[k] > 0) || !(size < 1e15)) return ckpt_fail(im->err, CKPT_MODEL, "its scale %g is out of range", (double)scale[k]);
+        if (!(scale[k] > 0) || !(size < 1e15))
+            return ckpt_fail(im->err, CKPT_MODEL, "its scale %g is out of range", (double)scale[k]);
         y->dim[axis[k]] = (int64_t)size;
     }
     return CKPT_OK;
@@ -147,7 +148,8 @@ static ckpt_status sizes_as_given(ckpt_import *im, const Onnx__NodeProto *node, 
     CKPT_TRY(ckpt_import_attr_string(im, node, "keep_aspect_ratio_policy", "stretch", &policy));
     const bool smaller = strcmp(policy, "not_larger") == 0, larger = strcmp(policy, "not_smaller") == 0;
     for (int k = 0; k < count; k++) {
-        if (size[k] < 0 || size[k] > INT64_C(1) << 40) return ckpt_fail(im->err, CKPT_MODEL, "it asks for a size of %" PRId64, size[k]);
+        if (size[k] < 0 || size[k] > INT64_C(1) << 40)
+            return ckpt_fail(im->err, CKPT_MODEL, "it asks for a size of %" PRId64, size[k]);
         y->dim[axis[k]] = size[k];
         const double own = (double)size[k] / (double)(x->dim[axis[k]] ? x->dim[axis[k]] : 1);
         if (k == 0 || (smaller ? own < scale : own > scale)) scale = own;

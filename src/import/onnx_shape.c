@@ -63,7 +63,8 @@ ckpt_status ckpt_import_reshape(ckpt_import *im, const Onnx__NodeProto *node, co
     /* Exporters write the batch that they saw into the file: another one goes in its place. */
     if (im->batch_fixed > 0 && fill_shape(x, shape, allow_zero, im->batch_fixed, im->model->graph.batch, y)) return CKPT_OK;
     return ckpt_fail(im->err, CKPT_MODEL,
-                     "its shape does not hold the input's %" PRId64 " values; if the file fixes the batch size there, use that with --batch",
+                     "its shape does not hold the input's %" PRId64
+                     " values; if the file fixes the batch size there, use that with --batch",
                      ckpt_view_count(x));
 }
 
@@ -216,7 +217,8 @@ static ckpt_status tensor_from_attribute(ckpt_import *im, const Onnx__AttributeP
 }
 
 ckpt_status import_constant(ckpt_import *im, const Onnx__NodeProto *node) {
-    if (node->n_attribute != 1) return ckpt_fail(im->err, CKPT_MODEL, "it has %zu attributes instead of one value", node->n_attribute);
+    if (node->n_attribute != 1)
+        return ckpt_fail(im->err, CKPT_MODEL, "it has %zu attributes instead of one value", node->n_attribute);
     const Onnx__AttributeProto *attr = node->attribute[0];
     Onnx__TensorProto *made = attr->t;
     if (strcmp(attr->name, "sparse_value") == 0)

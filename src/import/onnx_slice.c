@@ -99,7 +99,8 @@ ckpt_status import_splittosequence(ckpt_import *im, const Onnx__NodeProto *node)
         left -= sizes[count];
     }
     if (left != 0 || (given > 1 && count != given))
-        return ckpt_fail(im->err, CKPT_MODEL, "its parts do not add up to %" PRId64 ", or are more than %d", x.dim[axis], CKPT_MAX_IN);
+        return ckpt_fail(im->err, CKPT_MODEL, "its parts do not add up to %" PRId64 ", or are more than %d", x.dim[axis],
+                         CKPT_MAX_IN);
     CKPT_TRY(cut(im, node, &x, axis, count, sizes, parts));
     for (int i = 0; i < count && !keep && !given; i++) { /* without the axis */
         for (int d = axis; d + 1 < parts[i].rank; d++) parts[i].dim[d] = parts[i].dim[d + 1];
@@ -189,7 +190,8 @@ static ckpt_status read_pads(ckpt_import *im, const Onnx__NodeProto *node, const
     CKPT_TRY(slice_list(im, node, "pads", 1, &pads, &count));
     if (count < 0) {
         const Onnx__AttributeProto *old = ckpt_import_attr(node, "paddings"); /* opset 1 */
-        return ckpt_fail(im->err, CKPT_MODEL, "it has no pads%s", old ? " but paddings; convert the model to opset 7 or later" : "");
+        return ckpt_fail(im->err, CKPT_MODEL, "it has no pads%s",
+                         old ? " but paddings; convert the model to opset 7 or later" : "");
     }
     if (ckpt_import_has_input(node, 3)) {
         CKPT_TRY(ckpt_import_ints(im, node, 3, &computed, &axis_count));

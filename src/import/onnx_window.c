@@ -80,7 +80,8 @@ static ckpt_status find_outputs(ckpt_import *im, const ckpt_view *x, bool ceil_m
         if (w->padding == VALID) a->before[i] = w->after[i] = 0;
         const int64_t room = size + a->before[i] + w->after[i] - reach(a, i);
         if (room < 0)
-            return ckpt_fail(im->err, CKPT_MODEL, "its window of %" PRId64 " is larger than the padded input along axis %d", reach(a, i), i);
+            return ckpt_fail(im->err, CKPT_MODEL, "its window of %" PRId64 " is larger than the padded input along axis %d",
+                             reach(a, i), i);
         a->coarse[i] = (room + (ceil_mode ? a->stride[i] - 1 : 0)) / a->stride[i] + 1;
         if (ceil_mode && (a->coarse[i] - 1) * a->stride[i] >= size + a->before[i]) a->coarse[i]--;
     }

@@ -107,7 +107,8 @@ static ckpt_status enter_names(audit *a) {
 
 static void note_tensor(audit *a, int t) {
     const entry *e = find(a, a->question->graph->tensor[t].name);
-    if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == a->question->graph->tensor[t].source) a->tensor[e->weight] = t;
+    if (e->name && e->weight >= 0 && a->graph->initializer[e->weight] == a->question->graph->tensor[t].source)
+        a->tensor[e->weight] = t;
 }
 
 /* Where the file says which tensor a node was written with, an exporter's own constants are looked at as well: a parameter
@@ -491,7 +492,8 @@ static const char *reason_of(const ckpt_tie *tie, ckpt_untie how, bool many, boo
     if (how == CKPT_UNTIE_NONE) return "as --untie none says";
     if (many) return "it has more readers than are taken apart";
     if (how == CKPT_UNTIE_ALL) return "as --untie all says";
-    if (said) return tie->copies == 1 ? "the file says that its readers share it" : "the file says that its readers do not share it";
+    if (said)
+        return tie->copies == 1 ? "the file says that its readers share it" : "the file says that its readers do not share it";
     if (!fresh) return "its values are not those of a fresh weight";
     if (mixed) return "all its values are equal, and it is a weight and a running statistic";
     if (tie->copies == 1) return "its readers belong to one module that is called again";
@@ -523,7 +525,9 @@ static ckpt_status resolve_weight(audit *a, place *p, int count, bool *removed, 
     }
     for (int i = 1; i < count; i++) mixed |= p[i].moved != p[0].moved;
     ckpt_tie *tie = &report->tie[report->count++];
-    *tie = (ckpt_tie){.name = ckpt_pool_strdup(a->pool, a->graph->initializer[p->weight]->name), .readers = readers > groups ? readers : groups, .copies = groups};
+    *tie = (ckpt_tie){.name = ckpt_pool_strdup(a->pool, a->graph->initializer[p->weight]->name),
+                      .readers = readers > groups ? readers : groups,
+                      .copies = groups};
     if (!tie->name) return fail_memory(a);
     const bool by_file = known || (said && groups > 1 && !fresh && !listed && !parted);
     tie->reason = reason_of(tie, how, many, by_file, fresh, mixed, value);
@@ -552,7 +556,8 @@ static ckpt_status resolve_all(audit *a, ckpt_tie_report *report) {
 /* Whether the exporter computed `copy` from what `source` is as well. */
 static bool is_computed_from(const audit *a, const ckpt_ruling *copy, const ckpt_ruling *source) {
     if (a->said->speaks)
-        return copy->origin && (strcmp(copy->origin, source->name) == 0 || (source->origin && strcmp(copy->origin, source->origin) == 0));
+        return copy->origin &&
+               (strcmp(copy->origin, source->name) == 0 || (source->origin && strcmp(copy->origin, source->origin) == 0));
     return a->said->torch && strncmp(copy->name, "onnx::", 6) == 0 && strncmp(source->name, "onnx::", 6) != 0;
 }
 
@@ -588,7 +593,8 @@ static ckpt_status join_copy(audit *a, const ckpt_ruling *copy, ckpt_tie_report 
         if (!same) continue;
         for (size_t k = 0; k < a->graph->n_initializer; k++) {
             if (a->graph->initializer[k] != tensor[copy->tensor].source) continue;
-            report->join[report->join_count++] = (ckpt_join){ckpt_pool_strdup(a->pool, copy->name), ckpt_pool_strdup(a->pool, source->name)};
+            report->join[report->join_count++] =
+                (ckpt_join){ckpt_pool_strdup(a->pool, copy->name), ckpt_pool_strdup(a->pool, source->name)};
             if (!report->join[report->join_count - 1].name || !report->join[report->join_count - 1].source) return fail_memory(a);
             return ckpt_onnx_transpose_instead(a->file, k, source->name, a->err);
         }

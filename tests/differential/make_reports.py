@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes reports/: one .case a kind of report (test_differential.c says in which form), with models and data.
 
-    tests/differential/make_reports.py [SOURCE]      # SOURCE: the folder of the reports, to take models and data from it again
+    tests/differential/make_reports.py SOURCE      # the folder of the reports, from which models and data are taken
 
 Values are computed here from the files themselves, in float64 by PyTorch (tests/golden/onnx_in_torch.py runs the graph), and
 compared with those of the report where it has some. Beside the reported inputs stand others of the same kind.
@@ -1253,9 +1253,9 @@ def folded(c):
 
 
 def main():
-    source = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "/work/shared/data/reports")
-    if not source.is_dir():
-        sys.exit(f"{source}: no such folder")
+    source = pathlib.Path(sys.argv[1]) if len(sys.argv) == 2 else None
+    if not source or not source.is_dir():
+        sys.exit("usage: make_reports.py SOURCE, the folder of the reports")
     shutil.rmtree(TARGET, ignore_errors=True)
     TARGET.mkdir()
     (TARGET / "VERSIONS").write_text(exporting.versions())
