@@ -91,9 +91,8 @@ static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
         if (!job->model.losses[i].in_parts)
             return ckpt_fail(err, CKPT_USAGE,
                              "--micro-batch: the loss '%s', which the file computes, does not show to be a mean or a sum over "
-                             "the samples%s; leave out --micro-batch",
-                             job->model.losses[i].name,
-                             job->model.graph.batch == 1 ? " where a part has one" : "");
+                             "the samples; leave out --micro-batch",
+                             job->model.losses[i].name);
     return CKPT_OK;
 }
 

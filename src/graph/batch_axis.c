@@ -25,10 +25,29 @@ static bool pass(const ckpt_graph *graph, const ckpt_node *node, const int64_t *
     return true;
 }
 
-/* A loss is a sum over samples, of which the parts of a batch each add their own. summed: what the loss is of. */
-static bool is_loss(const ckpt_node *node, int summed) {
-    return node->op == CKPT_OP_LOSS || node->op == CKPT_OP_CLASS_LOSS ||
-           (node->op == CKPT_OP_REDUCE_SUM && node->out[0] == summed);
+/* A loss is a sum over samples, of which the parts of a batch each add their own. */
+static bool is_loss(const ckpt_node *node) { return node->op == CKPT_OP_LOSS || node->op == CKPT_OP_CLASS_LOSS; }
+
+/* Nodes by which a loss of the file is made of sums over the samples. */
+static bool adds_up(const ckpt_node *node) {
+    switch (node->op) {
+    case CKPT_OP_BINARY: case CKPT_OP_CAST: case CKPT_OP_EXPAND: case CKPT_OP_TRANSPOSE: case CKPT_OP_REDUCE_SUM: return true;
+    case CKPT_OP_ACT: return node->attr.act.act == CKPT_ACT_NEG || node->attr.act.act == CKPT_ACT_SCALE;
+    default: return false;
+    }
+}
+
+/* The sums over the samples that a loss of the file is made of are part of the loss. of_loss: scratch, by tensor. */
+static void leave_out_sums(const ckpt_graph *graph, bool *of_loss, bool *across) {
+    for (int n = graph->forward_count - 1; n >= 0; n--) {
+        const ckpt_node *node = &graph->node[n];
+        if (node->op == CKPT_OP_LOSS && node->attr.loss.kind == CKPT_LOSS_FILE) of_loss[node->in[0]] = true;
+        if (is_loss(node) || node->out[0] < 0 || !of_loss[node->out[0]] || !adds_up(node)) continue;
+        const bool sum = across[n] && node->op == CKPT_OP_REDUCE_SUM;
+        if (sum) across[n] = false;
+        for (int i = 0; i < node->in_count && !sum; i++)
+            if (node->in[i] >= 0) of_loss[node->in[i]] = true;
+    }
 }
 
 /* What is fed, a sample after the other. A constant is one for all samples, even where it is made as long as the batch. */
@@ -54,18 +73,17 @@ static void place_outputs(const ckpt_graph *graph, const ckpt_node *node, int64_
 ckpt_status ckpt_batch_find_across(const ckpt_graph *graph, bool *across, ckpt_error *err) {
     ckpt_pool scratch = {0};
     int64_t *stride = ckpt_pool_array(&scratch, graph->tensor_count, int64_t);
-    int summed = -1;
-    if (!stride) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
-    for (int n = 0; n < graph->forward_count; n++)
-        if (graph->node[n].op == CKPT_OP_LOSS) summed = graph->node[n].in[0];
+    bool *of_loss = ckpt_pool_array(&scratch, graph->tensor_count, bool);
+    if (!stride || !of_loss) return ckpt_pool_free(&scratch), ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     place_inputs(graph, stride);
     for (int n = 0; n < graph->node_count; n++) across[n] = false;
     for (int n = 0; n < graph->forward_count; n++) {
         const ckpt_node *node = &graph->node[n];
         int64_t first = NONE;
-        if (!is_loss(node, summed)) across[n] = !pass(graph, node, stride, &first);
+        if (!is_loss(node)) across[n] = !pass(graph, node, stride, &first);
         if (node->out_count > 0 && node->out[0] >= 0) place_outputs(graph, node, across[n] ? NONE : first, stride);
     }
+    leave_out_sums(graph, of_loss, across);
     ckpt_pool_free(&scratch);
     return CKPT_OK;
 }

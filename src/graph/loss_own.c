@@ -1,5 +1,7 @@
 #include "graph/loss_own.h"
 
+#include <math.h>
+
 #include "graph/op.h"
 
 enum { MOST_NODES = 256 }; /* behind the sum over the batch; a loss of more is OTHER */
@@ -85,66 +87,98 @@ ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_labe
     return CKPT_OK;
 }
 
-static ckpt_over_batch over_batch(const ckpt_graph *graph, int tensor, int *left);
+/* What a tensor behind the sum over the batch is made of. */
+typedef struct form {
+    enum { SAME, SUM, OTHER } kind; /* the same for any batch; a sum over the samples, or several; neither */
+    double least, most;             /* SUM: of what the sums are multiplied by, without signs */
+    bool penalty;                   /* SUM: and something that is the same for any batch is added */
+} form;
 
-/* The sum over the batch itself. What is left of more than one number has lost the batch all the same: its first axis. */
-static ckpt_over_batch of_reduction(const ckpt_graph *graph, const ckpt_node *node, int *left) {
-    const ckpt_reduce_attr *r = &node->attr.reduce;
-    int64_t summed = 1;
-    for (int i = 0; i < r->rank; i++)
-        if (!(r->keep >> i & 1)) summed *= r->dim[i];
-    const bool with_batch = graph->tensor[node->in[0]].count % graph->batch == 0 && r->rank > 0 && !(r->keep & 1) &&
-                            r->dim[0] % graph->batch == 0 && graph->tensor[node->in[0]].count > 1;
-    if (!with_batch) return over_batch(graph, node->in[0], left);
-    if (r->alpha == 1) return CKPT_OVER_BATCH_SUM;
-    const float mean = 1 / (float)summed;
-    return r->alpha == mean ? CKPT_OVER_BATCH_MEAN : CKPT_OVER_BATCH_OTHER;
+static const form same = {.kind = SAME}, other = {.kind = OTHER};
+
+static form form_of(const ckpt_graph *graph, int tensor, int *left);
+
+static form times(form f, double factor) {
+    f.least *= fabs(factor);
+    f.most *= fabs(factor);
+    return f;
 }
 
-static ckpt_over_batch both(ckpt_over_batch a, ckpt_over_batch b) {
-    if (a == b) return a;
-    if (a == CKPT_OVER_BATCH_NONE && b == CKPT_OVER_BATCH_MEAN) return b; /* a penalty counts once in the mean of parts */
-    if (b == CKPT_OVER_BATCH_NONE && a == CKPT_OVER_BATCH_MEAN) return a;
-    return CKPT_OVER_BATCH_OTHER;
+static form plus(form a, form b) {
+    if (a.kind == OTHER || b.kind == OTHER) return other;
+    if (a.kind == SAME && b.kind == SAME) return same;
+    form both = a.kind == SUM ? a : b;
+    if (a.kind != b.kind) both.penalty = true;
+    else both = (form){SUM, fmin(a.least, b.least), fmax(a.most, b.most), a.penalty || b.penalty};
+    return both;
 }
 
-static ckpt_over_batch of_binary(const ckpt_graph *graph, const ckpt_node *node, int *left) {
-    const ckpt_over_batch a = over_batch(graph, node->in[0], left), b = over_batch(graph, node->in[1], left);
-    const bool sum = node->attr.binary.kind == CKPT_BINARY_ADD || node->attr.binary.kind == CKPT_BINARY_SUB;
-    if (sum || (a == CKPT_OVER_BATCH_NONE && b == CKPT_OVER_BATCH_NONE)) return both(a, b);
-    if (b == CKPT_OVER_BATCH_NONE) return a; /* times or by a number */
-    return node->attr.binary.kind == CKPT_BINARY_MUL && a == CKPT_OVER_BATCH_NONE ? b : CKPT_OVER_BATCH_OTHER;
-}
-
-static ckpt_over_batch over_batch(const ckpt_graph *graph, int tensor, int *left) {
+/* A number that is known; of others it is only known that they are the same for any batch. */
+static double number_in(const ckpt_graph *graph, int tensor) {
     const ckpt_tensor *t = &graph->tensor[tensor];
-    if (t->producer < 0) return t->role == CKPT_ROLE_INPUT ? CKPT_OVER_BATCH_OTHER : CKPT_OVER_BATCH_NONE;
-    if (*left == 0) return CKPT_OVER_BATCH_OTHER;
+    return t->role == CKPT_ROLE_CONST && t->dtype == CKPT_F32 && t->count == 1 && t->data ? (double)*(const float *)t->data : 1;
+}
+
+/* The sum over the batch itself, or of numbers that come after it. */
+static form of_reduction(const ckpt_graph *graph, const ckpt_node *node, int *left) {
+    const ckpt_reduce_attr *r = &node->attr.reduce;
+    bool with_batch = false;
+    for (int i = 0; i < r->rank; i++) with_batch = with_batch || (!(r->keep >> i & 1) && r->dim[i] % graph->batch == 0);
+    if (with_batch) return times((form){.kind = SUM, .least = 1, .most = 1}, (double)r->alpha);
+    return times(form_of(graph, node->in[0], left), (double)r->alpha);
+}
+
+static form of_binary(const ckpt_graph *graph, const ckpt_node *node, int *left) {
+    const form a = form_of(graph, node->in[0], left), b = form_of(graph, node->in[1], left);
+    if (node->attr.binary.kind == CKPT_BINARY_ADD || node->attr.binary.kind == CKPT_BINARY_SUB) return plus(a, b);
+    if (a.kind == SAME && b.kind == SAME) return same;
+    const double of_a = number_in(graph, node->in[0]), of_b = number_in(graph, node->in[1]);
+    if (node->attr.binary.kind == CKPT_BINARY_MUL) return b.kind == SAME ? times(a, of_b) : a.kind == SAME ? times(b, of_a) : other;
+    return b.kind == SAME && of_b != 0 ? times(a, 1 / of_b) : other;
+}
+
+static form of_function(const ckpt_graph *graph, const ckpt_node *node, int *left) {
+    const form x = form_of(graph, node->in[0], left);
+    if (node->attr.act.act == CKPT_ACT_NEG || x.kind == SAME) return x;
+    if (node->attr.act.act != CKPT_ACT_SCALE) return other;
+    return node->attr.act.beta == 0 ? times(x, (double)node->attr.act.alpha) : plus(times(x, (double)node->attr.act.alpha), same);
+}
+
+static form form_of(const ckpt_graph *graph, int tensor, int *left) {
+    const ckpt_tensor *t = &graph->tensor[tensor];
+    if (t->producer < 0) return t->role == CKPT_ROLE_INPUT ? other : same;
+    if (*left == 0) return other;
     --*left;
     const ckpt_node *node = &graph->node[t->producer];
-    ckpt_over_batch of_input;
     switch (node->op) {
     case CKPT_OP_REDUCE_SUM:
         return of_reduction(graph, node, left);
     case CKPT_OP_BINARY:
         return of_binary(graph, node, left);
+    case CKPT_OP_ACT:
+        return of_function(graph, node, left);
     case CKPT_OP_CAST:
     case CKPT_OP_EXPAND:
     case CKPT_OP_TRANSPOSE:
-        return over_batch(graph, node->in[0], left);
-    case CKPT_OP_ACT:
-        of_input = over_batch(graph, node->in[0], left);
-        if (node->attr.act.act == CKPT_ACT_NEG || of_input == CKPT_OVER_BATCH_NONE) return of_input;
-        if (node->attr.act.act != CKPT_ACT_SCALE) return CKPT_OVER_BATCH_OTHER;
-        return node->attr.act.beta == 0 ? of_input : both(of_input, CKPT_OVER_BATCH_NONE);
+        return form_of(graph, node->in[0], left);
     default:
         for (int i = 0; i < node->in_count; i++)
-            if (node->in[i] >= 0 && over_batch(graph, node->in[i], left) != CKPT_OVER_BATCH_NONE) return CKPT_OVER_BATCH_OTHER;
-        return CKPT_OVER_BATCH_NONE;
+            if (node->in[i] >= 0 && form_of(graph, node->in[i], left).kind != SAME) return other;
+        return same;
     }
 }
 
-ckpt_over_batch ckpt_own_loss_over_batch(const ckpt_graph *graph, int loss) {
-    int left = MOST_NODES;
-    return over_batch(graph, loss, &left);
+/* Whether what the sums are multiplied by is `ratio` times as much in b. */
+static bool is_multiple(const form *a, const form *b, double ratio) {
+    const double error = 1e-5; /* of numbers of 32 bits, computed a few times */
+    return fabs(a->least * ratio - b->least) <= error * b->least && fabs(a->most * ratio - b->most) <= error * b->most;
+}
+
+ckpt_over_batch ckpt_own_loss_over_batch(const ckpt_graph *graph, int loss, const ckpt_graph *larger, int larger_loss) {
+    int left = MOST_NODES, larger_left = MOST_NODES;
+    const form a = form_of(graph, loss, &left), b = form_of(larger, larger_loss, &larger_left);
+    if (a.kind == SAME && b.kind == SAME) return CKPT_OVER_BATCH_MEAN; /* the mean of equal parts */
+    if (a.kind != SUM || b.kind != SUM) return CKPT_OVER_BATCH_OTHER;
+    if (is_multiple(&a, &b, (double)graph->batch / (double)larger->batch)) return CKPT_OVER_BATCH_MEAN;
+    return is_multiple(&a, &b, 1) && !a.penalty ? CKPT_OVER_BATCH_SUM : CKPT_OVER_BATCH_OTHER;
 }

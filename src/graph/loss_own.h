@@ -1,7 +1,12 @@
 /* A loss that the file computes by ordinary nodes: one number for the whole batch, (logits - y)^2 and its mean, say.
  *
+<<<<<<< HEAD
  *     if (ckpt_own_loss_labels(&graph, loss, is_label, &err) > 0) ...  // some input is nothing but labels
  *     switch (ckpt_own_loss_over_batch(&graph, loss)) ...              // what becomes of it in micro-batches
+=======
+ *     if (ckpt_own_loss_labels(&graph, loss, is_label)) ...            // some input is nothing but labels
+ *     switch (ckpt_own_loss_over_batch(&a, loss, &b, loss)) ...      // what becomes of it in micro-batches
+>>>>>>> w-fix1
  */
 #ifndef CKPT_LOSS_OWN_H
 #define CKPT_LOSS_OWN_H
@@ -18,12 +23,13 @@ ckpt_status ckpt_own_loss_constants(const ckpt_graph *graph, const bool *is_labe
 
 /* How the loss of a batch follows from the losses of its parts. */
 typedef enum ckpt_over_batch {
-    CKPT_OVER_BATCH_NONE, /* the same for any batch, as a penalty on weights is */
-    CKPT_OVER_BATCH_MEAN, /* their mean by samples */
+    CKPT_OVER_BATCH_MEAN, /* their mean by samples; what is the same for any batch, as a penalty on weights is, counts once */
     CKPT_OVER_BATCH_SUM,  /* their sum */
     CKPT_OVER_BATCH_OTHER /* not at all, as far as can be seen: a quotient of two sums, say */
 } ckpt_over_batch;
 
-ckpt_over_batch ckpt_own_loss_over_batch(const ckpt_graph *graph, int loss);
+/* Of the loss at two batch sizes, which the model has for no other axis: a factor of one over the batch may be that of a mean,
+ * a number that the file computes from a shape, or just one that equals it, and only a second size tells. */
+ckpt_over_batch ckpt_own_loss_over_batch(const ckpt_graph *graph, int loss, const ckpt_graph *larger, int larger_loss);
 
 #endif

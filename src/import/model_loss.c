@@ -207,8 +207,31 @@ static ckpt_status keep_constants(ckpt_model *model, const bool *is_label, ckpt_
     return status;
 }
 
+/* How an output that is the loss adds up, seen at two batch sizes that no other axis is likely to have. */
+static ckpt_status find_over_batch(const ckpt_model *model, const ckpt_model_options *options, const ckpt_model_loss *loss,
+                                   ckpt_over_batch *over, ckpt_error *err) {
+    static const int64_t sizes[2] = {1009, 1013};
+    const ckpt_loss_wish forward = {.output = loss->name, .loss = CKPT_LOSS_NONE};
+    ckpt_model_options probing = *options;
+    ckpt_model probe[2] = {{0}, {0}};
+    ckpt_status status = CKPT_OK;
+    probing.wish_count = 1;
+    probing.wish = &forward;
+    probing.train = probing.freeze = NULL;
+    probing.dropout = 0;
+    for (int i = 0; i < 2 && status == CKPT_OK; i++) {
+        probing.batch = sizes[i];
+        status = ckpt_model_resize(model, &probing, &probe[i], err);
+    }
+    *over = status != CKPT_OK ? CKPT_OVER_BATCH_OTHER /* it takes no other batch, and so no parts */
+                              : ckpt_own_loss_over_batch(&probe[0].graph, probe[0].graph.output[0], &probe[1].graph,
+                                                         probe[1].graph.output[0]);
+    for (int i = 0; i < 2; i++) ckpt_model_free(&probe[i]);
+    return status == CKPT_NOMEM ? status : CKPT_OK;
+}
+
 /* Trains on an output that is the loss. Labels stay inputs: other nodes may make of them what they will. */
-static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_error *err) {
+static ckpt_status attach_output(ckpt_model *model, const ckpt_model_options *options, ckpt_model_loss *loss, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
     const ckpt_view *view = &model->output[loss->output];
     const char *names = "";
@@ -219,7 +242,8 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
     if (!is_label) return no_memory(err);
     if (ckpt_own_loss_labels(graph, view->tensor, is_label, err) < 0) return CKPT_NOMEM;
     CKPT_TRY(keep_constants(model, is_label, err));
-    const ckpt_over_batch over = ckpt_own_loss_over_batch(graph, view->tensor);
+    ckpt_over_batch over;
+    CKPT_TRY(find_over_batch(model, options, loss, &over, err));
     for (int i = 0; i < graph->input_count && names; i++) {
         if (!is_label[i]) continue;
         model->is_label[i] = true;
@@ -229,7 +253,7 @@ static ckpt_status attach_output(ckpt_model *model, ckpt_model_loss *loss, ckpt_
     }
     loss->loss = CKPT_LOSS_FILE;
     loss->mean = over != CKPT_OVER_BATCH_SUM;
-    loss->in_parts = over != CKPT_OVER_BATCH_OTHER && graph->batch > 1; /* of a single sample sum and mean look alike */
+    loss->in_parts = over != CKPT_OVER_BATCH_OTHER;
     if (names)
         loss->sentence = ckpt_pool_printf(&graph->pool, "the output '%s', which the file computes%s%s", loss->name,
                                           over == CKPT_OVER_BATCH_SUM    ? " as a sum over the batch"
@@ -311,7 +335,7 @@ static ckpt_status attach(ckpt_model *model, const ckpt_model_options *options, 
                          "--%s: the loss of the output '%s' is what the file computes; leave it out or choose another output",
                          extra, loss->name);
     if (own && open) return attach_file_loss(model, own, loss, err);
-    if (labels || asked) return attach_output(model, loss, err);
+    if (labels || asked) return attach_output(model, options, loss, err);
     if (is_one_number(model, loss->output))
         return ckpt_fail(err, CKPT_MODEL, "the output '%s' is one number for the whole batch%s", loss->name,
                          wish->automatic ? ", and no input is labels alone: --loss output trains on it as a loss"

@@ -92,7 +92,7 @@ ckpt_verdict ckpt_parameters_by_file(const ckpt_provenance *p, const ckpt_model_
 enum {
     USE_ADDED = 1, USE_SUBTRACTED_FROM = 2, USE_SUBTRACTED = 4, USE_MULTIPLIED = 8, USE_DIVIDED = 16, USE_DIVISOR = 32,
     USE_EXTREME = 64, /* Max, Min */
-    USE_POWER = 128, USE_ATTENTION_MASK = 256,
+    USE_EXPONENT = 128, USE_ATTENTION_MASK = 256,
     USE_BIAS = 512, USE_NORM = 1024, /* scale and bias of a normalization by groups */
     USE_OTHER = 2048
 };
@@ -137,7 +137,7 @@ static unsigned use_in(const ckpt_node *node, int input) {
         case CKPT_BINARY_DIV: return input ? USE_DIVISOR : USE_DIVIDED;
         }
         return USE_OTHER;
-    case CKPT_OP_PAIR: return node->attr.pair.kind == CKPT_PAIR_POW ? USE_POWER : USE_EXTREME;
+    case CKPT_OP_PAIR: return node->attr.pair.kind != CKPT_PAIR_POW ? USE_EXTREME : input ? USE_EXPONENT : USE_OTHER;
     case CKPT_OP_LINEAR: return input == 2 ? USE_BIAS : USE_OTHER;
     case CKPT_OP_ATTENTION: return input == 3 ? USE_ATTENTION_MASK : USE_OTHER;
     case CKPT_OP_GROUPNORM: return input ? USE_NORM : USE_OTHER;
@@ -163,7 +163,7 @@ static bool within(unsigned uses, unsigned allowed) { return uses && !(uses & ~a
 /* One value in a file that does not say what it is: a number of the code, or a parameter such as a temperature or a gate? */
 static ckpt_verdict judge_number(const ckpt_model *model, const ckpt_ruling *r, unsigned uses, float value) {
     enum { ELEMENTWISE = USE_ADDED | USE_SUBTRACTED_FROM | USE_SUBTRACTED | USE_MULTIPLIED | USE_DIVIDED | USE_DIVISOR |
-                         USE_EXTREME | USE_POWER };
+                         USE_EXTREME | USE_EXPONENT };
     const char *producer = model->file->model->producer_name;
     if (!within(uses, ELEMENTWISE)) return CKPT_VERDICT_REACHED;
     /* tf2onnx names what it read from a variable after that operation; its other numbers are those of the code. */
@@ -178,6 +178,8 @@ static ckpt_verdict judge_number(const ckpt_model *model, const ckpt_ruling *r, 
 }
 
 static ckpt_verdict judge_values(const ckpt_weight_values *w, unsigned uses) {
+    /* Whole exponents are meant for bases of either sign, where they have no slope. */
+    if (within(uses, USE_EXPONENT) && ckpt_weight_is_whole(w)) return CKPT_VERDICT_NUMBER;
     if (within(uses, USE_MULTIPLIED | USE_SUBTRACTED) && ckpt_weight_is_mask(w)) return CKPT_VERDICT_MASK;
     if (within(uses, USE_ADDED | USE_BIAS | USE_ATTENTION_MASK) && ckpt_weight_is_added_mask(w)) return CKPT_VERDICT_ADDED_MASK;
     if (ckpt_weight_is_positions(w)) return CKPT_VERDICT_POSITIONS;
@@ -244,20 +246,23 @@ static bool may_be_spelled(const ckpt_tensor *t, const ckpt_ruling *r) {
     return value != 0 && value != 1;
 }
 
-/* Whether the file is one to plan with, whose weights were replaced by ConstantOfShape nodes: it has no other. */
-static bool weights_are_left_out(const ckpt_model *model) {
+/* Whether the file is one to plan with, whose weights were replaced by ConstantOfShape nodes: its products have no others. */
+static bool weights_are_left_out(const ckpt_model *model, const reading *r) {
+    bool any = false;
     for (int i = 0; i < model->ruling_count; i++) {
-        const ckpt_ruling *r = &model->ruling[i];
-        if (!r->uniform && r->count > 1 && model->graph.tensor[r->tensor].rank > 1 && ckpt_verdict_trains(r->verdict)) return false;
+        const ckpt_ruling *ruling = &model->ruling[i];
+        const int rank = model->graph.tensor[ruling->tensor].rank;
+        if (!ruling->uniform && ruling->count > 1 && rank > 1 && ckpt_verdict_trains(ruling->verdict)) return false;
+        any |= ruling->uniform && rank > 1 && find_uses(r, ruling->tensor, 0) & USE_OTHER;
     }
-    return true;
+    return any;
 }
 
 ckpt_status ckpt_parameters_by_use(ckpt_model *model, ckpt_error *err) {
     ckpt_pool scratch = {0};
     reading r = {.graph = &model->graph, .pool = &scratch};
     ckpt_status status = find_readers(&r, err);
-    const bool left_out = weights_are_left_out(model);
+    const bool left_out = status == CKPT_OK && weights_are_left_out(model, &r);
     for (int i = 0; status == CKPT_OK && i < model->ruling_count; i++) {
         ckpt_ruling *ruling = &model->ruling[i];
         ckpt_tensor *t = &model->graph.tensor[ruling->tensor];

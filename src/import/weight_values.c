@@ -9,6 +9,12 @@ bool ckpt_weight_is_all(const ckpt_weight_values *w, float value) {
     return true;
 }
 
+bool ckpt_weight_is_whole(const ckpt_weight_values *w) {
+    for (int64_t i = 0; i < w->count; i++)
+        if (w->value[i] != rintf(w->value[i])) return false;
+    return true;
+}
+
 bool ckpt_weight_is_mask(const ckpt_weight_values *w) {
     bool zero = false, one = false;
     for (int64_t i = 0; i < w->count; i++) {

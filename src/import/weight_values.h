@@ -14,6 +14,8 @@ typedef struct ckpt_weight_values {
 
 bool ckpt_weight_is_all(const ckpt_weight_values *w, float value);
 
+bool ckpt_weight_is_whole(const ckpt_weight_values *w);
+
 /* Zeros and ones, both. */
 bool ckpt_weight_is_mask(const ckpt_weight_values *w);
 

@@ -21,14 +21,15 @@ static void add_nodes(maker *m, const char *nodes) {
     free(copy);
 }
 
-/* Names of the nodes found, separated by blanks; x is (batch, 3, 4), flat (batch, 12). */
+/* Names of the nodes found, separated by blanks; x and, where nodes read them, labels t are (batch, 3, 4), flat (batch, 12). */
 static void find(const char *nodes, int64_t batch, char found[256]) {
     static maker m;
     ckpt_error err;
     ckpt_model model;
-    const ckpt_model_options options = {.batch = batch, .loss = CKPT_LOSS_MSE};
+    const ckpt_model_options options = {.batch = batch, .loss = CKPT_LOSS_MSE, .loss_auto = strstr(nodes, ",t ") != NULL};
     maker_start(&m, 17);
     maker_input(&m, "x", 3, (int64_t[]){-1, 3, 4});
+    if (options.loss_auto) maker_input(&m, "t", 3, (int64_t[]){-1, 3, 4});
     maker_weight(&m, "w", 2, (int64_t[]){4, 4});
     maker_weight(&m, "w12", 2, (int64_t[]){12, 5});
     maker_weight(&m, "square", 2, (int64_t[]){12, 12});
@@ -36,6 +37,7 @@ static void find(const char *nodes, int64_t batch, char found[256]) {
     maker_weight(&m, "three", 1, (int64_t[]){3});
     maker_weight(&m, "mean", 1, (int64_t[]){3});
     maker_weight(&m, "variance", 1, (int64_t[]){3});
+    maker_number(&m, "half", 0.5f);
     maker_ints(&m, "flat", 2, (int64_t[]){-1, 12});
     maker_ints(&m, "rows", 2, (int64_t[]){-1, 4});
     maker_ints(&m, "one_row", 2, (int64_t[]){1, -1});
@@ -97,6 +99,22 @@ static void test_samples_are_kept_apart(void **state) {
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) expect(networks[i], "");
 }
 
+/* A sum over the samples is no mixing where it is what a loss of the file is made of. */
+static void test_losses_of_the_file_are_sums(void **state) {
+    (void)state;
+    static const struct { const char *nodes, *names; } networks[] = {
+        {"MatMul fc x,w h; Sub error h,t e; Mul square e,e s; ReduceMean mean s y keepdims=0", ""},
+        {"MatMul fc x,w h; Sub error h,t e; Mul square e,e s; ReduceSum sum s m keepdims=0; Mul half m,half y", ""},
+        {"MatMul fc x,w h; Sub error h,t e; Mul square e,e s; ReduceMean mean s m axes=0, keepdims=0; ReduceSum sum m n keepdims=0; "
+         "Neg turned n y", ""},
+        {"MatMul fc x,w h; Sub error h,t e; Mul square e,e s; ReduceMean mean s m keepdims=0; Mul weights w,w p; "
+         "ReduceSum penalty p q keepdims=0; Add both m,q y", ""},
+        {"MatMul fc x,w h; Sub error h,t e; ReduceMean centre e c axes=0, keepdims=1; Sub rest e,c d; Mul square d,d s; "
+         "ReduceMean mean s y keepdims=0", "centre"},
+    };
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) expect(networks[i].nodes, networks[i].names);
+}
+
 static void test_samples_that_are_mixed_are_found(void **state) {
     (void)state;
     static const struct { const char *nodes, *names; } networks[] = {
@@ -125,6 +143,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_samples_are_kept_apart),
         cmocka_unit_test(test_samples_that_are_mixed_are_found),
+        cmocka_unit_test(test_losses_of_the_file_are_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -780,6 +780,62 @@ static void test_class_weights_are_constants(void **state) {
     }
 }
 
+/* A loss that the file computes is a mean or a sum over the samples, or neither, whatever the batch it is loaded with: also one
+ * sample, of which they look alike, and sizes that other axes have. */
+static void test_losses_of_the_file_over_the_batch(void **state) {
+    (void)state;
+    enum { MEAN, SUMS, NEITHER };
+    static const struct {
+        const char *nodes; /* from the squared errors "s" of (batch, 2) to "y" */
+        int over;
+    } losses[] = {
+        {"ReduceMean s y keepdims=0", MEAN},
+        {"ReduceSum s y keepdims=0", SUMS},
+        {"ReduceSum s r axes=1; ReduceMean r y keepdims=0", MEAN},
+        {"ReduceMean s r axes=1, keepdims=0; ReduceSum r y keepdims=0", SUMS},
+        {"Transpose s t; ReduceMean t r axes=1, keepdims=0; ReduceSum r n keepdims=0; Neg n y", MEAN},
+        {"ReduceSum s r keepdims=0; Shape s d; Gather d,zero n; Cast n f to=1; Div r,f y", MEAN},
+        {"ReduceMean s r keepdims=0; Size s n; Cast n f to=1; Mul r,f y", SUMS},
+        {"ReduceMean s r keepdims=0; Mul r,two y", MEAN},
+        {"ReduceMean s r keepdims=0; ReduceSum w p keepdims=0; Add r,p y", MEAN}, /* a penalty counts once */
+        {"ReduceSum s r keepdims=0; ReduceSum w p keepdims=0; Add r,p y", NEITHER},
+        {"ReduceSum s r keepdims=0; ReduceMean s p keepdims=0; Add r,p y", NEITHER},
+        {"ReduceMean s r keepdims=0; Sqrt r y", NEITHER},
+        {"ReduceSum s r keepdims=0; ReduceMax labels p keepdims=0; Div r,p y", NEITHER},
+    };
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++)
+        for (int64_t batch = 1; batch <= 6; batch++) {
+            maker m;
+            ckpt_model model;
+            char nodes[160], *save;
+            maker_start(&m, 17);
+            maker_input(&m, "x", 2, (int64_t[]){-1, 3});
+            maker_input(&m, "labels", 2, (int64_t[]){-1, 2});
+            maker_weight(&m, "w", 2, (int64_t[]){3, 2});
+            maker_number(&m, "two", 2);
+            maker_ints(&m, "zero", 1, (int64_t[]){0});
+            m.weights[2]->n_dims = 0;
+            maker_node(&m, "MatMul", "fc", "x,w", "h", NULL);
+            maker_node(&m, "Sub", "error", "h,labels", "e", NULL);
+            maker_node(&m, "Mul", "square", "e,e", "s", NULL);
+            snprintf(nodes, sizeof nodes, "%s", losses[i].nodes);
+            for (char *node = strtok_r(nodes, ";", &save); node; node = strtok_r(NULL, ";", &save)) {
+                char op[32], in[32], out[32], attrs[32] = "";
+                assert_true(sscanf(node, "%31s %31s %31s %31[^;]", op, in, out, attrs) >= 3);
+                if (strcmp(op, "ReduceSum") == 0 && strstr(attrs, "axes")) maker_node(&m, op, out, "s,one", out, "keepdims=0");
+                else maker_node(&m, op, out, in, out, *attrs ? attrs : NULL);
+            }
+            maker_ints(&m, "one", 1, (int64_t[]){1});
+            maker_output(&m, "y");
+            load(&model, &m, batch);
+            const ckpt_model_loss *loss = &model.losses[0];
+            assert_int_equal(loss->loss, CKPT_LOSS_FILE);
+            const int over = !loss->in_parts ? NEITHER : loss->mean ? MEAN : SUMS;
+            if (over != losses[i].over) fail_msg("%s: batch %d: %d instead of %d", losses[i].nodes, (int)batch, over, losses[i].over);
+            ckpt_model_free(&model);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_linear_is_one_node),
@@ -800,6 +856,7 @@ int main(void) {
         cmocka_unit_test(test_losses_are_chosen_and_folded),
         cmocka_unit_test(test_tails_are_skipped),
         cmocka_unit_test(test_class_weights_are_constants),
+        cmocka_unit_test(test_losses_of_the_file_over_the_batch),
         cmocka_unit_test(test_broken_graphs_are_refused),
         cmocka_unit_test(test_shapes_and_opsets_are_checked),
         cmocka_unit_test(test_the_batch_is_bound),
