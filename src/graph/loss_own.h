@@ -1,12 +1,7 @@
 /* A loss that the file computes by ordinary nodes: one number for the whole batch, (logits - y)^2 and its mean, say.
  *
-<<<<<<< HEAD
  *     if (ckpt_own_loss_labels(&graph, loss, is_label, &err) > 0) ...  // some input is nothing but labels
- *     switch (ckpt_own_loss_over_batch(&graph, loss)) ...              // what becomes of it in micro-batches
-=======
- *     if (ckpt_own_loss_labels(&graph, loss, is_label)) ...            // some input is nothing but labels
  *     switch (ckpt_own_loss_over_batch(&a, loss, &b, loss)) ...      // what becomes of it in micro-batches
->>>>>>> w-fix1
  */
 #ifndef CKPT_LOSS_OWN_H
 #define CKPT_LOSS_OWN_H
