@@ -130,7 +130,8 @@ typedef struct ckpt_model {
 } ckpt_model;
 
 /* Reads, checks and simplifies. CKPT_USAGE: unreadable file, unbound dimension (naming it and the option);
- * CKPT_MODEL: invalid or unsupported (naming node, operator and opset). Weights are not read. */
+ * CKPT_MODEL: invalid or unsupported (naming node, operator and opset). Values are read only where they show what a tensor
+ * is (parameters.h) or whether two are one (ties.h). */
 ckpt_status ckpt_model_load(const char *path, const ckpt_model_options *options, ckpt_model *model, ckpt_error *err);
 
 /* Says anew what the losses are, after their questions and choices have been set to others of the same graph. */

@@ -8,8 +8,8 @@
  * PyTorch's dynamo exporter writes the signature of the exported program into the graph's metadata
  * (pkg.torch.export.ExportedProgram.graph_signature), the kind of each tensor beside its value_info
  * (pkg.torch.export.graph_signature.InputSpec.kind), and from what a constant was folded
- * (pkg.onnxscript.optimizer.folded_from). The TorchScript exporter says nothing, but keeps a habit: numbers of the code
- * are Constant nodes, and what belongs to a module is an initializer.
+ * (pkg.onnxscript.optimizer.folded_from). The TorchScript exporter says nothing, but always writes numbers of the code
+ * as Constant nodes, and what belongs to a module as initializers.
  */
 #ifndef CKPT_PROVENANCE_H
 #define CKPT_PROVENANCE_H
