@@ -1,9 +1,12 @@
 #include "cli/class_weights.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { MOST = 1 << 20 };
 
@@ -33,10 +36,18 @@ static ckpt_status read_text(const char *path, char *text, ckpt_pool *pool, cons
     return CKPT_OK;
 }
 
+static FILE *open_regular(const char *path) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not keep us waiting */
+    struct stat info;
+    FILE *file = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode) ? fdopen(fd, "rb") : NULL;
+    if (!file && fd >= 0) close(fd);
+    return file;
+}
+
 static ckpt_status read_file(const char *path, ckpt_pool *pool, const float **weights, int64_t *count, ckpt_error *err) {
-    FILE *file = fopen(path, "rb");
-    char *text = file ? ckpt_pool_alloc(pool, MOST + 1, 1) : NULL;
-    if (!file) return ckpt_fail(err, CKPT_USAGE, "--class-weights %s: it cannot be read", path);
+    FILE *file = open_regular(path);
+    if (!file) return ckpt_fail(err, CKPT_USAGE, "--class-weights %s: it cannot be read, or is no regular file", path);
+    char *text = ckpt_pool_alloc(pool, MOST + 1, 1);
     const size_t size = text ? fread(text, 1, MOST, file) : 0;
     fclose(file);
     if (!text) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");

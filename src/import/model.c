@@ -158,39 +158,52 @@ ckpt_status ckpt_model_check_savable(const ckpt_model *model, const char *path, 
     return status;
 }
 
-ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)(ckpt_op op), const char *device,
-                                       ckpt_error *err) {
-    const ckpt_graph *graph = &model->graph;
+static ckpt_status check_kernels(const ckpt_graph *graph, bool (*supports)(ckpt_op op), const char *device, ckpt_error *err) {
     for (int n = 0; n < graph->node_count; n++) {
         const ckpt_node *node = &graph->node[n];
         if (supports(node->op)) continue;
-        const char *name = ckpt_op_info(node->op)->name;
         if (node->origin)
             return ckpt_fail(err, CKPT_MODEL,
                              "%s: %s: this operator can be planned (ckptplan) but not trained on %s yet; to train, "
                              "export what is behind it",
                              graph->path, node->origin, device);
         return ckpt_fail(err, CKPT_MODEL, "%s: node '%s' (%s): this can be planned (ckptplan) but not trained on %s yet",
-                         graph->path, node->name, name, device);
+                         graph->path, node->name, ckpt_op_info(node->op)->name, device);
     }
-    const bool saved = model->prediction != NULL; /* not a model as written, whose outputs the moved statistics are */
-    for (int n = 0; n < graph->node_count && saved; n++)
+    return CKPT_OK;
+}
+
+/* Running statistics move in place where they are initializers, and otherwise into new tensors. */
+static ckpt_status check_statistics_are_saved(const ckpt_graph *graph, ckpt_error *err) {
+    for (int n = 0; n < graph->node_count; n++)
         for (int i = 1; i < 3 && graph->node[n].op == CKPT_OP_STATS_UPDATE; i++) {
             const ckpt_tensor *t = &graph->tensor[graph->node[n].in[i]];
             if (t->role != CKPT_ROLE_STATISTIC)
                 return ckpt_fail(err, CKPT_MODEL, "%s: '%s', a running statistic of a BatchNormalization, is no initializer of its "
                                  "own: there is no place to save it in", graph->path, t->name);
         }
-    for (int t = 0; t < graph->tensor_count; t++) {
-        const ckpt_tensor *tensor = &graph->tensor[t];
+    return CKPT_OK;
+}
+
+static ckpt_status check_weights_have_places(const ckpt_model *model, ckpt_error *err) {
+    for (int t = 0; t < model->graph.tensor_count; t++) {
+        const ckpt_tensor *tensor = &model->graph.tensor[t];
         ckpt_onnx_tensor_info info;
         if (!ckpt_tensor_is_saved(tensor)) continue;
         CKPT_TRY(ckpt_onnx_tensor_describe(model->file, tensor->source, &info, err));
         if (info.count != (uint64_t)tensor->count)
             return ckpt_fail(err, CKPT_MODEL, "%s: the weight '%s' comes from a ConstantOfShape, where no trained values can be "
-                             "kept; export the model with its weights", graph->path, tensor->name);
+                             "kept; export the model with its weights", model->graph.path, tensor->name);
     }
     return CKPT_OK;
+}
+
+ckpt_status ckpt_model_check_trainable(const ckpt_model *model, bool (*supports)(ckpt_op op), const char *device,
+                                       ckpt_error *err) {
+    const bool saved = model->prediction != NULL; /* not a model as written, whose outputs the moved statistics are */
+    CKPT_TRY(check_kernels(&model->graph, supports, device, err));
+    if (saved) CKPT_TRY(check_statistics_are_saved(&model->graph, err));
+    return check_weights_have_places(model, err);
 }
 
 static int parameter_from(const ckpt_graph *graph, const void *source) {

@@ -379,6 +379,7 @@ static void test_special_files(void **state) {
             const char *which, *format;
         } places[] = {{"plan", "%s"}, {"train", "%s --steps 1"}, {"train", "box/m.onnx --steps 1 --data %s"},
                       {"train", "box/m.onnx --steps 1 --data %s,%s"}, {"train", "box/m.onnx --steps 1 --val-data %s"},
+                      {"train", "box/m.onnx --steps 1 --loss ce --class-weights %s"},
                       {"train", "box/m.onnx --steps 1 --plan %s"}, {"train", "box/m.onnx --steps 1 --save %s"},
                       {"plan", "box/m.onnx -o %s"}};
         for (size_t k = 0; k < sizeof places / sizeof *places; k++) {
