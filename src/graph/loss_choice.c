@@ -355,9 +355,10 @@ static int64_t first_input_values(const ckpt_graph *graph) {
     return graph->input_count ? graph->tensor[graph->input[0]].count / graph->batch : 0;
 }
 
-ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, const ckpt_view *view, ckpt_loss_question *q, ckpt_error *err) {
+ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, int of_one, const ckpt_view *view, ckpt_loss_question *q,
+                          ckpt_error *err) {
     *q = (ckpt_loss_question){.output = output, .shape = *view, .target = "y", .scale = 1, .ignore = -100};
-    CKPT_TRY(ckpt_samples_first(graph, output, &q->shape, &q->moved, &q->split, err));
+    CKPT_TRY(ckpt_samples_first(graph, output, of_one, &q->shape, &q->moved, &q->split, err));
     q->tail = ckpt_tail_find(graph, q->shape.tensor);
     /* The pair is p and 1 - p of a sample each; of any other shape it is just probabilities. */
     const bool pair = q->tail.end == CKPT_TAIL_PAIR && q->shape.rank == 2 && q->shape.dim[1] == 2 &&

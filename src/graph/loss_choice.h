@@ -1,7 +1,7 @@
 /* Which loss an output is trained with, over which of its axes, and what of the output it reads.
  *
  *     ckpt_loss_question q;
- *     ckpt_loss_ask(&graph, "logits", &output, &q, &err);         // looks at the end of the model
+ *     ckpt_loss_ask(&graph, "logits", -1, &output, &q, &err);     // looks at the end of the model
  *     q.automatic = true; q.facts = &facts;                       // what is asked for, and what the data are like
  *     ckpt_loss_decide(&q, &choice, &err);                        // a function of the question alone: no graph is needed
  *     ckpt_loss_read(&graph, &q, &choice, &prediction, &err);     // now prediction is what the loss is to read
@@ -65,8 +65,9 @@ typedef struct ckpt_loss_choice {
     const char *how; /* what becomes of that, or NULL */
 } ckpt_loss_choice;
 
-/* Fills in the upper half of the question; the output may get a Transpose that puts its samples first. */
-ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, const ckpt_view *view, ckpt_loss_question *question,
+/* Fills in the upper half of the question; the output may get a Transpose that puts its samples first. of_one: as in
+ * ckpt_samples_first. */
+ckpt_status ckpt_loss_ask(ckpt_graph *graph, const char *output, int of_one, const ckpt_view *view, ckpt_loss_question *question,
                           ckpt_error *err);
 
 /* CKPT_USAGE: the targets do not fit, or which axis has the classes does not show; CKPT_MODEL: no such loss of this output.

@@ -157,8 +157,18 @@ static ckpt_status find_samples(const ckpt_graph *graph, const ckpt_view *view, 
     return status;
 }
 
-ckpt_status ckpt_samples_first(ckpt_graph *graph, const char *output, ckpt_view *prediction, bool *moved, bool *split,
-                               ckpt_error *err) {
+ckpt_status ckpt_samples_find(const ckpt_graph *graph, const ckpt_view *view, int *axis, ckpt_error *err) {
+    ckpt_view seen = *view;
+    answer as_it_is;
+    *axis = -1;
+    if (graph->batch == 1 || view->rank == 0 || ckpt_view_count(view) == 0) return CKPT_OK;
+    CKPT_TRY(find_samples(graph, view, &as_it_is, axis, &seen, err));
+    if (*axis == 0 ? as_it_is != YES : seen.rank != view->rank) *axis = -1;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_samples_first(ckpt_graph *graph, const char *output, int of_one, ckpt_view *prediction, bool *moved,
+                               bool *split, ckpt_error *err) {
     ckpt_view seen = *prediction;
     const int64_t batch = graph->batch;
     answer as_it_is;
@@ -166,6 +176,7 @@ ckpt_status ckpt_samples_first(ckpt_graph *graph, const char *output, ckpt_view 
     *moved = *split = false;
     if (prediction->rank == 0 || ckpt_view_count(prediction) == 0) return CKPT_OK;
     CKPT_TRY(find_samples(graph, prediction, &as_it_is, &axis, &seen, err));
+    if (batch == 1 && of_one >= 0 && of_one < prediction->rank && prediction->dim[of_one] == 1) axis = of_one;
     *moved = axis > 0;
     if (*moved) return move_first(graph, &seen, axis, prediction, err);
     if (as_it_is == NO || prediction->dim[0] % batch) return refuse(output, prediction, batch, err);

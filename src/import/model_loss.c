@@ -6,6 +6,7 @@
 #include "base/nearest.h"
 #include "graph/loss_own.h"
 #include "graph/op.h"
+#include "graph/samples.h"
 #include "import/import.h"
 
 static ckpt_status no_memory(ckpt_error *err) {
@@ -111,6 +112,53 @@ static ckpt_status suggest_output(const ckpt_model *model, const ckpt_loss_wish 
     return ckpt_fail(err, CKPT_MODEL, "none of its outputs is a float tensor that the model computes");
 }
 
+/* --- other batch sizes ------------------------------------------------------------------------------ */
+
+/* Sizes that no other axis is likely to have. */
+enum { PROBE_BATCH = 1009, LARGER_PROBE_BATCH = 1013 };
+
+/* The model up to this output at another batch size. */
+static ckpt_status open_probe(const ckpt_model *model, const ckpt_model_options *options, const char *output, int64_t batch,
+                              ckpt_model *probe, ckpt_error *err) {
+    const ckpt_loss_wish forward = {.output = output, .loss = CKPT_LOSS_NONE};
+    ckpt_model_options probing = *options;
+    probing.batch = batch;
+    probing.wish_count = 1;
+    probing.wish = &forward;
+    probing.train = probing.freeze = NULL;
+    probing.dropout = 0;
+    return ckpt_model_resize(model, &probing, probe, err);
+}
+
+/* How an output that is the loss adds up. A model that takes no other batch takes no parts. */
+static ckpt_status find_over_batch(const ckpt_model *model, const ckpt_model_options *options, const ckpt_model_loss *loss,
+                                   ckpt_over_batch *over, ckpt_error *err) {
+    ckpt_model a = {0}, b = {0};
+    ckpt_status status = open_probe(model, options, loss->name, PROBE_BATCH, &a, err);
+    if (status == CKPT_OK) status = open_probe(model, options, loss->name, LARGER_PROBE_BATCH, &b, err);
+    *over = status == CKPT_OK ? ckpt_own_loss_over_batch(&a.graph, a.graph.output[0], &b.graph, b.graph.output[0])
+                              : CKPT_OVER_BATCH_OTHER;
+    ckpt_model_free(&a);
+    ckpt_model_free(&b);
+    return status == CKPT_NOMEM ? status : CKPT_OK;
+}
+
+/* Which axis of the output counts samples, of which this batch has one; -1: it does not show. */
+static ckpt_status find_axis_of_one(const ckpt_model *model, const ckpt_model_options *options, const ckpt_model_loss *loss,
+                                    int *axis, ckpt_error *err) {
+    ckpt_model probe = {0};
+    *axis = -1;
+    if (model->graph.batch != 1) return CKPT_OK;
+    ckpt_status status = open_probe(model, options, loss->name, PROBE_BATCH, &probe, err);
+    if (status == CKPT_OK) {
+        ckpt_view view = probe.output[loss->output];
+        view.tensor = probe.graph.output[0];
+        status = ckpt_samples_find(&probe.graph, &view, axis, err);
+    }
+    ckpt_model_free(&probe);
+    return status == CKPT_NOMEM ? status : CKPT_OK;
+}
+
 /* --- losses of the file ----------------------------------------------------------------------------- */
 
 /* The input behind a loss's targets, which a Cast may have converted. */
@@ -207,29 +255,6 @@ static ckpt_status keep_constants(ckpt_model *model, const bool *is_label, ckpt_
     return status;
 }
 
-/* How an output that is the loss adds up, seen at two batch sizes that no other axis is likely to have. */
-static ckpt_status find_over_batch(const ckpt_model *model, const ckpt_model_options *options, const ckpt_model_loss *loss,
-                                   ckpt_over_batch *over, ckpt_error *err) {
-    static const int64_t sizes[2] = {1009, 1013};
-    const ckpt_loss_wish forward = {.output = loss->name, .loss = CKPT_LOSS_NONE};
-    ckpt_model_options probing = *options;
-    ckpt_model probe[2] = {{0}, {0}};
-    ckpt_status status = CKPT_OK;
-    probing.wish_count = 1;
-    probing.wish = &forward;
-    probing.train = probing.freeze = NULL;
-    probing.dropout = 0;
-    for (int i = 0; i < 2 && status == CKPT_OK; i++) {
-        probing.batch = sizes[i];
-        status = ckpt_model_resize(model, &probing, &probe[i], err);
-    }
-    *over = status != CKPT_OK ? CKPT_OVER_BATCH_OTHER /* it takes no other batch, and so no parts */
-                              : ckpt_own_loss_over_batch(&probe[0].graph, probe[0].graph.output[0], &probe[1].graph,
-                                                         probe[1].graph.output[0]);
-    for (int i = 0; i < 2; i++) ckpt_model_free(&probe[i]);
-    return status == CKPT_NOMEM ? status : CKPT_OK;
-}
-
 /* Trains on an output that is the loss. Labels stay inputs: other nodes may make of them what they will. */
 static ckpt_status attach_output(ckpt_model *model, const ckpt_model_options *options, ckpt_model_loss *loss, ckpt_error *err) {
     ckpt_graph *graph = &model->graph;
@@ -292,7 +317,9 @@ static ckpt_status attach_chosen(ckpt_model *model, const ckpt_model_options *op
     ckpt_model_loss *loss = &model->losses[index];
     ckpt_loss_question *q = &loss->question;
     ckpt_view prediction;
-    CKPT_TRY(ckpt_loss_ask(graph, loss->name, &model->output[loss->output], q, err));
+    int of_one;
+    CKPT_TRY(find_axis_of_one(model, options, loss, &of_one, err));
+    CKPT_TRY(ckpt_loss_ask(graph, loss->name, of_one, &model->output[loss->output], q, err));
     if (model->loss_count > 1) q->target = ckpt_pool_printf(&graph->pool, "y_%s", loss->name);
     if (!q->target) return no_memory(err);
     q->automatic = wish->automatic;

@@ -829,6 +829,36 @@ def file_loss(source):
     c.write()
 
 
+def loss_parts(source):
+    c = Case("loss_parts", "losses of the file, and outputs with the samples last, whole and in parts of one sample and two")
+    c.data("mse", x=normal(9, 3), t=normal(9, 2))
+    c.data("classes", x=normal(9, 3), y=classes(9, 4))
+    put = X(3) | {"t": (TensorProto.FLOAT, ["N", 2])}
+    error = [("MatMul", "x,W", "h", {}), ("Sub", "h,t", "d", {}), ("Mul", "d,d", "q", {})]
+    losses = {
+        "mean": [("ReduceMean", "q", "loss", {"keepdims": 0})],
+        "sum": [("ReduceSum", "q", "loss", {"keepdims": 0})],
+        "rows": [("ReduceSum", "q,one", "r", {"keepdims": 0}), ("ReduceMean", "r", "loss", {"keepdims": 0})],
+        "columns": [("ReduceMean", "q", "r", {"axes": [0], "keepdims": 0}), ("ReduceSum", "r", "loss", {"keepdims": 0})],
+        "decay": [
+            ("ReduceMean", "q", "m", {"keepdims": 0}),
+            ("Mul", "W,W", "w2", {}),
+            ("ReduceSum", "w2", "s", {"keepdims": 0}),
+            ("Add", "m,s", "loss", {}),
+        ],
+    }
+    one = numpy_helper.from_array(np.array([1], np.int64), "one")
+    for name, nodes in losses.items():
+        c.model(name, graph(error + nodes, put, ("loss", []), [tensor("W", normal(3, 2)), one]))
+        for options in ("", "--micro-batch 2", "--micro-batch 1"):
+            c.trains(name, "mse", ["W"], itself, 4, options=options, lr=0.02)
+    nodes = [("Transpose", "x", "t", {"perm": [1, 0]}), ("MatMul", "W,t", "logits", {})]
+    c.model("last", graph(nodes, X(3), ("logits", [4, "N"]), [tensor("W", normal(4, 3))]))
+    for options in ("", "--micro-batch 2", "--micro-batch 1"):
+        c.trains("last", "classes", ["W"], lambda o, y: F.cross_entropy(o.t(), y), 4, options=options)
+    c.write()
+
+
 def sparse(source):
     c = Case("sparse", "onnxruntime#5540, sklearn-onnx#310: a sparse_initializer is named: refused, or read as a dense one")
     copy(c, source, "18-sparse-initializer")
@@ -1276,6 +1306,7 @@ def main():
         tables,
         csv,
         differences,
+        loss_parts,
     ):
         make(source)
 

@@ -109,6 +109,25 @@ static void test_other_axes_are_moved(void **state) {
     for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) expect(networks[i], "moved");
 }
 
+/* Of one sample all axes of size 1 look alike; where the samples of larger batches lie decides. */
+static void test_one_sample_lies_where_more_do(void **state) {
+    (void)state;
+    static const struct { const char *nodes, *answer; } networks[] = {
+        {"MatMul fc x,w y", "first"},
+        {"MatMul fc x,w a; Transpose t a y perm=1,0", "moved"},
+        {"Transpose t x a perm=1,0; MatMul fc w,a y", "moved"},
+        {"Transpose t x a perm=1,0; MatMul fc stack,a y", "moved"},
+        {"MatMul fc x,w a; Unsqueeze u a,two y", "first"},
+        {"MatMul fc x,w a; Reshape r a,cube b; Transpose t b y perm=1,0,2", "moved"},
+        {"MatMul fc x,w a; Reshape r a,cube y", "first"},
+    };
+    for (size_t i = 0; i < sizeof networks / sizeof *networks; i++) {
+        const char *found = find(networks[i].nodes, 1);
+        if (strcmp(found, networks[i].answer) != 0)
+            fail_msg("%s: '%s' instead of '%s'", networks[i].nodes, found, networks[i].answer);
+    }
+}
+
 static void test_what_counts_none_is_refused(void **state) {
     (void)state;
     static const char *const networks[] = {
@@ -138,6 +157,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_first_axes_are_found),
         cmocka_unit_test(test_other_axes_are_moved),
+        cmocka_unit_test(test_one_sample_lies_where_more_do),
         cmocka_unit_test(test_what_counts_none_is_refused),
         cmocka_unit_test(test_many_ways_back_take_no_time),
     };
