@@ -46,12 +46,15 @@ enum {
     BFLOAT16 = ONNX__TENSOR_PROTO__DATA_TYPE__BFLOAT16,
     INT32 = ONNX__TENSOR_PROTO__DATA_TYPE__INT32,
     INT64 = ONNX__TENSOR_PROTO__DATA_TYPE__INT64,
+    UINT8 = ONNX__TENSOR_PROTO__DATA_TYPE__UINT8,
+    INT8 = ONNX__TENSOR_PROTO__DATA_TYPE__INT8,
     BOOL = ONNX__TENSOR_PROTO__DATA_TYPE__BOOL
 };
 
 static bool is_half(int type) { return type == FLOAT16 || type == BFLOAT16; }
 static bool is_float(int type) { return type == FLOAT || type == DOUBLE || is_half(type); }
-static bool is_known_type(int type) { return is_float(type) || type == INT32 || type == INT64 || type == BOOL; }
+static bool is_integer(int type) { return type == INT32 || type == INT64 || type == UINT8 || type == INT8; }
+static bool is_known_type(int type) { return is_float(type) || is_integer(type) || type == BOOL; }
 
 /* In training 16-bit floats are FLOAT, numbers as well as tensors: nothing is rounded to 16 bits but what is saved. */
 static int type_here(const fold *f, int type) { return is_half(type) && !f->im->options->as_written ? FLOAT : type; }
@@ -494,6 +497,8 @@ static ckpt_status write_output(fold *f) {
         else if (is_half(f->out.type)) ((int32_t *)data)[i] = ckpt_onnx_half_bits(f->out.type, value);
         else if (f->out.type == DOUBLE) ((double *)data)[i] = value;
         else if (f->out.type == INT64) ((int64_t *)data)[i] = to_integer(value);
+        else if (f->out.type == UINT8) ((int32_t *)data)[i] = (uint8_t)to_integer(value);
+        else if (f->out.type == INT8) ((int32_t *)data)[i] = (int8_t)to_integer(value);
         else ((int32_t *)data)[i] = (int32_t)to_integer(value);
     }
     if (f->out.type == FLOAT) t->n_float_data = count, t->float_data = data;
@@ -520,6 +525,17 @@ static ckpt_status try_row(fold *f, size_t row) {
     return write_output(f);
 }
 
+/* A weight that ends up in a number is a tensor of the file all the same, which --freeze can name and the tables list. */
+static ckpt_status keep_weights(ckpt_import *im, const Onnx__NodeProto *node) {
+    for (size_t i = 0; i < node->n_input; i++) {
+        const ckpt_value *value = ckpt_import_value(im, node, i);
+        ckpt_view view;
+        if (!value || !value->proto || value->is_folded || value->is_constant_node || !is_float(value->proto->data_type)) continue;
+        CKPT_TRY(ckpt_import_input(im, node, i, &view));
+    }
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_number *number) {
     fold f = {.im = im, .node = node};
     size_t row = 0;
@@ -529,7 +545,7 @@ ckpt_status ckpt_import_fold(ckpt_import *im, const Onnx__NodeProto *node, ckpt_
     const ckpt_status status = try_row(&f, row);
     *number = (ckpt_number){f.number, f.of_weight && is_float(f.out.type)};
     ckpt_pool_free(&f.pool);
-    return status;
+    return status == CKPT_OK && number->proto && !im->options->as_written ? keep_weights(im, node) : status;
 }
 
 /* --- operators that are nothing else ------------------------------------------------------------------- */

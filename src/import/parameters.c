@@ -127,9 +127,17 @@ static bool only_moves(const ckpt_node *node) {
     }
 }
 
-static unsigned use_in(const ckpt_node *node, int input) {
+/* min(x, 0) times the tensor: the slope of a PRelu, which is a parameter by what the operator is for. */
+static bool is_slope(const ckpt_graph *graph, const ckpt_node *node, int input) {
+    const int producer = graph->tensor[node->in[!input]].producer;
+    if (node->attr.binary.kind != CKPT_BINARY_MUL || producer < 0) return false;
+    return graph->node[producer].op == CKPT_OP_ACT && graph->node[producer].attr.act.act == CKPT_ACT_NEGATIVE;
+}
+
+static unsigned use_in(const ckpt_graph *graph, const ckpt_node *node, int input) {
     switch (node->op) {
     case CKPT_OP_BINARY:
+        if (is_slope(graph, node, input)) return USE_OTHER;
         switch (node->attr.binary.kind) {
         case CKPT_BINARY_ADD: return USE_ADDED;
         case CKPT_BINARY_SUB: return input ? USE_SUBTRACTED : USE_SUBTRACTED_FROM;
@@ -152,7 +160,7 @@ static unsigned find_uses(const reading *r, int tensor, int depth) {
         const ckpt_node *node = &r->graph->node[r->node[k]];
         for (int i = 0; i < node->in_count; i++) {
             if (node->in[i] != tensor) continue;
-            uses |= !only_moves(node) ? use_in(node, i) : depth < MOST_MOVES ? find_uses(r, node->out[0], depth + 1) : USE_OTHER;
+            uses |= !only_moves(node) ? use_in(r->graph, node, i) : depth < MOST_MOVES ? find_uses(r, node->out[0], depth + 1) : USE_OTHER;
         }
     }
     return uses;

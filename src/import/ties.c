@@ -332,15 +332,32 @@ static int candidates(const audit *a, const char *text, int own, int list[MOST_I
     return count;
 }
 
-/* All places of one call in the order of its nodes; -1 where the dummy scale and shift of a spelled-out group
- * normalization stand. Returns the rank of `p` among the others. */
+/* Whether argument `position` of the call is None. */
+static bool is_none(const char *text, int position) {
+    const char *at = strstr(text, "(args = (");
+    for (at = at ? at + strlen("(args = (") : NULL; at && position > 0; position--) {
+        at = strchr(at, ',');
+        if (at) at += 1 + strspn(at + 1, " ");
+    }
+    return at && strncmp(at, "None", 4) == 0;
+}
+
+/* The scale and shift that an exporter writes where the module has none: of a spelled-out group normalization, and of a batch
+ * normalization, whose call has them behind its input. */
+static bool is_dummy(const audit *a, const place *p, const char *text) {
+    const Onnx__NodeProto *node = a->graph->node[p->node];
+    if (is_op(node, "InstanceNormalization")) return strstr(text, ".group_norm.") != NULL;
+    return is_op(node, "BatchNormalization") && p->part && is_none(text, p->part);
+}
+
+/* All places of one call in the order of its nodes, but for dummies. Returns the rank of `p` among the others. */
 static int rank_in_call(audit *a, const place *p, const char *text, int *members) {
     int rank = 0;
     *members = 0;
     for (int k = 0; k < a->place_count; k++) {
         const place *q = &a->place[k];
         if (q->call != p->call) continue;
-        if (is_op(a->graph->node[q->node], "InstanceNormalization") && strstr(text, ".group_norm.")) continue;
+        if (is_dummy(a, q, text)) continue;
         ++*members;
         rank += q->node < p->node || (q->node == p->node && q->input < p->input);
     }
@@ -362,7 +379,7 @@ static int identity_of(audit *a, const place *p, int own) {
     int list[MOST_INPUTS], members;
     bool opaque;
     if (!text || a->compared > MOST_COMPARED) return UNKNOWN_TENSOR;
-    if (is_op(a->graph->node[p->node], "InstanceNormalization") && strstr(text, ".group_norm.")) return NO_PARAMETER;
+    if (is_dummy(a, p, text)) return NO_PARAMETER;
     const int rank = rank_in_call(a, p, text, &members), tokens = tokens_of(a, text, list);
     if (tokens == members && !strstr(text, "addmm") && !strstr(text, "baddbmm") &&
         (list[rank] == own || !a->represented[list[rank]]))

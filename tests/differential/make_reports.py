@@ -61,6 +61,7 @@ onnx_in_torch.OPS.update(
         "Unsqueeze": unsqueeze,
         "Cast": cast,
         "Neg": lambda _, x: -x,
+        "PRelu": lambda _, x, slope: torch.where(x < 0, slope * x, x),
         "Shape": lambda _, x: torch.tensor(x.shape),
         "Expand": lambda _, x, shape: x.expand(*shape.tolist()),
         "Constant": lambda attrs: (
@@ -459,7 +460,41 @@ def derived_weight(source):
         ),
     )
     c.trains("expand", "d", ["W", "b"], ce, 6, epochs=2)
+    one_value(c)
     c.write()
+
+
+def one_value(c):
+    """A slope is a parameter whatever its value; a frozen number that is combined with constants has its name still."""
+    c.model(
+        "slope",
+        graph(
+            [("MatMul", "x,W", "h", {}), ("PRelu", "h,slope", "y", {})],
+            X(6),
+            ("y", ["N", 3]),
+            [tensor("W", normal(6, 3)), tensor("slope", [0.25])],
+        ),
+    )
+    c.trains("slope", "d", ["W", "slope"], ce, 6, epochs=2)
+    c.model(
+        "number",
+        graph(
+            [("Mul", "t,ten", "s", {}), ("MatMul", "x,W", "h", {}), ("Mul", "h,s", "y", {})],
+            X(6),
+            ("y", ["N", 3]),
+            [tensor("W", normal(6, 3)), tensor("t", [0.7]), tensor("ten", 0.1)],
+        ),
+    )
+    c.trains("number", "d", ["W", "t"], ce, 6, epochs=2)
+    c.trains("number", "d", ["W"], ce, 6, epochs=2, options="--freeze t", kept=["t"])
+    mask = graph(
+        [("Cast", "m", "f", {"to": 1}), ("Mul", "W,f", "E", {}), ("MatMul", "x,E", "y", {})],
+        X(6),
+        ("y", ["N", 3]),
+        [tensor("W", normal(6, 3)), tensor("m", np.arange(18).reshape(6, 3) % 3 > 0, np.uint8)],
+    )
+    c.model("bytes", mask)
+    c.trains("bytes", "d", ["W"], ce, 6, epochs=2, kept=["m"])
 
 
 def buffers(source):
