@@ -287,6 +287,7 @@ static double both(double a, double b) { return a != 0 && b != 0; }
 static double either(double a, double b) { return a != 0 || b != 0; }
 static double negate(double a) { return -a; }
 static double invert(double a) { return a == 0; }
+static double reciprocal(double a) { return 1 / a; }
 
 /* type 0: the operands'. */
 static ckpt_status fold_binary(fold *f, double (*function)(double, double), int type) {
@@ -332,6 +333,11 @@ BINARY(or, either, BOOL)
 UNARY(neg, negate, 0)
 UNARY(abs, fabs, 0)
 UNARY(sqrt, sqrt, 0)
+UNARY(exp, exp, 0)
+UNARY(log, log, 0)
+UNARY(sin, sin, 0)
+UNARY(cos, cos, 0)
+UNARY(reciprocal, reciprocal, 0)
 UNARY(floor, floor, 0)
 UNARY(ceil, ceil, 0)
 UNARY(not, invert, BOOL)
@@ -412,13 +418,13 @@ static const struct {
     ckpt_status (*function)(fold *f);
 } table[] = {
     {"Abs", fold_abs}, {"Add", fold_add}, {"And", fold_and}, {"Cast", fold_cast}, {"CastLike", fold_castlike}, {"Ceil", fold_ceil},
-    {"Concat", fold_concat}, {"Div", fold_div}, {"Equal", fold_equal}, {"Expand", fold_expand},
+    {"Concat", fold_concat}, {"Cos", fold_cos}, {"Div", fold_div}, {"Equal", fold_equal}, {"Exp", fold_exp}, {"Expand", fold_expand},
     {"Floor", fold_floor}, {"Gather", fold_gather}, {"Greater", fold_greater},
-    {"GreaterOrEqual", fold_greater_equal}, {"Less", fold_less}, {"LessOrEqual", fold_less_equal},
+    {"GreaterOrEqual", fold_greater_equal}, {"Less", fold_less}, {"LessOrEqual", fold_less_equal}, {"Log", fold_log},
     {"Max", fold_max}, {"Min", fold_min}, {"Mod", fold_mod}, {"Mul", fold_mul}, {"Neg", fold_neg},
-    {"Not", fold_not}, {"Or", fold_or}, {"Pow", fold_pow}, {"Range", fold_range},
+    {"Not", fold_not}, {"Or", fold_or}, {"Pow", fold_pow}, {"Range", fold_range}, {"Reciprocal", fold_reciprocal},
     {"ReduceMax", fold_reduce_max}, {"ReduceMin", fold_reduce_min}, {"ReduceProd", fold_reduce_prod},
-    {"ReduceSum", fold_reduce_sum}, {"Reshape", fold_reshape}, {"Slice", fold_slice}, {"Sqrt", fold_sqrt},
+    {"ReduceSum", fold_reduce_sum}, {"Reshape", fold_reshape}, {"Sin", fold_sin}, {"Slice", fold_slice}, {"Sqrt", fold_sqrt},
     {"Squeeze", fold_squeeze}, {"Sub", fold_sub}, {"Transpose", fold_transpose},
     {"Unsqueeze", fold_unsqueeze}, {"Where", fold_where},
 };

@@ -160,7 +160,8 @@ static unsigned find_uses(const reading *r, int tensor, int depth) {
         const ckpt_node *node = &r->graph->node[r->node[k]];
         for (int i = 0; i < node->in_count; i++) {
             if (node->in[i] != tensor) continue;
-            uses |= !only_moves(node) ? use_in(r->graph, node, i) : depth < MOST_MOVES ? find_uses(r, node->out[0], depth + 1) : USE_OTHER;
+            if (!only_moves(node)) uses |= use_in(r->graph, node, i);
+            else uses |= depth < MOST_MOVES ? find_uses(r, node->out[0], depth + 1) : USE_OTHER;
         }
     }
     return uses;

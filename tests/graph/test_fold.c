@@ -2,6 +2,7 @@
  * operator is one line that names the node. */
 #include "harness.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -281,10 +282,44 @@ static void test_casts_in_training(void **state) {
     }
 }
 
+/* Tables that a file computes from positions, as those of rotary embeddings, are constants. Values: numpy. */
+static void test_tables_of_positions(void **state) {
+    (void)state;
+    static const struct {
+        const char *op;
+        float value[6];
+    } rows[] = {{"Cos", {0.87758256f, 0.54030231f, 0.0707372f, -0.41614684f, -0.80114362f, -0.9899925f}},
+                {"Sin", {0.47942554f, 0.84147098f, 0.99749499f, 0.90929743f, 0.59847214f, 0.14112001f}},
+                {"Exp", {1.64872127f, 2.71828183f, 4.48168907f, 7.3890561f, 12.18249396f, 20.08553692f}},
+                {"Log", {-0.69314718f, 0, 0.40546511f, 0.69314718f, 0.91629073f, 1.09861229f}},
+                {"Reciprocal", {2, 1, 0.66666667f, 0.5f, 0.4f, 0.33333333f}}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        maker m;
+        ckpt_model model;
+        bool found = false;
+        start(&m);
+        maker_ints(&m, "at", 6, (int64_t[]){1, 2, 3, 4, 5, 6});
+        maker_node(&m, "Constant", "number", "", "half", "value_float=0.5");
+        maker_node(&m, "Cast", "cast", "at", "place", "to=1");
+        maker_node(&m, "Mul", "angle", "place,half", "angles", NULL);
+        maker_node(&m, rows[i].op, "table", "angles", "t", NULL);
+        maker_node(&m, "Mul", "last", "h,t", "y", NULL);
+        load(&m, &model);
+        for (int t = 0; t < model.graph.tensor_count && !found; t++) {
+            const ckpt_tensor *table = &model.graph.tensor[t];
+            found = table->role == CKPT_ROLE_CONST && table->count == 6 && table->data;
+            for (int k = 0; k < 6 && found; k++) found = fabsf(((const float *)table->data)[k] - rows[i].value[k]) <= 1e-6f * 20;
+        }
+        if (!found) fail_msg("%s: no constant has its values", rows[i].op);
+        ckpt_model_free(&model);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reshape_by_computed_shape), cmocka_unit_test(test_large_is_left_to_nodes),
                                        cmocka_unit_test(test_uniform_weight), cmocka_unit_test(test_refusals),
                                        cmocka_unit_test(test_single_weights_stay), cmocka_unit_test(test_size_from_an_initializer),
-                                       cmocka_unit_test(test_casts_of_numbers), cmocka_unit_test(test_casts_in_training)};
+                                       cmocka_unit_test(test_casts_of_numbers), cmocka_unit_test(test_casts_in_training),
+                                       cmocka_unit_test(test_tables_of_positions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
