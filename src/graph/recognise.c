@@ -67,6 +67,7 @@ static const struct known {
  * For float it is more, because constants are also written as decimals and computed from each other. */
 static double rounding_of(double value) {
     int exponent, bits = 24;
+    if (!isfinite(value)) return 0;
     uint64_t whole = (uint64_t)(frexp(fabs(value), &exponent) * 0x1p24);
     while (bits > 0 && whole % 2 == 0) whole /= 2, bits--;
     if (bits <= 4) return 0;

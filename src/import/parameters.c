@@ -94,7 +94,8 @@ enum {
     USE_EXTREME = 64, /* Max, Min */
     USE_EXPONENT = 128, USE_ATTENTION_MASK = 256,
     USE_BIAS = 512, USE_NORM = 1024, /* scale and bias of a normalization by groups */
-    USE_OTHER = 2048
+    USE_FUNCTION = 2048, /* an element function, as Sqrt and Log */
+    USE_OTHER = 4096
 };
 
 typedef struct reading {
@@ -146,6 +147,7 @@ static unsigned use_in(const ckpt_graph *graph, const ckpt_node *node, int input
         }
         return USE_OTHER;
     case CKPT_OP_PAIR: return node->attr.pair.kind != CKPT_PAIR_POW ? USE_EXTREME : input ? USE_EXPONENT : USE_OTHER;
+    case CKPT_OP_ACT: return USE_FUNCTION;
     case CKPT_OP_LINEAR: return input == 2 ? USE_BIAS : USE_OTHER;
     case CKPT_OP_ATTENTION: return input == 3 ? USE_ATTENTION_MASK : USE_OTHER;
     case CKPT_OP_GROUPNORM: return input ? USE_NORM : USE_OTHER;
@@ -172,7 +174,7 @@ static bool within(unsigned uses, unsigned allowed) { return uses && !(uses & ~a
 /* One value in a file that does not say what it is: a number of the code, or a parameter such as a temperature or a gate? */
 static ckpt_verdict judge_number(const ckpt_model *model, const ckpt_ruling *r, unsigned uses, float value) {
     enum { ELEMENTWISE = USE_ADDED | USE_SUBTRACTED_FROM | USE_SUBTRACTED | USE_MULTIPLIED | USE_DIVIDED | USE_DIVISOR |
-                         USE_EXTREME | USE_EXPONENT };
+                         USE_EXTREME | USE_EXPONENT | USE_FUNCTION };
     const char *producer = model->file->model->producer_name;
     if (!within(uses, ELEMENTWISE)) return CKPT_VERDICT_REACHED;
     /* tf2onnx names what it read from a variable after that operation; its other numbers are those of the code. */
@@ -189,7 +191,7 @@ static ckpt_verdict judge_number(const ckpt_model *model, const ckpt_ruling *r, 
 static ckpt_verdict judge_values(const ckpt_weight_values *w, unsigned uses) {
     /* Whole exponents are meant for bases of either sign, where they have no slope. */
     if (within(uses, USE_EXPONENT) && ckpt_weight_is_whole(w)) return CKPT_VERDICT_NUMBER;
-    if (within(uses, USE_MULTIPLIED | USE_SUBTRACTED) && ckpt_weight_is_mask(w)) return CKPT_VERDICT_MASK;
+    if (within(uses, USE_MULTIPLIED | USE_SUBTRACTED | USE_FUNCTION) && ckpt_weight_is_mask(w)) return CKPT_VERDICT_MASK;
     if (within(uses, USE_ADDED | USE_BIAS | USE_ATTENTION_MASK) && ckpt_weight_is_added_mask(w)) return CKPT_VERDICT_ADDED_MASK;
     if (ckpt_weight_is_positions(w)) return CKPT_VERDICT_POSITIONS;
     if (ckpt_weight_is_waves(w)) return CKPT_VERDICT_WAVES;

@@ -201,6 +201,31 @@ static int spell(maker *m, int form) {
     return (int)(sizeof forms / sizeof *forms);
 }
 
+/* A number behind a function, and a mask whose logarithm is added, are no parameters; a weight behind one is. */
+static void test_numbers_behind_functions(void **state) {
+    (void)state;
+    maker m;
+    ckpt_model model;
+    start_mlp(&m);
+    maker_number(&m, "dk", 64);
+    Onnx__TensorProto *mask = maker_weight(&m, "mask", 1, (int64_t[]){4});
+    for (int i = 0; i < 4; i++) mask->float_data[i] = (float)(i % 2);
+    maker_node(&m, "Exp", "exp", "w", "e", NULL);
+    maker_node(&m, "MatMul", "fc", "x,e", "h", NULL);
+    maker_node(&m, "Sqrt", "sqrt", "dk", "root", NULL);
+    maker_node(&m, "Div", "div", "h,root", "d", NULL);
+    maker_node(&m, "Log", "log", "mask", "l", NULL);
+    maker_node(&m, "Add", "add", "d,l", "s", NULL);
+    maker_node(&m, "Add", "bias", "s,b", "y", NULL);
+    load(&model, &m, 3);
+    for (int i = 0; i < model.ruling_count; i++) {
+        const ckpt_ruling *r = &model.ruling[i];
+        const bool weight = strcmp(r->name, "w") == 0 || strcmp(r->name, "b") == 0;
+        if (ckpt_verdict_trains(r->verdict) != weight) fail_msg("'%s': %s", r->name, ckpt_verdict_text(r->verdict));
+    }
+    ckpt_model_free(&model);
+}
+
 /* softplus(beta x) / beta with its threshold, as torch.onnx's dynamo exporter writes it: the threshold changes nothing, unless it
  * is too low, or the branches are not the same function. */
 static void test_threshold_of_softplus(void **state) {
@@ -850,6 +875,7 @@ int main(void) {
         cmocka_unit_test(test_no_fusion_over_a_second_reader),
         cmocka_unit_test(test_element_functions_are_recognised_by_structure),
         cmocka_unit_test(test_threshold_of_softplus),
+        cmocka_unit_test(test_numbers_behind_functions),
         cmocka_unit_test(test_sparse_initializer),
         cmocka_unit_test(test_shared_weights_are_one_parameter),
         cmocka_unit_test(test_constant_nodes_can_be_weights),
