@@ -253,8 +253,8 @@ static bool is_digit(char c) { return c >= '0' && c <= '9'; }
 /* Whether the modules of two nodes are entries of one list: their paths are the same but for numbers. A module that is
  * called again keeps its one path, so these are copies of a layer, which start with equal weights. */
 static bool in_one_list(const Onnx__NodeProto *p, const Onnx__NodeProto *q) {
+    if (by_path(p, q) != DIFFERENT) return false;
     const char *x = p->name, *y = q->name, *x_end = x + path_length(p), *y_end = y + path_length(q);
-    if (x == x_end || y == y_end || by_path(p, q) == SAME) return false;
     while (x < x_end && y < y_end) {
         if (is_digit(*x) && is_digit(*y)) {
             while (x < x_end && is_digit(*x)) x++;
