@@ -1,5 +1,6 @@
 #include "cpu/cpu_team.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -131,6 +132,7 @@ static int start_threads(ckpt_team *t) {
     pthread_sigmask(SIG_BLOCK, &all, &before);
     while (!failed && t->started < t->threads - 1) {
         failed = pthread_create(&t->thread[t->started], &attributes, work, t);
+        if (failed == EINVAL) failed = pthread_create(&t->thread[t->started], NULL, work, t); /* libraries' thread-local memory */
         if (!failed) t->started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -1,5 +1,6 @@
 #include "cli/stop_signals.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
@@ -7,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STACK_BYTES = 64 << 10, SAME_REQUEST_NS = 250 * 1000 * 1000 };
+enum { STACK_BYTES = 256 << 10, SAME_REQUEST_NS = 250 * 1000 * 1000 };
 
 static atomic_int number;
 static sigset_t taken;
@@ -48,6 +49,10 @@ ckpt_status ckpt_stop_listen(ckpt_error *err) {
         pthread_sigmask(SIG_BLOCK, &taken, NULL);
         failed = pthread_create(&thread, &attributes, listen_for_signals, NULL);
         pthread_attr_destroy(&attributes);
+    }
+    if (failed == EINVAL) { /* the thread-local memory of the libraries, as CUDA's, leaves no room on such a stack */
+        failed = pthread_create(&thread, NULL, listen_for_signals, NULL);
+        if (!failed) pthread_detach(thread);
     }
     return failed ? ckpt_fail(err, CKPT_NOMEM, "no memory for the thread that takes signals: %s", strerror(failed)) : CKPT_OK;
 }
