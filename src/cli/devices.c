@@ -1,4 +1,5 @@
 #include "cli/devices.h"
+#include "cli/host_memory.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -48,3 +49,5 @@ ckpt_status ckpt_device_host_budget(uint64_t *bytes, ckpt_error *err) {
     *bytes = kib * 1024 / 10 * 9;
     return CKPT_OK;
 }
+
+uint64_t ckpt_host_process_bytes(void) { return (uint64_t)(CKPT_WITH_CUDA ? 128 : 32) << 20; }

@@ -13,7 +13,7 @@ void ckpt_host_memory_measure(ckpt_host_memory *memory) {
     }
     if (file) fclose(file);
     memory->anonymous_bytes = kib * 1024;
-    memory->beyond_bytes = CKPT_PROCESS_BYTES + threads * CKPT_THREAD_BYTES;
+    memory->beyond_bytes = ckpt_host_process_bytes() + threads * CKPT_THREAD_BYTES;
 }
 
 uint64_t ckpt_host_memory_bound(const ckpt_host_memory *m) {

@@ -13,8 +13,10 @@
 
 #include <stdint.h>
 
-/* Code that oneDNN generates, the libraries' data, graph and plan; and what oneDNN packs in one thread. */
-#define CKPT_PROCESS_BYTES (UINT64_C(32) << 20)
+/* Code that oneDNN generates, the libraries' data, graph and plan: 32 MiB, or 128 MiB in a build with CUDA, whose libraries
+ * take 75 MiB for addresses when they are loaded. */
+uint64_t ckpt_host_process_bytes(void);
+/* What oneDNN packs in one thread. */
 #define CKPT_THREAD_BYTES (UINT64_C(24) << 20)
 
 typedef struct ckpt_host_memory {

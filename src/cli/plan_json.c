@@ -28,7 +28,7 @@ static json_t *strategy_json(const ckpt_plan *plan) {
 /* What the process may take beside the plan and its data; not known of a GPU. */
 static json_t *beyond_json(const ckpt_plan_report *r) {
     if (strcmp(r->traits->device, "cpu") != 0) return json_null();
-    return json_pack("{s:o, s:o}", "process", bytes_of(CKPT_PROCESS_BYTES), "per_thread", bytes_of(CKPT_THREAD_BYTES));
+    return json_pack("{s:o, s:o}", "process", bytes_of(ckpt_host_process_bytes()), "per_thread", bytes_of(CKPT_THREAD_BYTES));
 }
 
 static json_t *memory_json(const ckpt_plan_report *r) {

@@ -66,7 +66,7 @@ static void print_memory(const ckpt_plan_report *r) {
         if (parts[i].bytes) print_bytes(parts[i].name, parts[i].bytes);
     print_bytes("total", m->total);
     if (strcmp(r->traits->device, "cpu") == 0) {
-        print_bytes("process beyond it, at most", CKPT_PROCESS_BYTES);
+        print_bytes("process beyond it, at most", ckpt_host_process_bytes());
         print_bytes("thread beyond it, at most", CKPT_THREAD_BYTES);
     }
     print_bytes("most live in the arena", m->live_peak);

@@ -66,7 +66,10 @@ static long count_allocations(void) {
 /* From where main can begin to where everything fits. */
 static int sweep_limits(long step_kib) {
     int refused = 0, done = 0;
-    for (long kib = 40000; kib < 400000 && done < 3; kib += step_kib) {
+    long enough = 50000; /* libraries of CUDA alone are mapped in some GB */
+    while (enough < 16000000 && run_limited("LIMIT_KIB", enough, false) != 0) enough *= 2;
+    const long step = enough / 2 / 160 > step_kib ? enough / 2 / 160 : step_kib;
+    for (long kib = enough / 2; kib <= enough + 3 * step && done < 3; kib += step) {
         const int status = run_limited("LIMIT_KIB", kib, false);
         refused += status == 5;
         done = status == 0 ? done + 1 : 0;
