@@ -308,6 +308,12 @@ static ckpt_status find_represented(audit *a) {
     return CKPT_OK;
 }
 
+/* Whether a node of the file makes the value. */
+static bool is_made(const audit *a, const char *name) {
+    const entry *e = find(a, name);
+    return e->name && e->maker >= 0;
+}
+
 /* The tensors in the text of a call, "%out : [...] = call_function[...](args = (%x, %p_norm_weight), ...)", that the
  * initializer may stand for: itself, and those that the file has no longer. Sets *opaque where the call reads a value that
  * nothing is known of, as a view of a parameter may be. */
@@ -325,7 +331,7 @@ static int candidates(const audit *a, const char *text, int own, int list[MOST_I
         if (said && said->kind != CKPT_SAID_NOTHING) {
             const bool possible = own == EVERY_TENSOR || index == own || !a->represented[index];
             if (possible && count < MOST_INPUTS) list[count++] = index;
-        } else if (!said && find(a, name)->maker < 0) {
+        } else if (!said && !is_made(a, name)) {
             *opaque = true;
         }
     }

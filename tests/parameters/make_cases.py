@@ -113,6 +113,13 @@ class Normed(nn.Module):
         return F.normalize(b, dim=1) @ s.k / (1.5 + a.abs().sum(1, keepdim=True)) + (a ** 2).sum(1, keepdim=True) * x
 
 
+class Viewed(nn.Module):
+    """A weight that reaches its product by way of views, which the exporter folds; the bias goes there directly."""
+    shape = (4, 6)
+    def __init__(s): super().__init__(); s.w = P(rand(6, 6)); s.b = P(rand(6)); s.l = nn.Linear(6, 6)
+    def forward(s, x): return s.l(torch.tanh(F.linear(x, s.w.t().reshape(-1).view(6, 6).t(), s.b)))
+
+
 EXPORTS = {
     'script': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=False, opset_version=17, input_names=['x'], output_names=['y'], dynamic_axes={'x': {0: 'b'}, 'y': {0: 'b'}}),
     'train': lambda m, x, f: torch.onnx.export(m, (x,), f, dynamo=False, opset_version=17, input_names=['x'], output_names=['y'], dynamic_axes={'x': {0: 'b'}, 'y': {0: 'b'}},
@@ -132,7 +139,7 @@ def strip(path):
 
 
 lines = []
-for number, Module in enumerate((Mixed, Tied, Copies, Zeros, Ones, Lora, Bounds, Tables, Normed)):
+for number, Module in enumerate((Mixed, Tied, Copies, Zeros, Ones, Lora, Bounds, Tables, Normed, Viewed)):
     torch.manual_seed(number)
     m, name = Module(), Module.__name__.lower()
     x, y = torch.randn(BATCH, *Module.shape), torch.randn(BATCH, *Module.shape)
