@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "graph/op.h"
-#include "planner/chain_strategy.h"
-#include "planner/layout.h"
+#include "planner/strategies/chain_strategy.h"
+#include "planner/packing/layout.h"
 
 /* A schedule of the tables. */
 typedef struct found {

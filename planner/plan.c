@@ -6,10 +6,10 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/chain_graph_bound.h"
-#include "planner/chain_strategy.h"
-#include "planner/check.h"
-#include "planner/strategy.h"
+#include "planner/graph/chain_graph_bound.h"
+#include "planner/strategies/chain_strategy.h"
+#include "planner/check/check.h"
+#include "planner/strategies/strategy.h"
 
 enum { MOST_NODES = 1 << 16 };
 

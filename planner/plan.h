@@ -13,7 +13,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "graph/graph.h"
-#include "planner/costs.h"
+#include "planner/core/costs.h"
 
 /* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. BF16: activations and
  * their gradients are kept in bf16 (ckpt_rewrite_to_bf16), sums, parameters and their gradients in fp32. */

@@ -10,7 +10,7 @@
 #ifndef CKPT_MEASURE_H
 #define CKPT_MEASURE_H
 
-#include "planner/step_time.h"
+#include "planner/core/step_time.h"
 #include "runtime/train.h"
 
 /* A product of 512 x 512 matrices in the options' precision, a sum of two arrays of 16 MiB, the smallest of nodes and

@@ -10,7 +10,7 @@
 #ifndef CKPT_COST_CACHE_H
 #define CKPT_COST_CACHE_H
 
-#include "planner/step_time.h"
+#include "planner/core/step_time.h"
 
 /* False where there are none. */
 bool ckpt_cost_cache_rates(const char *device, ckpt_precision precision, ckpt_rates *rates);

@@ -9,7 +9,7 @@
 #include "graph/loss_choice.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
-#include "planner/plan_file.h"
+#include "planner/core/plan_file.h"
 #include "proto/onnx_file.h"
 
 static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }

@@ -14,7 +14,7 @@
 
 #include "cli/options.h"
 #include "import/model.h"
-#include "planner/step_time.h"
+#include "planner/core/step_time.h"
 
 typedef struct ckpt_job {
     const ckpt_traits *traits; /* of the device that the graphs are for */

@@ -11,7 +11,7 @@
 #define CKPT_MAX_BATCH_H
 
 #include "cli/job.h"
-#include "planner/step_time.h"
+#include "planner/core/step_time.h"
 
 enum { CKPT_BATCH_TRIALS = 40 };
 

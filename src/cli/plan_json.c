@@ -8,7 +8,7 @@
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_report.h"
-#include "planner/usage.h"
+#include "planner/report/usage.h"
 
 static json_t *bytes_of(uint64_t bytes) { return json_integer((json_int_t)bytes); }
 

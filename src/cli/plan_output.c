@@ -5,8 +5,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "planner/plan_file.h"
-#include "planner/report.h"
+#include "planner/core/plan_file.h"
+#include "planner/report/report.h"
 #include "base/atomic_file.h"
 
 static ckpt_status write_markup(const ckpt_markup *m, const char *path, ckpt_error *err) {

@@ -8,7 +8,7 @@
 #ifndef CKPT_CHAIN_ORACLE_H
 #define CKPT_CHAIN_ORACLE_H
 
-#include "planner/chain.h"
+#include "planner/chain/chain.h"
 
 /* At most 8 stages of 4 options; 3 bits a stage of state. */
 uint64_t ckpt_chain_oracle(const ckpt_chain *chain, uint64_t budget_bytes);

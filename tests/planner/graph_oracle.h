@@ -9,7 +9,7 @@
 #ifndef CKPT_GRAPH_ORACLE_H
 #define CKPT_GRAPH_ORACLE_H
 
-#include "planner/costs.h"
+#include "planner/core/costs.h"
 
 enum { CKPT_GRAPH_ORACLE_TENSORS = 9 };
 

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "pack_csv.h"
-#include "planner/pack.h"
+#include "planner/packing/pack.h"
 
 typedef struct options {
     uint64_t work, capacity, alignment;

@@ -8,8 +8,8 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
-#include "planner/liveness.h"
-#include "planner/stages.h"
+#include "planner/core/liveness.h"
+#include "planner/graph/stages.h"
 
 static ckpt_random_chain g_random; /* for its generator */
 static ckpt_error g_err;

@@ -10,8 +10,8 @@
 
 #include "graph/autodiff.h"
 #include "graph/build.h"
-#include "planner/costs.h"
-#include "planner/schedule.h"
+#include "planner/core/costs.h"
+#include "planner/core/schedule.h"
 
 enum { GRAPHS_ALIGNMENT = 64 };
 

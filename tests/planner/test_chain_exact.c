@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
-#include "planner/chain_exact.h"
+#include "planner/chain/chain_exact.h"
 
 static ckpt_random_chain g_random;
 

@@ -14,9 +14,9 @@
 #include "graph_oracle.h"
 #include "random_graphs.h"
 #include "graph/build.h"
-#include "planner/chain_graph_bound.h"
-#include "planner/chain_strategy.h"
-#include "planner/stages.h"
+#include "planner/graph/chain_graph_bound.h"
+#include "planner/strategies/chain_strategy.h"
+#include "planner/graph/stages.h"
 
 static ckpt_error g_err;
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
-#include "planner/chain_table.h"
+#include "planner/chain/chain_table.h"
 
 static ckpt_random_chain g_random;
 

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "chain_oracle.h"
-#include "planner/chain_tree.h"
+#include "planner/chain/chain_tree.h"
 
 enum { WORK = 1000000000 };
 

@@ -12,9 +12,9 @@
 #include "graph/op.h"
 #include "plan_graphs.h"
 #include "plan_oracle.h"
-#include "planner/check.h"
-#include "planner/layout.h"
-#include "planner/schedule.h"
+#include "planner/check/check.h"
+#include "planner/packing/layout.h"
+#include "planner/core/schedule.h"
 
 static uint64_t random_state = 20240229;
 static uint64_t next_random(uint64_t below) { /* xorshift64* (Vigna 2016) */

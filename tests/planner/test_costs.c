@@ -10,7 +10,7 @@
 
 #include "graph/op.h"
 #include "plan_graphs.h"
-#include "planner/step_time.h"
+#include "planner/core/step_time.h"
 
 static ckpt_graph graph;
 static ckpt_error err;

@@ -12,12 +12,12 @@
 #include "graph_oracle.h"
 #include "random_graphs.h"
 #include "graph/build.h"
-#include "planner/chain_graph_bound.h"
-#include "planner/chain_graph_search.h"
-#include "planner/chain_refine.h"
-#include "planner/graph_chain.h"
-#include "planner/graph_cut.h"
-#include "planner/graph_pair.h"
+#include "planner/graph/chain_graph_bound.h"
+#include "planner/graph/chain_graph_search.h"
+#include "planner/graph/chain_refine.h"
+#include "planner/graph/graph_chain.h"
+#include "planner/graph/graph_cut.h"
+#include "planner/graph/graph_pair.h"
 
 static ckpt_error g_err;
 

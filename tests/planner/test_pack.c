@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "planner/pack.h"
+#include "planner/packing/pack.h"
 
 enum { MOST = 400 };
 

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "pack_csv.h"
-#include "planner/pack.h"
+#include "planner/packing/pack.h"
 
 /* Several times what any of them needs. */
 enum { WORK = 200000000, DISGUISES = 3 };

@@ -10,8 +10,8 @@
 
 #include "graph/op.h"
 #include "plan_graphs.h"
-#include "planner/check.h"
-#include "planner/schedule.h"
+#include "planner/check/check.h"
+#include "planner/core/schedule.h"
 
 static ckpt_plan *plan_with(const ckpt_graph *g, ckpt_plan_options options) {
     ckpt_plan *plan;

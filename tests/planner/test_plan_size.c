@@ -12,7 +12,7 @@
 
 #include "graph/autodiff.h"
 #include "import/model.h"
-#include "planner/check.h"
+#include "planner/check/check.h"
 #include "planner/plan_size.h"
 
 #define MUST(call) \

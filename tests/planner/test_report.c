@@ -11,9 +11,9 @@
 #include <string.h>
 
 #include "plan_graphs.h"
-#include "planner/liveness.h"
-#include "planner/report.h"
-#include "planner/usage.h"
+#include "planner/core/liveness.h"
+#include "planner/report/report.h"
+#include "planner/report/usage.h"
 #include "xml_check.h"
 
 static ckpt_graph graph, eval;

@@ -9,8 +9,8 @@
 
 #include "graph/op.h"
 #include "plan_graphs.h"
-#include "planner/liveness.h"
-#include "planner/schedule.h"
+#include "planner/core/liveness.h"
+#include "planner/core/schedule.h"
 
 static ckpt_error err;
 
