@@ -16,25 +16,15 @@ static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
     ckpt_plan *plan;
     CKPT_TRY(ckpt_job_plan(report->job, o, report->traits, &plan, err));
     report->plan = plan;
-    ckpt_status status = ckpt_plan_report_extremes(report, err);
+    ckpt_status status = CKPT_OK;
     const bool drawn = o->format > CKPT_FORMAT_JSON;
-    if (status == CKPT_OK && (o->output || drawn)) status = ckpt_plan_output_write(report, err);
+    if (o->output || drawn) status = ckpt_plan_output_write(report, err);
     if (status == CKPT_OK && (o->output || !drawn)) {
         const bool json = o->json || (!o->output && o->format == CKPT_FORMAT_JSON);
         status = json ? ckpt_plan_report_json(report, err) : ckpt_plan_report_text(report, err);
     }
     ckpt_plan_free(plan);
     return status;
-}
-
-static ckpt_status compare_plans(ckpt_plan_report *report, ckpt_error *err) {
-    CKPT_TRY(ckpt_plan_report_extremes(report, err));
-    return ckpt_plan_report_compare(report, err);
-}
-
-static ckpt_status show_frontier(ckpt_plan_report *report, ckpt_error *err) {
-    CKPT_TRY(ckpt_plan_report_extremes(report, err));
-    return ckpt_plan_report_frontier(report, err);
 }
 
 static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *err) {
@@ -56,8 +46,9 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
     report.job = &job;
     ckpt_status status = ckpt_ask_ckpttrain(&options, &job, report.traits->device, argv, err);
     if (status == CKPT_OK) status = ckpt_job_cost(&job, &options, report.traits->device, err);
-    if (status == CKPT_OK) status = options.compare ? compare_plans(&report, err) : options.frontier ? show_frontier(&report, err)
-                                                                                                : show_plan(&report, err);
+    if (status == CKPT_OK) status = options.compare    ? ckpt_plan_report_compare(&report, err)
+                                       : options.frontier ? ckpt_plan_report_frontier(&report, err)
+                                                          : show_plan(&report, err);
     /* At the end, so that a failure is the only line. */
     if (status == CKPT_OK && note) ckpt_console_note(program, "%s", note);
     if (status == CKPT_OK) ckpt_losses_say(&job, program);

@@ -82,7 +82,7 @@ static ckpt_status prove_refusal(search *s, ckpt_error *err) {
         .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation, .costs = &job.costs};
     ckpt_error refusal;
     const ckpt_status status =
-        ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum_bytes, &plan, &refusal);
+        ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum, &plan, &refusal);
     ckpt_plan_free(plan);
     ckpt_job_free(&job);
     if (status == CKPT_INFEASIBLE) return CKPT_OK;

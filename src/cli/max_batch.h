@@ -30,7 +30,7 @@ typedef struct ckpt_batch_answer {
     int64_t largest;      /* with any plan */
     uint64_t largest_minimum_bytes;
     int64_t refused;      /* the next size; 0 where there is none */
-    uint64_t refused_minimum_bytes;
+    ckpt_plan_minimum refused_minimum; /* of that size */
     int planned;          /* sizes that the search planned */
     ckpt_rates rates; /* what the trials' seconds assume */
     int trial_count, chosen;

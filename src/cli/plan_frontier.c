@@ -96,9 +96,11 @@ ckpt_status ckpt_plan_report_frontier(const ckpt_plan_report *report, ckpt_error
     ckpt_plan *all;
     CKPT_TRY(ckpt_job_plan_strategy(r.job, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, r.traits, &all, err));
     r.compute = ckpt_job_compute(r.job, all);
+    r.store_all_bytes = all->store_all_total;
     ckpt_plan_free(all);
     ckpt_frontier frontier;
     CKPT_TRY(ckpt_frontier_find(&r.job->model.graph, &r.job->evaluation, &r.job->costs, r.traits, CKPT_FRONTIER_POINTS, &frontier, err));
+    r.minimum_bytes = frontier.point[0].total_bytes;
     const ckpt_status status = tell(&r, &frontier, err);
     ckpt_frontier_free(&frontier);
     return status;

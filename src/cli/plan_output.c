@@ -48,7 +48,7 @@ ckpt_status ckpt_plan_output_draw(const ckpt_plan_report *r, const ckpt_frontier
         .precision = ckpt_precision_choices[r->options->precision], .parts = r->job->parts,
         .unit = r->plan ? r->plan->costs.unit : r->job->costs.unit,
         .compute = r->plan ? ckpt_job_compute(r->job, r->plan) : r->compute, .parameter_count = ckpt_job_parameter_count(r->job),
-        .store_all_bytes = r->store_all_bytes, .minimum_bytes = r->minimum_bytes};
+        .store_all_bytes = r->plan ? r->plan->store_all_total : r->store_all_bytes};
     ckpt_markup out = {0};
     ckpt_status status = render(&report, (ckpt_format)r->options->format, &out, err);
     if (status == CKPT_OK) status = write_markup(&out, r->options->output, err);

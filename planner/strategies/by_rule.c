@@ -28,8 +28,8 @@ static ckpt_status finish(const ckpt_graph *g, const bool *kept, ckpt_pool *pool
 
 ckpt_status ckpt_strategy_none(const ckpt_strategy_input *input, ckpt_pool *pool,
                                ckpt_strategy_result *result, ckpt_error *err) {
-    const bool *kept = keep_all(input->graph, pool);
-    return kept ? finish(input->graph, kept, pool, result, err) : out_of_memory(err);
+    const bool *kept = keep_all(input->problem->graph, pool);
+    return kept ? finish(input->problem->graph, kept, pool, result, err) : out_of_memory(err);
 }
 
 /* Layers i with i % every == every - 1 are checkpoints: what crosses from a layer <= i to one > i is kept,
@@ -59,19 +59,19 @@ ckpt_status ckpt_strategy_every(const ckpt_strategy_input *input, ckpt_pool *poo
     if (input->options->every < 1)
         return ckpt_fail(err, CKPT_USAGE, "strategy every: --every must be at least 1, not %d",
                          input->options->every);
-    return checkpoint_every(input->graph, input->options->every, pool, result, err);
+    return checkpoint_every(input->problem->graph, input->options->every, pool, result, err);
 }
 
 ckpt_status ckpt_strategy_sqrt(const ckpt_strategy_input *input, ckpt_pool *pool,
                                ckpt_strategy_result *result, ckpt_error *err) {
     int every = 1;
-    while ((int64_t)every * every < input->graph->layer_count) every++;
-    return checkpoint_every(input->graph, every, pool, result, err);
+    while ((int64_t)every * every < input->problem->graph->layer_count) every++;
+    return checkpoint_every(input->problem->graph, every, pool, result, err);
 }
 
 ckpt_status ckpt_strategy_layers(const ckpt_strategy_input *input, ckpt_pool *pool,
                                  ckpt_strategy_result *result, ckpt_error *err) {
-    const ckpt_graph *g = input->graph;
+    const ckpt_graph *g = input->problem->graph;
     bool *kept = keep_all(g, pool), *chosen = ckpt_pool_array(pool, g->layer_count, bool);
     if (!kept || !chosen) return out_of_memory(err);
     CKPT_TRY(ckpt_layers_parse(g, input->options->layers, chosen, err));
@@ -97,7 +97,7 @@ static void mark_backward_reads(const ckpt_graph *g, bool *read) {
  * "Reducing Activation Recomputation in Large Transformer Models", for any graph. */
 ckpt_status ckpt_strategy_selective(const ckpt_strategy_input *input, ckpt_pool *pool,
                                     ckpt_strategy_result *result, ckpt_error *err) {
-    const ckpt_graph *g = input->graph;
+    const ckpt_graph *g = input->problem->graph;
     bool *kept = keep_all(g, pool), *read = ckpt_pool_array(pool, g->tensor_count, bool);
     if (!kept || !read) return out_of_memory(err);
     mark_backward_reads(g, read);
