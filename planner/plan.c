@@ -6,7 +6,8 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/graph/chain_graph_bound.h"
+#include "planner/graph/bound_spine.h"
+#include "planner/graph/bound_step.h"
 #include "planner/strategies/chain_strategy.h"
 #include "planner/check/check.h"
 #include "planner/strategies/strategy.h"
@@ -134,11 +135,12 @@ static ckpt_status bound_flops(const ckpt_graph *g, const ckpt_plan_options *opt
     const uint64_t fixed = plan->memory.total - plan->memory.arena;
     const uint64_t bytes = options->strategy == CKPT_STRATEGY_BUDGET ? options->budget_bytes - fixed : plan->memory.arena;
     ckpt_status status = ckpt_costs_flops(g, &scratch, &flops, err);
+    ckpt_problem problem;
+    const ckpt_solver_options all = {0};
+    if (status == CKPT_OK) status = ckpt_problem_open(g, &flops, plan->alignment_bytes, &scratch, &problem, err);
+    if (status == CKPT_OK) status = ckpt_bound_steps(&problem, &all, bytes, &plan->bound.lower_bound_flops, err);
     if (status == CKPT_OK)
-        status = ckpt_graph_bound(g, &flops, plan->alignment_bytes, bytes, &plan->bound.lower_bound_flops, err);
-    if (status == CKPT_OK)
-        status = ckpt_graph_bound_by_chain(g, &flops, plan->alignment_bytes, bytes, plan->compute.recompute_flops,
-                                           false, &plan->bound.lower_bound_flops, err);
+        status = ckpt_bound_spine(&problem, &all, bytes, plan->compute.recompute_flops, &plan->bound.lower_bound_flops, err);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -1,5 +1,5 @@
 /* A state is what is there before the next fixed node, and least_ahead() is what the moments of
- * chain_graph_bound.h leave over after some fixed node, with what has to be made again up to it. Of all that
+ * bound_step.h leave over after some fixed node, with what has to be made again up to it. Of all that
  * can be done in a state most is left out, because something else is never worse:
  *
  *   - What is there is dropped where room is needed, in every way in which nothing is dropped for nothing,
@@ -19,7 +19,7 @@
 #include <string.h>
 
 #include "planner/graph/chain_graph_acts.h"
-#include "planner/graph/chain_graph_bound.h"
+#include "planner/graph/bound_step.h"
 #include "planner/graph/chain_search.h"
 #include "planner/core/liveness.h"
 
@@ -36,7 +36,7 @@ struct ckpt_graph_search {
     ckpt_graph_acts acts;
     int *maker;      /* by bit: of the forward acts */
     uint64_t *outs;  /* by number of fixed nodes run, and tensor: see leave_out */
-    uint64_t *after; /* by node (ckpt_graph_bound_after) */
+    uint64_t *after; /* by node (ckpt_bound_after) */
     moment *moment;  /* those of which no later one says as much */
     int moment_count;
 };
@@ -207,7 +207,12 @@ static ckpt_status out_of_memory(ckpt_error *err) {
 
 static ckpt_status find_moments(ckpt_graph_search *p, uint64_t step_bytes, ckpt_error *err) {
     const ckpt_graph_acts *x = &p->acts;
-    CKPT_TRY(ckpt_graph_bound_after(x->graph, x->costs, x->alignment_bytes, step_bytes, p->after, err));
+    ckpt_pool scratch = {0};
+    ckpt_problem problem;
+    ckpt_status status = ckpt_problem_open(x->graph, x->costs, x->alignment_bytes, &scratch, &problem, err);
+    if (status == CKPT_OK) status = ckpt_bound_after(&problem, step_bytes, p->after, err);
+    ckpt_pool_free(&scratch);
+    CKPT_TRY(status);
     uint64_t later = 0;
     int first = x->fixed_count;
     for (int k = x->fixed_count - 1; k >= 0; k--) {

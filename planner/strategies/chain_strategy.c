@@ -4,8 +4,8 @@
 
 #include "planner/chain/chain.h"
 #include "planner/graph/chain_curve.h"
-#include "planner/graph/chain_graph_bound.h"
-#include "planner/graph/graph_pair.h"
+#include "planner/graph/bound_spine.h"
+#include "planner/graph/bound_step.h"
 #include "planner/graph/chain_graph_exact.h"
 #include "planner/graph/chain_refine.h"
 #include "planner/graph/stages.h"
@@ -22,6 +22,8 @@ enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 17, FEW_STATES = 1 << 13 };
 
 struct ckpt_chain_strategy {
     ckpt_pool pool;
+    ckpt_problem problem;
+    ckpt_solver_options options;
     const ckpt_graph *graph;
     const ckpt_costs *costs;
     uint64_t alignment_bytes;
@@ -37,6 +39,7 @@ struct ckpt_chain_strategy {
 static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err);
 
 static ckpt_status open_all(ckpt_chain_strategy *chain, uint64_t alignment, bool tables_only, ckpt_error *err) {
+    CKPT_TRY(ckpt_problem_open(chain->graph, chain->costs, alignment, &chain->pool, &chain->problem, err));
     if (!tables_only) CKPT_TRY(ckpt_graph_exact_open(chain->graph, chain->costs, alignment, &chain->exact, err));
     if (chain->exact) {
         chain->minimum = ckpt_graph_exact_least(chain->exact);
@@ -143,7 +146,7 @@ static ckpt_status step_of_curve(void *data, uint64_t bytes, ckpt_curve_step *st
     *step = (ckpt_curve_step){.from = here.needed_bytes, .to = to, .cost = here.recompute_cost};
     if (here.recompute_cost == 0) return CKPT_OK;
     uint64_t bound;
-    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, to - 1, &bound, err));
+    CKPT_TRY(ckpt_bound_steps(&chain->problem, &chain->options, to - 1, &bound, err));
     const double gap = share_of_step(chain, here.recompute_cost - bound);
     if (gap <= LEAST_GAP) step->most_states = FEW_STATES;
     else step->most_states = chain->stages.deep && gap < MOST_GAP ? MANY_STATES : SOME_STATES;
@@ -206,8 +209,7 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
         return CKPT_OK;
     }
     CKPT_TRY(solve_without_search(chain, step_bytes, pool, schedule, solution, err));
-    CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes,
-                              &solution->bound.lower_bound_cost, err));
+    CKPT_TRY(ckpt_bound_steps(&chain->problem, &chain->options, step_bytes, &solution->bound.lower_bound_cost, err));
     if (search)
         CKPT_TRY((chain->refine.search ? search_for_better : sharpen)(chain, step_bytes, pool, schedule, solution, err));
     solution->bound.proved = solution->bound.lower_bound_cost == solution->recompute_cost;
@@ -231,12 +233,18 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
     ckpt_status status = CKPT_OK;
     *bound = (ckpt_plan_bound){0};
     if (recompute_cost > 0) {
+        ckpt_pool scratch = {0};
+        ckpt_problem problem;
+        const ckpt_solver_options all = {0};
         CKPT_TRY(ckpt_graph_exact_open(graph, costs, alignment_bytes, &exact, err));
-        status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
-                       : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
+        status = ckpt_problem_open(graph, costs, alignment_bytes, &scratch, &problem, err);
         if (status == CKPT_OK)
-            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, false, &bound->lower_bound_cost, err);
+            status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
+                           : ckpt_bound_steps(&problem, &all, step_bytes, &bound->lower_bound_cost, err);
+        if (status == CKPT_OK)
+            status = ckpt_bound_spine(&problem, &all, step_bytes, recompute_cost, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
+        ckpt_pool_free(&scratch);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
     bound->staged_bound_cost = bound->lower_bound_cost;
@@ -246,12 +254,7 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
 ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
     if (!chain->exact && bound->lower_bound_cost < recompute_cost)
-        CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
-                                           true, &bound->lower_bound_cost, err));
-    if (chain->curve.branching && bound->lower_bound_cost < recompute_cost &&
-        share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP)
-        CKPT_TRY(ckpt_graph_pair_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
-                                       &bound->lower_bound_cost, err));
+        CKPT_TRY(ckpt_bound_spine(&chain->problem, &chain->options, step_bytes, recompute_cost, &bound->lower_bound_cost, err));
     bound->proved = bound->lower_bound_cost == recompute_cost;
     if (!chain->exact && !bound->staged_bound_cost &&
         share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP) {
