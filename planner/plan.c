@@ -13,6 +13,8 @@
 
 enum { MOST_NODES = 1 << 16 };
 
+static const ckpt_solver_options every_technique;
+
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
 }
@@ -199,6 +201,7 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     CKPT_TRY(place_persistent(g, traits, plan, err));
     if (options->eval) CKPT_TRY(place_eval(options->eval, plan, err));
 
+    const ckpt_solver_options *solver = options->solver ? options->solver : &every_technique;
     ckpt_problem problem;
     CKPT_TRY(ckpt_problem_open(g, &plan->costs, traits->alignment_bytes, scratch, &problem, err));
     const ckpt_strategy_input input = {.problem = &problem,
@@ -217,9 +220,9 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     if (!plan->minimum.lower_bound_total) CKPT_TRY(bound_minimum(&problem, &input, &plan->minimum.lower_bound_total, err));
     plan->bound.lower_bound_cost = result.lower_bound_cost;
     if (!result.bounded)
-        CKPT_TRY(bound_cost(&problem, options->solver, step_bytes, plan->compute.recompute_cost, &plan->bound.lower_bound_cost, err));
+        CKPT_TRY(bound_cost(&problem, solver, step_bytes, plan->compute.recompute_cost, &plan->bound.lower_bound_cost, err));
     plan->bound.proved = plan->bound.lower_bound_cost == plan->compute.recompute_cost;
-    CKPT_TRY(bound_flops(g, options->solver, step_bytes, plan, err));
+    CKPT_TRY(bound_flops(g, solver, step_bytes, plan, err));
     if (ckpt_plan_check(g, plan, options->eval, err) != CKPT_OK)
         return ckpt_fail_in(err, "the plan that strategy %s made is wrong", plan->strategy);
     return CKPT_OK;

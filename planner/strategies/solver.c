@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/units.h"
 #include "planner/chain/chain.h"
 #include "planner/core/liveness.h"
 #include "planner/core/order.h"
@@ -34,7 +35,7 @@ struct ckpt_solver {
     ckpt_solver_options options;
     int branch_count;
     branch branch[MOST_ORDERS];
-    ckpt_frontier frontier; /* of schedules of the graph */
+    ckpt_pareto frontier; /* of schedules of the graph */
     ckpt_search *search;    /* NULL: the graph is too large for it */
     ckpt_refine refine;
     bool filled;            /* the frontier */
@@ -52,10 +53,10 @@ static ckpt_status open_branch(ckpt_solver *s, int which, ckpt_error *err) {
     CKPT_TRY(ckpt_order_find(p, which, &s->pool, &b->order, err));
     CKPT_TRY(ckpt_order_view(p->graph, &b->order, &s->pool, &b->view, err));
     CKPT_TRY(ckpt_problem_open(&b->view, p->costs, p->alignment_bytes, &s->pool, &b->problem, err));
-    CKPT_TRY(ckpt_stages_find(&b->problem, &s->options, &b->stages, err));
+    CKPT_TRY(TEMP_STAGES(&b->problem, &s->options, &b->stages, err));
     s->branch_count++;
     if (s->options.without_tables) return CKPT_OK;
-    return ckpt_chain_tables_build(&b->stages.chain, &b->tables, err);
+    return TEMP_TABLES(&b->stages.chain, &b->tables, err);
 }
 
 static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
@@ -63,13 +64,13 @@ static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     s->filled = true;
     for (int i = 0; i < s->branch_count; i++) {
         branch *b = &s->branch[i];
-        ckpt_frontier own = ckpt_frontier_of(&b->problem);
-        ckpt_status status = ckpt_frontier_fill(&own, &b->stages, b->tables, &s->options, err);
+        ckpt_pareto own = ckpt_pareto_of(&b->problem);
+        ckpt_status status = ckpt_pareto_fill(&own, &b->stages, b->tables, &s->options, err);
         for (int k = 0; k < own.count && status == CKPT_OK; k++) {
             ckpt_order_map(&b->order, &own.point[k].schedule);
-            status = ckpt_frontier_add(&s->frontier, &own.point[k].schedule, err);
+            status = ckpt_pareto_add(&s->frontier, &own.point[k].schedule, err);
         }
-        ckpt_frontier_free(&own);
+        ckpt_pareto_free(&own);
         CKPT_TRY(status);
     }
     return CKPT_OK;
@@ -102,7 +103,7 @@ static ckpt_status solve_without_search(ckpt_solver *s, uint64_t step_bytes, ckp
                                         ckpt_error *err) {
     *best = (ckpt_solution){.recompute_cost = UINT64_MAX, .needed_bytes = UINT64_MAX};
     CKPT_TRY(fill(s, err));
-    const ckpt_frontier_point *point = ckpt_frontier_find_point(&s->frontier, step_bytes);
+    const ckpt_pareto_point *point = ckpt_pareto_find(&s->frontier, step_bytes);
     if (point) *best = (ckpt_solution){.recompute_cost = point->cost, .needed_bytes = point->bytes};
     bool found = false;
     for (int i = 0; i < s->branch_count; i++) CKPT_TRY(solve_by_tables(&s->branch[i], step_bytes, pool, best, &found, err));
@@ -110,7 +111,7 @@ static ckpt_status solve_without_search(ckpt_solver *s, uint64_t step_bytes, ckp
 }
 
 uint64_t ckpt_solver_next_bytes(ckpt_solver *s, uint64_t step_bytes) {
-    const ckpt_frontier_point *above = ckpt_frontier_above(&s->frontier, step_bytes);
+    const ckpt_pareto_point *above = ckpt_pareto_above(&s->frontier, step_bytes);
     uint64_t next = above ? above->bytes : UINT64_MAX;
     for (int i = 0; i < s->branch_count; i++) {
         const uint64_t bytes = s->branch[i].tables ? ckpt_chain_next_bytes(s->branch[i].tables, step_bytes) : UINT64_MAX;
@@ -183,7 +184,7 @@ static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
         ckpt_status status = ckpt_search_feasible(s->search, middle, MOST_STATES, &scratch, &result, err);
         if (status == CKPT_OK && result.found) {
             s->least_known = result.peak_bytes;
-            status = ckpt_frontier_add(&s->frontier, &result.schedule, err);
+            status = ckpt_pareto_add(&s->frontier, &result.schedule, err);
         } else {
             low = middle + unit;
             if (result.complete) s->least_bound = low;
@@ -220,7 +221,7 @@ static ckpt_status open_all(ckpt_solver *s, ckpt_error *err) {
     const int orders = p->graph->node_count > LONG_GRAPH || s->options.without_orders ? 1 : MOST_ORDERS;
     for (int n = 0; n < p->graph->node_count; n++) s->step_cost += (double)p->costs->node[n];
     for (int i = 0; i < orders && i < ckpt_order_count(); i++) CKPT_TRY(open_branch(s, i, err));
-    s->frontier = ckpt_frontier_of(p);
+    s->frontier = ckpt_pareto_of(p);
     if (s->options.without_search) return CKPT_OK;
     CKPT_TRY(ckpt_search_open(p, &s->search, err));
     s->refine = (ckpt_refine){.search = s->search, .range_of = range_of, .data = s};
@@ -241,7 +242,7 @@ ckpt_status ckpt_solver_open(const ckpt_problem *problem, const ckpt_solver_opti
 }
 
 ckpt_status ckpt_solver_add(ckpt_solver *s, const ckpt_schedule *schedule, ckpt_error *err) {
-    return ckpt_frontier_add(&s->frontier, schedule, err);
+    return ckpt_pareto_add(&s->frontier, schedule, err);
 }
 
 void ckpt_solver_close(ckpt_solver *s) {
@@ -252,7 +253,7 @@ void ckpt_solver_close(ckpt_solver *s) {
     }
     ckpt_search_close(s->search);
     ckpt_refine_free(&s->refine);
-    ckpt_frontier_free(&s->frontier);
+    ckpt_pareto_free(&s->frontier);
     ckpt_pool_free(&s->pool);
     free(s);
 }

@@ -1,4 +1,4 @@
-#include "planner/graph/graph_cut.h"
+#include "planner/graph/cut.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@ typedef struct arc {
     int64_t room;
 } arc;
 
-struct ckpt_graph_cut {
+struct ckpt_cut {
     ckpt_pool pool;
     const ckpt_graph *graph;
     uint64_t work;
@@ -23,7 +23,7 @@ struct ckpt_graph_cut {
     int *run;         /* by forward node */
 };
 
-static int add_arc(ckpt_graph_cut *c, int from, int to) {
+static int add_arc(ckpt_cut *c, int from, int to) {
     const int a = c->arc_count;
     c->arc[a] = (arc){.to = to, .next = c->first[from]};
     c->first[from] = a;
@@ -33,7 +33,7 @@ static int add_arc(ckpt_graph_cut *c, int from, int to) {
     return a;
 }
 
-static void add_arcs(ckpt_graph_cut *c) {
+static void add_arcs(ckpt_cut *c) {
     const ckpt_graph *g = c->graph;
     for (int v = 0; v < c->vertex_count; v++) c->first[v] = -1;
     for (int t = 0; t < g->tensor_count; t++) c->need[t] = c->hold[t] = -1;
@@ -53,9 +53,9 @@ static void add_arcs(ckpt_graph_cut *c) {
                 add_arc(c, g->tensor_count + n, g->node[n].in[i]);
 }
 
-ckpt_status ckpt_graph_cut_open(const ckpt_graph *graph, ckpt_graph_cut **out, ckpt_error *err) {
+ckpt_status ckpt_cut_open(const ckpt_graph *graph, ckpt_cut **out, ckpt_error *err) {
     *out = NULL;
-    ckpt_graph_cut *c = calloc(1, sizeof *c);
+    ckpt_cut *c = calloc(1, sizeof *c);
     if (!c) return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a cut");
     c->graph = graph;
     c->source = graph->tensor_count + graph->forward_count;
@@ -73,7 +73,7 @@ ckpt_status ckpt_graph_cut_open(const ckpt_graph *graph, ckpt_graph_cut **out, c
     c->hold = ckpt_pool_array(&c->pool, graph->tensor_count, int);
     c->run = ckpt_pool_array(&c->pool, graph->forward_count, int);
     if (!c->arc || !c->first || !c->level || !c->next || !c->queue || !c->need || !c->hold || !c->run) {
-        ckpt_graph_cut_close(c);
+        ckpt_cut_close(c);
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a cut");
     }
     add_arcs(c);
@@ -81,22 +81,22 @@ ckpt_status ckpt_graph_cut_open(const ckpt_graph *graph, ckpt_graph_cut **out, c
     return CKPT_OK;
 }
 
-static void set_rooms(ckpt_graph_cut *c, const bool *needed, const int64_t *hold, const int64_t *run) {
+static void set_rooms(ckpt_cut *c, const bool *needed, const int64_t *hold, const int64_t *run) {
     const ckpt_graph *g = c->graph;
     for (int a = 0; a < c->arc_count; a += 2) {
-        c->arc[a].room = CKPT_GRAPH_CUT_NEVER;
+        c->arc[a].room = CKPT_CUT_NEVER;
         c->arc[a + 1].room = 0;
     }
     for (int t = 0; t < g->tensor_count; t++) {
         if (c->hold[t] < 0) continue;
-        c->arc[c->need[t]].room = needed[t] ? CKPT_GRAPH_CUT_NEVER : 0;
+        c->arc[c->need[t]].room = needed[t] ? CKPT_CUT_NEVER : 0;
         c->arc[c->hold[t]].room = hold[t];
     }
     for (int n = 0; n < g->forward_count; n++) c->arc[c->run[n]].room = run[n];
 }
 
 /* Distances from the source by arcs with room; whether the sink is in reach. */
-static bool find_levels(ckpt_graph_cut *c) {
+static bool find_levels(ckpt_cut *c) {
     int count = 0;
     c->work += (uint64_t)c->arc_count;
     for (int v = 0; v < c->vertex_count; v++) c->level[v] = -1;
@@ -113,7 +113,7 @@ static bool find_levels(ckpt_graph_cut *c) {
 }
 
 /* Fills one way after the other along the levels, until none is left; returns what flowed. */
-static int64_t block_ways(ckpt_graph_cut *c) {
+static int64_t block_ways(ckpt_cut *c) {
     int64_t sum = 0;
     int length = 0, at = c->source;
     memcpy(c->next, c->first, sizeof *c->next * (size_t)c->vertex_count);
@@ -146,7 +146,7 @@ static int64_t block_ways(ckpt_graph_cut *c) {
     }
 }
 
-int64_t ckpt_graph_cut_solve(ckpt_graph_cut *c, const bool *needed, const int64_t *hold, const int64_t *run, bool *held) {
+int64_t ckpt_cut_solve(ckpt_cut *c, const bool *needed, const int64_t *hold, const int64_t *run, bool *held) {
     const ckpt_graph *g = c->graph;
     int64_t sum = 0;
     set_rooms(c, needed, hold, run);
@@ -156,11 +156,11 @@ int64_t ckpt_graph_cut_solve(ckpt_graph_cut *c, const bool *needed, const int64_
     return sum;
 }
 
-uint64_t ckpt_graph_cut_work(const ckpt_graph_cut *c) {
+uint64_t ckpt_cut_work(const ckpt_cut *c) {
     return c->work;
 }
 
-void ckpt_graph_cut_close(ckpt_graph_cut *c) {
+void ckpt_cut_close(ckpt_cut *c) {
     if (!c) return;
     ckpt_pool_free(&c->pool);
     free(c);
