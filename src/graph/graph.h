@@ -58,7 +58,7 @@ typedef struct ckpt_tensor {
 
 /* Element functions y = f(x); acts.def has their formulas. */
 typedef enum ckpt_act {
-#define X(ID, name, from_output, costly) CKPT_ACT_##ID,
+#define X(ID, ...) CKPT_ACT_##ID,
 #include "graph/acts.def"
 #undef X
     CKPT_ACT_COUNT
