@@ -5,7 +5,7 @@
 #define ckpt_gradient_none NULL
 
 static const ckpt_op_row rows[CKPT_OP_COUNT] = {
-#define X(ID, op_name, op_flags, op_inplace, op_cost, op_gradient, cpu, cuda)                                \
+#define X(ID, op_name, op_flags, op_inplace, op_cost, op_gradient)                                           \
     [CKPT_OP_##ID] = {.name = op_name, .flags = op_flags, .inplace = op_inplace,                             \
                       .cost = ckpt_cost_##op_cost, .gradient = ckpt_gradient_##op_gradient},
 #include "graph/ops.def"
