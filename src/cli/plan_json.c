@@ -3,11 +3,11 @@
 
 #include "base/units.h"
 #include "cli/console.h"
-#include "cli/cost_model.h"
 #include "cli/host_memory.h"
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_report.h"
+#include "job/cost_model.h"
 #include "planner/report/usage.h"
 
 static json_t *bytes_of(uint64_t bytes) { return json_integer((json_int_t)bytes); }
@@ -91,7 +91,7 @@ static json_t *timeline_json(const ckpt_plan_report *r) {
 }
 
 static json_t *model_json(const ckpt_plan_report *r) {
-    return json_pack("{s:o, s:s, s:I, s:i, s:o}", "path", ckpt_console_json_text(r->options->model_path), "graph_hash",
+    return json_pack("{s:o, s:s, s:I, s:i, s:o}", "path", ckpt_console_json_text(r->options->job.model_path), "graph_hash",
                      r->job->model.graph.hash, "parameters", (json_int_t)ckpt_job_parameter_count(r->job), "layers",
                      r->job->model.graph.layer_count, "tensors", ckpt_parameters_json(&r->job->model));
 }
@@ -109,7 +109,7 @@ ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
     json_t *document = json_pack("{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}", "schema",
                                  "ckptplan/1", "model", model_json(r), "batch", (json_int_t)r->job->batch, "micro_batch",
                                  (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device",
-                                 r->traits->device, "precision", ckpt_precision_choices[r->options->precision], "strategy",
+                                 r->traits->device, "precision", ckpt_precision_names[r->options->job.precision], "strategy",
                                  strategy_json(r->plan), "memory", memory_json(r), "cost_model", cost_model_json(r), "step_seconds",
                                  ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality",
                                  optimality_json(r, &compute), "layers", layers_json(r), "timeline", timeline_json(r));

@@ -8,7 +8,7 @@
 #include "graph/op.h"
 
 const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
-    return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->optimizer);
+    return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->job.optimizer);
 }
 
 const char *ckpt_layer_op(const ckpt_graph *graph, int layer) {
@@ -28,7 +28,7 @@ static void print_head(const ckpt_plan_report *r) {
     const ckpt_graph *graph = &r->job->model.graph;
     const char *optimizer = ckpt_plan_report_optimizer(r);
     char parameters[CKPT_NUMBER_TEXT];
-    printf("Model     %s: %d layer%s, %s parameters\n", r->options->model_path, graph->layer_count,
+    printf("Model     %s: %d layer%s, %s parameters\n", r->options->job.model_path, graph->layer_count,
            graph->layer_count == 1 ? "" : "s", ckpt_console_count((uint64_t)ckpt_job_parameter_count(r->job), parameters));
     printf("Step      batch %" PRId64, r->job->batch);
     if (r->job->parts > 1) printf(" in %" PRId64 " parts of %" PRId64, r->job->parts, graph->batch);
@@ -36,7 +36,7 @@ static void print_head(const ckpt_plan_report *r) {
     else printf(", forward pass only");
     for (int i = 0; i < r->job->model.loss_count; i++)
         printf("%s%s", i ? " + " : "", ckpt_loss_long_name(r->job->model.losses[i].loss));
-    printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
+    printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_names[r->options->job.precision]);
     printf("Strategy  %s\n", r->plan->strategy);
     printf("Costs     %s\n", r->plan->costs.source);
 }

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/devices.h"
+#include "job/devices.h"
 #include "run_program.h"
 #include "runtime/backend.h"
 

@@ -10,21 +10,22 @@
 #ifndef CKPT_COST_MODEL_H
 #define CKPT_COST_MODEL_H
 
-#include "cli/job.h"
+#include "job/cost_cache.h"
+#include "job/job.h"
 
 /* Errors: CKPT_FAILED where --profile is asked for and nothing was measured; CKPT_NOMEM. */
-ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *options, const char *device, ckpt_error *err);
+ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_job_options *options, const char *device, ckpt_error *err);
 
-/* Of the products that the command line's precision leads to: a device without kernels in bf16 makes them of floats. */
-ckpt_precision ckpt_cost_precision(const ckpt_cli_options *options, const char *device);
+/* Of the products that the precision asked for leads to: a device without kernels in bf16 makes them of floats. */
+ckpt_precision ckpt_cost_precision(const ckpt_job_options *options, const char *device);
 
 /* Seconds of a step under the plan, predicted. */
 double ckpt_job_step_seconds(const ckpt_job *job, const ckpt_plan *plan);
 
 /* Whether ckpt_job_cost would find less than was asked for. */
-bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_cli_options *options, const char *device);
+bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_job_options *options, const char *device);
 
-/* The first argument that makes ckpttrain measure for a command line of ckptplan, which follows it, and end. */
-extern const char ckpt_measure_word[];
+/* What a profile of the job is kept under. */
+ckpt_profile_key ckpt_job_profile_key(const ckpt_job *job, const ckpt_job_options *options, const char *device);
 
 #endif

@@ -1,4 +1,4 @@
-#include "cli/cost_cache.h"
+#include "job/cost_cache.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/atomic_file.h"
-#include "cli/options.h"
+#include "job/devices.h"
 
 enum { PATH_SIZE = 1024, MACHINE_SIZE = 192, MOST_BYTES = 16 << 20 };
 static const char rates_schema[] = "ckpt-device/2", profile_schema[] = "ckpt-profile/1";
@@ -136,7 +136,7 @@ static bool read_real(const json_t *value, double least, double most, double *to
 }
 
 static bool find_rates(const char *device, ckpt_precision precision, char path[PATH_SIZE]) {
-    return find_path(path, "device", device, precision == CKPT_PRECISION_FP32 ? "" : ckpt_precision_choices[precision]);
+    return find_path(path, "device", device, precision == CKPT_PRECISION_FP32 ? "" : ckpt_precision_names[precision]);
 }
 
 bool ckpt_cost_cache_rates(const char *device, ckpt_precision precision, ckpt_rates *rates) {

@@ -1,32 +1,27 @@
-#include "cli/cost_model.h"
+#include "job/cost_model.h"
 
-#include "cli/cost_cache.h"
-#include "cli/devices.h"
-
-const char ckpt_measure_word[] = "--measure-for-ckptplan";
-
-static ckpt_profile_key key_of(const ckpt_job *job, const ckpt_cli_options *o, const char *device) {
+ckpt_profile_key ckpt_job_profile_key(const ckpt_job *job, const ckpt_job_options *o, const char *device) {
     return (ckpt_profile_key){.device = device, .graph_hash = job->model.graph.hash, .threads = o->threads,
                               .node_count = job->model.graph.node_count};
 }
 
-static bool find_profile(const ckpt_job *job, const ckpt_cli_options *o, const char *device, ckpt_pool *pool,
+static bool find_profile(const ckpt_job *job, const ckpt_job_options *o, const char *device, ckpt_pool *pool,
                          double **seconds) {
-    const ckpt_profile_key key = key_of(job, o, device);
+    const ckpt_profile_key key = ckpt_job_profile_key(job, o, device);
     *seconds = ckpt_pool_array(pool, key.node_count, double);
     return *seconds && ckpt_cost_cache_profile(&key, *seconds);
 }
 
-ckpt_precision ckpt_cost_precision(const ckpt_cli_options *o, const char *device) {
+ckpt_precision ckpt_cost_precision(const ckpt_job_options *o, const char *device) {
     if (o->precision == CKPT_PRECISION_BF16 && !ckpt_device_traits(device)->bf16_kernels) return CKPT_PRECISION_FP32;
-    return (ckpt_precision)o->precision;
+    return o->precision;
 }
 
-ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *o, const char *device, ckpt_error *err) {
+ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_job_options *o, const char *device, ckpt_error *err) {
     const ckpt_graph *graph = &job->model.graph;
     double *seconds;
     const ckpt_precision precision = ckpt_cost_precision(o, device);
-    if (o->cost == CKPT_CLI_COST_NOMINAL || !ckpt_cost_cache_rates(device, precision, &job->rates))
+    if (o->cost == CKPT_COST_MODEL_NOMINAL || !ckpt_cost_cache_rates(device, precision, &job->rates))
         job->rates = *ckpt_rates_nominal(device, precision);
     if (o->profile) {
         if (job->profile) seconds = job->profile;
@@ -36,7 +31,7 @@ ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_cli_options *o, const char *
         return ckpt_costs_measured(graph, seconds, "profile: each node measured on this machine", &job->cost_pool, &job->costs,
                                    err);
     }
-    if (o->cost == CKPT_CLI_COST_FLOPS) return ckpt_costs_flops(graph, &job->cost_pool, &job->costs, err);
+    if (o->cost == CKPT_COST_MODEL_FLOPS) return ckpt_costs_flops(graph, &job->cost_pool, &job->costs, err);
     return ckpt_costs_roofline(graph, &job->rates, &job->cost_pool, &job->costs, err);
 }
 
@@ -44,11 +39,11 @@ double ckpt_job_step_seconds(const ckpt_job *job, const ckpt_plan *plan) {
     return ckpt_step_seconds(&job->model.graph, plan, job->parts, &job->rates);
 }
 
-bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_cli_options *o, const char *device) {
+bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_job_options *o, const char *device) {
     ckpt_pool scratch = {0};
     ckpt_rates rates;
     double *seconds;
-    bool needed = o->cost == CKPT_CLI_COST_ROOFLINE && !o->profile && 
+    bool needed = o->cost == CKPT_COST_MODEL_ROOFLINE && !o->profile &&
                   !ckpt_cost_cache_rates(device, ckpt_cost_precision(o, device), &rates);
     if (o->profile) needed = !find_profile(job, o, device, &scratch, &seconds);
     ckpt_pool_free(&scratch);

@@ -1,10 +1,9 @@
-#include "cli/job.h"
+#include "job/job.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#include "cli/console.h"
-#include "cli/devices.h"
+#include "base/nearest.h"
 #include "graph/batch_axis.h"
 #include "graph/loss_choice.h"
 #include "graph/op.h"
@@ -12,28 +11,31 @@
 #include "planner/core/plan_file.h"
 #include "proto/onnx_file.h"
 
+ckpt_job_options ckpt_job_options_for(const char *model_path) {
+    return (ckpt_job_options){.model_path = model_path, .ignore_index = -100};
+}
+
 static const ckpt_graph *evaluation_of(const ckpt_job *job) { return job->forward_only ? NULL : &job->evaluation; }
 
-static ckpt_model_options model_options(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch) {
-    return (ckpt_model_options){.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = (ckpt_untie)o->untie,
+static ckpt_model_options model_options(const ckpt_job_options *o, const ckpt_loss_data *data, int64_t batch) {
+    return (ckpt_model_options){.batch = batch, .dim_count = o->dim_count, .dim = o->dim, .untie = o->untie,
                                 .train = o->train, .freeze = o->freeze, .dropout = (float)o->dropout,
-                                .dropout_rng = (ckpt_drop_rng)o->dropout_rng, .loss_auto = true, .wish_count = o->loss_count,
+                                .dropout_rng = o->dropout_rng, .loss_auto = true, .wish_count = o->loss_count,
                                 .wish = o->loss, .output = o->loss_output, .class_axis = (int)o->class_axis,
                                 .smoothing = (float)o->label_smoothing, .weights = o->class_weights, .ignores = true,
                                 .ignore = o->ignore_index, .data = data};
 }
 
-static ckpt_status load_model(const ckpt_cli_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
+static ckpt_status load_model(const ckpt_job_options *o, const ckpt_loss_data *data, int64_t batch, ckpt_model *model,
                               ckpt_error *err) {
     const ckpt_model_options options = model_options(o, data, batch);
     const ckpt_status status = ckpt_model_load(o->model_path, &options, model, err);
-    const bool maybe_file = status == CKPT_USAGE && o->loss_output && ckpt_cli_given(o, CKPT_OPTION_OUTPUT);
-    return maybe_file ? ckpt_fail(err, status, "%s; --output takes a file that ends in .json, .html, .svg or .dot, or --format",
-                                  err->message) : status;
+    if (status != CKPT_USAGE || !o->loss_output_hint) return status;
+    return ckpt_fail(err, status, "%s; %s", err->message, o->loss_output_hint);
 }
 
 /* The batch when it is not given: as the model would have it, which is known once it is loaded. */
-static ckpt_status find_batch(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
+static ckpt_status find_batch(const ckpt_job_options *o, ckpt_job *job, ckpt_error *err) {
     job->batch = o->batch;
     if (job->batch || !o->micro_batch) return CKPT_OK;
     ckpt_model model;
@@ -63,7 +65,7 @@ static int find_dim_names(const ckpt_model *model, const char *names[MAX_DIM_NAM
 }
 
 /* A --dim that names nothing would otherwise be a typing error that nobody sees. */
-static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model, ckpt_error *err) {
+static ckpt_status check_dims(const ckpt_job_options *o, const ckpt_model *model, ckpt_error *err) {
     const char *names[MAX_DIM_NAMES] = {NULL};
     const int count = o->dim_count ? find_dim_names(model, names) : 0;
     for (int d = 0; d < o->dim_count; d++) {
@@ -79,7 +81,7 @@ static ckpt_status check_dims(const ckpt_cli_options *o, const ckpt_model *model
 }
 
 /* --dim may name the batch dimension too, and wins over --batch. */
-static ckpt_status check_batch(const ckpt_cli_options *o, int64_t asked, const ckpt_model *model, ckpt_error *err) {
+static ckpt_status check_batch(const ckpt_job_options *o, int64_t asked, const ckpt_model *model, ckpt_error *err) {
     if (!asked || model->graph.batch == asked) return CKPT_OK;
     return ckpt_fail(err, CKPT_USAGE, "--dim makes the batch %" PRId64 ", not %" PRId64 "; give it with --%s alone",
                      model->graph.batch, asked, o->micro_batch ? "batch and --micro-batch" : "batch");
@@ -96,8 +98,8 @@ static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
     return CKPT_OK;
 }
 
-static ckpt_status make_graphs(const ckpt_cli_options *o, ckpt_job *job, ckpt_error *err) {
-    ckpt_training_options training = {.optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1,
+static ckpt_status make_graphs(const ckpt_job_options *o, ckpt_job *job, ckpt_error *err) {
+    ckpt_training_options training = {.optimizer = o->optimizer, .accumulate = job->parts > 1,
                                       .bf16 = o->precision == CKPT_PRECISION_BF16, .bf16_kernels = job->traits->bf16_kernels};
     ckpt_training_defaults(&training);
     if (!job->forward_only) return ckpt_training_graphs_make(&job->model.graph, &training, &job->evaluation, err);
@@ -130,7 +132,7 @@ static int name_across(const ckpt_graph *graph, bool with_statistics, int most, 
 /* A file whose first input has its batch as a number says nothing of other batches. It may be run with them where every
  * node keeps samples apart: seen at twice the batch, where a number in the file that stands for the batch, as of a Reshape,
  * would put two samples into the place of one. */
-static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, ckpt_error *err) {
+static ckpt_status check_fixed(const ckpt_job_options *o, const ckpt_job *job, ckpt_error *err) {
     const int64_t fixed = job->model.fixed_batch;
     if (!fixed || job->model.graph.batch == fixed || fixed > INT32_MAX) return CKPT_OK;
     const ckpt_model_options options = model_options(o, job->data, 2 * fixed);
@@ -154,12 +156,12 @@ static ckpt_status check_fixed(const ckpt_cli_options *o, const ckpt_job *job, c
 }
 
 /* Messages about the file begin with its path. */
-static ckpt_status in_file(const ckpt_cli_options *o, ckpt_status status, ckpt_error *err) {
+static ckpt_status in_file(const ckpt_job_options *o, ckpt_status status, ckpt_error *err) {
     if (status != CKPT_MODEL || strncmp(err->message, o->model_path, strlen(o->model_path)) == 0) return status;
     return ckpt_fail_in(err, "%s", o->model_path);
 }
 
-ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data, const ckpt_traits *traits, ckpt_job *job,
+ckpt_status ckpt_job_load(const ckpt_job_options *o, const ckpt_loss_data *data, const ckpt_traits *traits, ckpt_job *job,
                           ckpt_error *err) {
     *job = (ckpt_job){.traits = traits, .data = data};
     CKPT_TRY(find_batch(o, job, err));
@@ -178,7 +180,7 @@ ckpt_status ckpt_job_load(const ckpt_cli_options *o, const ckpt_loss_data *data,
     return status;
 }
 
-ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_cli_options *o, int64_t samples, ckpt_job *resized, ckpt_error *err) {
+ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_job_options *o, int64_t samples, ckpt_job *resized, ckpt_error *err) {
     const ckpt_model_options options = model_options(o, job->data, samples);
     *resized = (ckpt_job){.traits = job->traits, .data = job->data, .batch = samples, .parts = job->parts,
                           .forward_only = job->forward_only};
@@ -211,7 +213,7 @@ static ckpt_status read_plan(const ckpt_job *job, const char *path, const ckpt_t
     return CKPT_USAGE;
 }
 
-ckpt_status ckpt_job_budget(const ckpt_cli_options *o, const ckpt_traits *traits, uint64_t *bytes, ckpt_error *err) {
+ckpt_status ckpt_job_budget(const ckpt_job_options *o, const ckpt_traits *traits, uint64_t *bytes, ckpt_error *err) {
     *bytes = o->budget_bytes;
     if (!o->budget_auto) return CKPT_OK;
     if (strcmp(traits->device, "cpu") != 0)
@@ -220,11 +222,11 @@ ckpt_status ckpt_job_budget(const ckpt_cli_options *o, const ckpt_traits *traits
     return ckpt_device_host_budget(bytes, err);
 }
 
-ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_cli_options *o, const ckpt_traits *traits, ckpt_plan **plan,
+ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_job_options *o, const ckpt_traits *traits, ckpt_plan **plan,
                           ckpt_error *err) {
     *plan = NULL;
     if (o->plan) return read_plan(job, o->plan, traits, plan, err);
-    ckpt_plan_options options = {.strategy = (ckpt_strategy)o->strategy, .every = (int)o->every, .layers = o->layers};
+    ckpt_plan_options options = {.strategy = o->strategy, .every = (int)o->every, .layers = o->layers};
     CKPT_TRY(ckpt_job_budget(o, traits, &options.budget_bytes, err));
     return ckpt_job_plan_strategy(job, &options, traits, plan, err);
 }
@@ -263,54 +265,16 @@ double ckpt_compute_gap(const ckpt_plan_compute *c, uint64_t lower_bound_cost) {
     return share((double)c->recompute_cost - (double)lower_bound_cost, least);
 }
 
-void ckpt_job_say_sparse(const ckpt_job *job, const char *program) {
-    const ckpt_onnx_dense *dense = &job->model.dense;
-    if (dense->count == 0) return;
-    char others[64] = "";
-    if (dense->count > 1) snprintf(others, sizeof others, " and %zu more", dense->count - 1);
-    ckpt_console_note(program, "the sparse initializer '%.160s'%s is read and saved as a dense one: its zeros are values like the "
-                      "others (%llu of %llu)", dense->first, others, (unsigned long long)(dense->elements - dense->stored),
-                      (unsigned long long)dense->elements);
-}
-
-void ckpt_job_say_ties(const ckpt_job *job, const char *program) {
-    enum { MOST_LINES = 8 };
-    const ckpt_tie_report *ties = &job->model.ties;
-    for (int i = 0; i < ties->count && i < MOST_LINES; i++) {
-        const ckpt_tie *tie = &ties->tie[i];
-        if (tie->copies > 1)
-            ckpt_console_note(program,
-                              "untied '%s', one weight for %d readers in the file, into %d: %s (--untie none keeps it one)",
-                              tie->name, tie->readers, tie->copies, tie->reason);
-        else
-            ckpt_console_note(program, "'%s' is one weight for %d readers: %s (--untie all gives each its own)", tie->name,
-                              tie->readers, tie->reason);
-    }
-    for (int i = 0; i < ties->join_count && i < MOST_LINES; i++)
-        ckpt_console_note(program,
-                          "'%s' is '%s' transposed, which the exporter wrote twice: one parameter again (--untie none keeps "
-                          "them two)",
-                          ties->join[i].name, ties->join[i].source);
-    if (ties->count > MOST_LINES) ckpt_console_note(program, "and so for %d more shared weights", ties->count - MOST_LINES);
-}
-
-void ckpt_job_say_parts(const ckpt_job *job, const ckpt_cli_options *o, const char *program) {
-    enum { MOST_NAMES = 5 };
+int ckpt_job_name_across(const ckpt_job *job, const ckpt_job_options *o, int most, ckpt_pool *pool, const char **names,
+                         ckpt_error *err) {
     ckpt_job two = {0};
-    ckpt_pool scratch = {0};
-    ckpt_error own; /* what cannot be told is no failure */
-    const char *names;
-    if (job->parts < 2) return;
+    *names = "";
     /* In parts of one sample no node sees two. */
     const bool single = job->model.graph.batch == 1;
-    if (single && ckpt_job_resize(job, o, 2, &two, &own) != CKPT_OK) return;
-    const int count = name_across(single ? &two.model.graph : &job->model.graph, true, MOST_NAMES, &scratch, &names, &own);
-    if (count > MOST_NAMES) names = ckpt_pool_printf(&scratch, "%s and %d more", names, count - MOST_NAMES);
-    if (count > 0 && names)
-        ckpt_console_note(program, "--micro-batch: what works across samples sees %" PRId64 " of the %" PRId64
-                          " of a batch at a time: %s", job->model.graph.batch, job->batch, names);
-    ckpt_pool_free(&scratch);
+    if (single && ckpt_job_resize(job, o, 2, &two, err) != CKPT_OK) return -1;
+    const int count = name_across(single ? &two.model.graph : &job->model.graph, true, most, pool, names, err);
     ckpt_job_free(&two);
+    return count;
 }
 
 int64_t ckpt_job_parameter_count(const ckpt_job *job) {
