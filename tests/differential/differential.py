@@ -411,6 +411,8 @@ def work(task):
     torch.set_num_threads(1)
     try:
         spec = networks.random_spec(seed, options["dynamo"])
+        if options["left"]:
+            spec["samples"] = spec["batch"] + min(options["left"], spec["batch"])
         outcome, text, folder = attempt(program, spec)
         if outcome == "FAILED" and options["minimise"]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -474,6 +476,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1, help="of the first network; the others have the numbers that follow")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--dynamo", type=float, default=0.2, help="share of networks by the dynamo exporter, which is slow")
+    parser.add_argument("--left", type=int, default=0, help="samples of the last batch of all networks, instead of what is drawn")
     parser.add_argument("--failures", default="differential-failures", help="folder for what fails")
     parser.add_argument("--minimise", action="store_true", help="take blocks away while a failure stays")
     parser.add_argument("--write", help="write cases for CTest to this folder instead")
@@ -486,7 +489,8 @@ def main():
         parser.error("the path of ckpttrain is missing")
     program = pathlib.Path(options.program).resolve()
     started, outcomes, kinds = time.time(), collections.Counter(), collections.Counter()
-    tasks = [(program, options.seed + i, {"dynamo": options.dynamo, "minimise": options.minimise}) for i in range(options.count)]
+    drawn = {"dynamo": options.dynamo, "left": options.left, "minimise": options.minimise}
+    tasks = [(program, options.seed + i, drawn) for i in range(options.count)]
     with multiprocessing.Pool(options.jobs) as pool:
         for seed, outcome, text, folder, network in pool.imap_unordered(work, tasks):
             outcomes[outcome] += 1
