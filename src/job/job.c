@@ -98,8 +98,9 @@ static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
     return CKPT_OK;
 }
 
-static ckpt_status make_graphs(const ckpt_job_options *o, ckpt_job *job, ckpt_error *err) {
-    ckpt_training_options training = {.optimizer = o->optimizer, .accumulate = job->parts > 1,
+/* like: the job's training graph for a larger batch, or NULL. */
+static ckpt_status make_graphs(const ckpt_job_options *o, const ckpt_graph *like, ckpt_job *job, ckpt_error *err) {
+    ckpt_training_options training = {.like = like, .optimizer = o->optimizer, .accumulate = job->parts > 1,
                                       .bf16 = o->precision == CKPT_PRECISION_BF16, .bf16_kernels = job->traits->bf16_kernels};
     ckpt_training_defaults(&training);
     if (!job->forward_only) return ckpt_training_graphs_make(&job->model.graph, &training, &job->evaluation, err);
@@ -174,7 +175,7 @@ ckpt_status ckpt_job_load(const ckpt_job_options *o, const ckpt_loss_data *data,
     if (status == CKPT_OK) status = check_parts(job, err);
     if (status == CKPT_OK) status = check_batch(o, asked, &job->model, err);
     if (status == CKPT_OK) status = check_fixed(o, job, err);
-    if (status == CKPT_OK) status = in_file(o, make_graphs(o, job, err), err);
+    if (status == CKPT_OK) status = in_file(o, make_graphs(o, NULL, job, err), err);
     if (status == CKPT_OK) status = ckpt_costs_flops(&job->model.graph, &job->cost_pool, &job->costs, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;
@@ -185,8 +186,9 @@ ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_job_options *o, int6
     *resized = (ckpt_job){.traits = job->traits, .data = job->data, .batch = samples, .parts = job->parts,
                           .forward_only = job->forward_only};
     CKPT_TRY(ckpt_model_resize(&job->model, &options, &resized->model, err));
+    const ckpt_graph *like = samples < job->model.graph.batch ? &job->model.graph : NULL;
     ckpt_status status = check_fixed(o, resized, err);
-    if (status == CKPT_OK) status = in_file(o, make_graphs(o, resized, err), err);
+    if (status == CKPT_OK) status = in_file(o, make_graphs(o, like, resized, err), err);
     if (status != CKPT_OK) ckpt_job_free(resized);
     return status;
 }
