@@ -2,12 +2,8 @@
  * (tests/golden/last_batch/make_last_batch.py), for every size of the last batch, under every plan, and the bytes are those
  * that ckptplan states without knowing the data. What the model cannot be run with is refused before training, or left
  * out with --drop-last. Nodes across samples are named with --micro-batch. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,11 +1,7 @@
 /* The option table: what --help lists is what the parser takes, options settle each other as documented, and what
  * programs write besides their result is right or not there at all. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>

@@ -1,14 +1,10 @@
 /* The plan of a smaller batch within a larger one's: same steps at the same offsets where the graphs are one network, a plan
  * of its own where they are not, never a byte more; and a checker that notices when it is not so. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "graph/autodiff.h"
 #include "import/model.h"

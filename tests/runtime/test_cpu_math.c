@@ -1,13 +1,9 @@
 /* The shared arithmetic against libm in double: bits of floats taken evenly over the whole range, so that every
  * binade, subnormals and NaNs among them, is visited. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <math.h>
-
-#include <cmocka.h>
 
 #include "runtime/act_math.h"
 #include "runtime/convert_math.h"

@@ -1,13 +1,9 @@
 /* The CUDA backend as it is built, with or without a device: what opening answers, and with a device that what is
  * requested is what is counted. Exit status 77: no device, and all that can be checked without one is right. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "runtime/backend.h"
 
