@@ -54,6 +54,10 @@ ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *a
     return CKPT_OK;
 }
 
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
+    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
+}
+
 /* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are
  * not accumulated. */
 static int gradsum(ckpt_autodiff *ad, int tensor) {
