@@ -51,7 +51,7 @@ static bool is_topological(const ckpt_problem *p, const int *order) {
 static ckpt_status check_mapped(const ckpt_graph *g, const ckpt_order *order, ckpt_plan *plan, ckpt_pool *pool) {
     uint64_t *cost = ckpt_pool_array(pool, g->node_count, uint64_t);
     for (int i = 0; i < g->node_count; i++) cost[order->node[i]] = plan->costs.node[i];
-    memcpy(plan->costs.node, cost, sizeof *cost * (size_t)g->node_count);
+    plan->costs.node = cost;
     ckpt_schedule schedule = {.count = plan->step_count, .node = ckpt_pool_array(pool, plan->step_count, int)};
     for (int s = 0; s < plan->step_count; s++) schedule.node[s] = plan->step[s].node;
     ckpt_order_map(order, &schedule);
