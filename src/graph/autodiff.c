@@ -87,6 +87,10 @@ static const ckpt_node *find_like(const ckpt_autodiff *ad, const ckpt_node *node
     return there->op == node->op && strcmp(like->tensor[t].name, ad->graph->tensor[t].name) == 0 ? there : NULL;
 }
 
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
+    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
+}
+
 /* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are
  * not accumulated. */
 static int gradsum(ckpt_autodiff *ad, int tensor) {

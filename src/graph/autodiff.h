@@ -4,9 +4,11 @@
  *     ckpt_training_defaults(&training);
  *     ckpt_autodiff_run(&graph, &training, &err);
  *
- * Gradients run in the reverse order of the forward nodes. A parameter's update follows its last gradient
- * contribution at once, so weight gradients are transient; with `accumulate` they are summed into persistent
- * GRADSUM tensors instead, and the updates run after the last micro-batch.
+ * Gradients run in the reverse order of the forward nodes. Of one forward node's gradients, those of parameters come
+ * before that of its input: dw reads dz and x, and with dx first both would be live beside dx and dw. A parameter is
+ * updated behind its last gradient contribution and its last reader, so weight gradients are transient; with `accumulate`
+ * they are summed into persistent GRADSUM tensors instead, and the updates run after the last micro-batch. The planner
+ * may choose another order (planner/core/order.h).
  */
 #ifndef CKPT_AUTODIFF_H
 #define CKPT_AUTODIFF_H
@@ -86,6 +88,9 @@ typedef struct ckpt_autodiff {
 int ckpt_gradient_tensor(ckpt_autodiff *ad, int like, ckpt_error *err);
 ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *attr, int in_count, const int *in,
                                int out, ckpt_error *err);
+
+/* Of two operands, whether the second's gradient is emitted first: it alone is a parameter. */
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b);
 
 /* Hands `gradient` to `tensor` as one contribution; sums it with what came before. */
 ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err);
