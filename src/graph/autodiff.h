@@ -36,6 +36,8 @@ typedef struct ckpt_training_options {
     bool accumulate; /* several micro-batches a step */
     bool bf16;         /* activations in bf16, */
     bool bf16_kernels; /* on a device whose nodes work in it (ckpt_rewrite_add_casts) */
+    const ckpt_graph *like; /* of the same model for a larger batch, or NULL: what is broadcast there has its gradient
+                                      summed here too, if only over one sample, so that both graphs have the same nodes */
 } ckpt_training_options;
 
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
@@ -77,7 +79,8 @@ typedef struct ckpt_autodiff {
     bool *wanted;  /* tensor -> whether the loss's gradient flows through it to a parameter */
     bool *reached; /* tensor -> wanted, and the loss depends on it by way of nodes with a gradient */
     int *first_reader; /* tensor -> the first forward node that reads it */
-    int layer;     /* of the forward node at work */
+    int layer;     /* of the forward node at work, */
+    const ckpt_node *like; /* and the same node of options->like, or NULL */
     const char *name;
 } ckpt_autodiff;
 
@@ -95,6 +98,12 @@ ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt
 /* Hands sign * whole (of the shape of a broadcast output) to `operand`, summed over the axes where its stride is 0. */
 ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *geometry, const int64_t *stride, int operand,
                                        int whole, float sign, ckpt_error *err);
+
+/* Whether the forward node at work broadcasts this operand in the graph that this one is to be like. */
+bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand);
+
+/* The sum of such a gradient where nothing is broadcast here: over an axis of one. */
+ckpt_reduce_attr ckpt_reduce_of_one(int64_t count, float alpha);
 
 /* For nodes that can add to a sum while they compute: the tensor to add to (and, when it is persistent, to write),
  * or -1. The node's output must then be given with ckpt_gradient_replace. */

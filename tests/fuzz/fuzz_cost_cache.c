@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cost_cache.h"
+#include "job/cost_cache.h"
 #include "fuzz_graph.h"
 #include "planner/plan.h"
 

@@ -1,13 +1,9 @@
 /* The checker: thousands of mutations of good plans. It may accept only what computes the same and is as
  * stated; an oracle that runs plans on symbols (plan_oracle.h) decides which mutations those are. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "graph/op.h"
 #include "plan_graphs.h"

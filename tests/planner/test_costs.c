@@ -1,12 +1,8 @@
 /* Costs as data: what makes them, and that plans follow them. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "graph/op.h"
 #include "plan_graphs.h"

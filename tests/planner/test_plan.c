@@ -1,12 +1,8 @@
 /* Whole plans: what each strategy keeps and recomputes, budgets, and the totals that others rely on. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "graph/op.h"
 #include "plan_graphs.h"
