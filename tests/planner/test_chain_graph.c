@@ -48,7 +48,10 @@ static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreeme
     ckpt_chain_strategy *chain;
     ckpt_stages stages;
     if (ckpt_chain_strategy_open(g, graphs_costs(g), GRAPHS_ALIGNMENT, true, &chain, &g_err) != CKPT_OK) fail_msg("%s", g_err.message);
-    assert_int_equal(ckpt_stages_find(g, graphs_costs(g), GRAPHS_ALIGNMENT, &stages, &g_err), CKPT_OK);
+    ckpt_pool pool = {0};
+    ckpt_problem problem;
+    assert_int_equal(ckpt_problem_open(g, graphs_costs(g), GRAPHS_ALIGNMENT, &pool, &problem, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_stages_find(&problem, &(ckpt_solver_options){0}, &stages, &g_err), CKPT_OK);
     ckpt_schedule all = {.count = g->node_count, .node = malloc(sizeof(int) * (size_t)g->node_count)};
     for (int n = 0; n < g->node_count; n++) all.node[n] = n;
     uint64_t zero, most = graphs_peak(g, &all, &zero), least = ckpt_chain_strategy_minimum(chain);
@@ -81,6 +84,7 @@ static void compare(const ckpt_graph *g, bool exhaustive, bool branches, agreeme
     }
     assert_int_equal(before, 0);
     ckpt_stages_free(&stages);
+    ckpt_pool_free(&pool);
     ckpt_chain_strategy_close(chain);
 }
 
@@ -234,9 +238,13 @@ static void test_shared_weight(void **state) {
     graphs_finish(&g, &x, CKPT_OPTIMIZER_ADAM, false);
     compare(&g, false, true, &sum);
     ckpt_stages stages;
-    assert_int_equal(ckpt_stages_find(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, &stages, &g_err), CKPT_OK);
+    ckpt_pool pool = {0};
+    ckpt_problem problem;
+    assert_int_equal(ckpt_problem_open(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, &pool, &problem, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_stages_find(&problem, &(ckpt_solver_options){0}, &stages, &g_err), CKPT_OK);
     assert_true(stages.chain.stage_count > 8);
     ckpt_stages_free(&stages);
+    ckpt_pool_free(&pool);
     ckpt_graph_free(&g);
     print_agreement("shared weight", &sum);
 }
