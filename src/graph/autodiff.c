@@ -54,6 +54,10 @@ ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *a
     return CKPT_OK;
 }
 
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
+    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
+}
+
 static bool stands_still(int rank, const int64_t *stride) {
     for (int i = 0; i < rank; i++)
         if (stride[i] == 0) return true;
@@ -85,10 +89,6 @@ static const ckpt_node *find_like(const ckpt_autodiff *ad, const ckpt_node *node
     if (!like || t < 0 || t >= like->tensor_count || like->tensor[t].producer < 0) return NULL;
     const ckpt_node *there = &like->node[like->tensor[t].producer];
     return there->op == node->op && strcmp(like->tensor[t].name, ad->graph->tensor[t].name) == 0 ? there : NULL;
-}
-
-bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
-    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
 }
 
 /* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are
