@@ -138,7 +138,7 @@ static ckpt_status bound_flops(const ckpt_graph *g, const ckpt_plan_options *opt
         status = ckpt_graph_bound(g, &flops, plan->alignment_bytes, bytes, &plan->bound.lower_bound_flops, err);
     if (status == CKPT_OK)
         status = ckpt_graph_bound_by_chain(g, &flops, plan->alignment_bytes, bytes, plan->compute.recompute_flops,
-                                           false, &plan->bound.lower_bound_flops, err);
+                                           &plan->bound.lower_bound_flops, err);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -71,13 +71,10 @@ typedef struct ckpt_plan_compute {
 } ckpt_plan_compute;
 
 /* No schedule under the same budget recomputes less than lower_bound_cost, nor less FLOPs than lower_bound_flops: two
- * bounds, which two different schedules may reach, whatever they do. proved: this one reaches lower_bound_cost. None that
- * runs the stages of the chain as a whole, each in one of the ways that the tables know (stages.h), recomputes less than
- * staged_bound_cost (staged_persistent: and holds what it keeps until the backward that reads it, and runs nothing ahead); others may. Never below
- * lower_bound_cost; equal to it where nothing more is known. */
+ * bounds, which two different schedules may reach, whatever they do. proved: this one reaches lower_bound_cost. */
 typedef struct ckpt_plan_bound {
-    bool proved, staged_persistent;
-    uint64_t lower_bound_cost, staged_bound_cost, lower_bound_flops;
+    bool proved;
+    uint64_t lower_bound_cost, lower_bound_flops;
 } ckpt_plan_bound;
 
 typedef struct ckpt_plan {

@@ -21,9 +21,6 @@
 #include "planner/graph/graph_moment.h"
 
 enum { MOST_WORK = 50000000, MOST_PRICES = 12, LOOKED_AT = 128, MOST_PARTS = 256 }; /* backward nodes times items */
-
-/* A part of a step: less of it is not worth the time that all trees take. */
-enum { LEAST_GAP = 100 };
 #define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node whose output the backward pass reads, with those before it that run only for its sake. */
@@ -376,18 +373,16 @@ ckpt_status ckpt_graph_bound_after(const ckpt_graph *graph, const ckpt_costs *co
 }
 
 ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
-                                      uint64_t step_bytes, uint64_t recompute_cost, bool trees, uint64_t *lower_bound,
+                                      uint64_t step_bytes, uint64_t recompute_cost, uint64_t *lower_bound,
                                       ckpt_error *err) {
     if (*lower_bound >= recompute_cost) return CKPT_OK;
     ckpt_pool scratch = {0};
     ckpt_chain chain;
     ckpt_status status = ckpt_graph_chain_find(graph, costs, alignment_bytes, &scratch, &chain, err);
     if (status == CKPT_OK && chain.stage_count > 0) {
-        uint64_t first = 0, step = 0, of_chain;
+        uint64_t first = 0, of_chain;
         for (int k = 1; k <= chain.stage_count; k++) first += chain.stage[k].forward_cost;
-        for (int n = 0; n < graph->node_count; n++) step += costs->node[n];
-        status = ckpt_chain_bound_long(&chain, step_bytes, first + recompute_cost, trees ? step / LEAST_GAP : recompute_cost,
-                                       &of_chain, err);
+        status = ckpt_chain_lower_bound(&chain, step_bytes, first + recompute_cost, &of_chain, err);
         if (status == CKPT_OK && of_chain > first + *lower_bound)
             *lower_bound = ckpt_round_up(of_chain - first, ckpt_costs_divisor(graph, costs));
     }

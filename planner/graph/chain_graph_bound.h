@@ -14,12 +14,11 @@
 ckpt_status ckpt_graph_bound(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, uint64_t step_bytes,
                              uint64_t *recompute_cost, ckpt_error *err);
 
-/* By prices along the chain inside the graph (graph_chain.h) and, with `trees`, by all schedules of that chain where the bound
- * is still more than a hundredth of a step below: *lower_bound becomes larger where that says more. Nothing is sought beyond
- * recompute_cost, which some schedule in these bytes recomputes. Takes up to half a second, for a chain of 300 stages a second.
+/* By prices along the chain inside the graph (graph_chain.h): *lower_bound becomes larger where that says more. Nothing is sought
+ * beyond recompute_cost, which some schedule in these bytes recomputes. Takes up to half a second.
  * Errors: CKPT_NOMEM. */
 ckpt_status ckpt_graph_bound_by_chain(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
-                                      uint64_t step_bytes, uint64_t recompute_cost, bool trees, uint64_t *lower_bound,
+                                      uint64_t step_bytes, uint64_t recompute_cost, uint64_t *lower_bound,
                                       ckpt_error *err);
 
 /* The same for each backward node, by node: what any schedule has to recompute after it has run. 0 of forward nodes. Takes time that

@@ -50,10 +50,6 @@ static void add_cards(const ckpt_report *r, ckpt_markup *out) {
         const double gap = least > 0 ? ((double)r->compute.recompute_cost - (double)bound) / least : 0;
         snprintf(share, sizeof share, gap > 0 ? "within %.2f%%" : "optimal", 100 * gap);
         ckpt_markup_add(&more, "of optimal: no plan in this memory recomputes less than %s", ckpt_cost_text(r->unit, bound, a));
-        const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->parts;
-        if (gap > 0 && staged > bound)
-            ckpt_markup_add(&more, ", none of whole stages%s less than %s",
-                            r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "", ckpt_cost_text(r->unit, staged, a));
     } else {
         snprintf(share, sizeof share, "optimal");
         ckpt_markup_add(&more, "nothing is recomputed");

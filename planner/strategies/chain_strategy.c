@@ -17,9 +17,6 @@
 #define MOST_GAP 0.5
 enum { MANY_STATES = 1 << 19, SOME_STATES = 1 << 17, FEW_STATES = 1 << 13 };
 
-/* Some hundred times 64 stages, ten times 339. */
-#define MOST_SHARPENED UINT64_C(400000000)
-
 struct ckpt_chain_strategy {
     ckpt_pool pool;
     const ckpt_graph *graph;
@@ -30,7 +27,6 @@ struct ckpt_chain_strategy {
     ckpt_chain_tables *tables;
     uint64_t minimum;
     ckpt_chain_refine refine; /* search: NULL where the graph is too large for that too */
-    uint64_t sharpened;       /* cubes of stages, of all times */
     ckpt_graph_curve curve;   /* schedules made without the tables, beside which theirs must stand */
 };
 
@@ -166,33 +162,6 @@ static ckpt_status search_for_better(ckpt_chain_strategy *chain, uint64_t step_b
     return CKPT_OK;
 }
 
-/* That of all schedules of whole stages where it says that nothing costs less than `cost`, of those that hold what they keep
- * elsewhere. */
-static void take_bound(const ckpt_chain_strategy *chain, const ckpt_chain_bound *of_chain, uint64_t cost, ckpt_plan_bound *bound) {
-    const uint64_t first = chain->stages.forward_cost;
-    bound->staged_persistent = of_chain->all < cost;
-    if (of_chain->persistent > first) bound->staged_bound_cost = of_chain->persistent - first;
-}
-
-/* The best schedule of whole stages, or of those that hold what they keep, where that is better; and what none of them beats. It
- * is exact where it is proved, so that more bytes then never cost more. Whoever asks for many answers gets some without. */
-static ckpt_status sharpen(ckpt_chain_strategy *chain, uint64_t step_bytes, ckpt_pool *pool, ckpt_schedule *schedule,
-                           ckpt_chain_solution *solution, ckpt_error *err) {
-    const uint64_t first = chain->stages.forward_cost, stages = (uint64_t)chain->stages.chain.stage_count;
-    ckpt_chain_program program;
-    ckpt_chain_bound bound;
-    if (solution->recompute_cost <= solution->bound.lower_bound_cost || chain->sharpened > MOST_SHARPENED) return CKPT_OK;
-    chain->sharpened += stages * stages * stages;
-    CKPT_TRY(ckpt_chain_improve(&chain->stages.chain, step_bytes, first + solution->recompute_cost, pool, &program, &bound, err));
-    take_bound(chain, &bound, program.count ? program.cost : first + solution->recompute_cost, &solution->bound);
-    if (program.count == 0) return CKPT_OK;
-    solution->improved = true;
-    solution->recompute_cost = program.cost - first;
-    solution->needed_bytes = program.needed_bytes;
-    *schedule = (ckpt_schedule){0};
-    return ckpt_stages_emit(&chain->stages, &program, pool, schedule, err);
-}
-
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err) {
     if (step_bytes < chain->minimum)
@@ -208,8 +177,7 @@ ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_
     CKPT_TRY(solve_without_search(chain, step_bytes, pool, schedule, solution, err));
     CKPT_TRY(ckpt_graph_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes,
                               &solution->bound.lower_bound_cost, err));
-    if (search)
-        CKPT_TRY((chain->refine.search ? search_for_better : sharpen)(chain, step_bytes, pool, schedule, solution, err));
+    if (search && chain->refine.search) CKPT_TRY(search_for_better(chain, step_bytes, pool, schedule, solution, err));
     solution->bound.proved = solution->bound.lower_bound_cost == solution->recompute_cost;
     return CKPT_OK;
 }
@@ -235,11 +203,10 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
         status = exact ? least_recompute(exact, step_bytes, &bound->lower_bound_cost, err)
                        : ckpt_graph_bound(graph, costs, alignment_bytes, step_bytes, &bound->lower_bound_cost, err);
         if (status == CKPT_OK)
-            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, false, &bound->lower_bound_cost, err);
+            status = ckpt_graph_bound_by_chain(graph, costs, alignment_bytes, step_bytes, recompute_cost, &bound->lower_bound_cost, err);
         ckpt_graph_exact_close(exact);
     }
     bound->proved = bound->lower_bound_cost == recompute_cost;
-    bound->staged_bound_cost = bound->lower_bound_cost;
     return status;
 }
 
@@ -247,28 +214,12 @@ ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, ui
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err) {
     if (!chain->exact && bound->lower_bound_cost < recompute_cost)
         CKPT_TRY(ckpt_graph_bound_by_chain(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
-                                           true, &bound->lower_bound_cost, err));
+                                           &bound->lower_bound_cost, err));
     if (chain->curve.branching && bound->lower_bound_cost < recompute_cost &&
         share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP)
         CKPT_TRY(ckpt_graph_pair_bound(chain->graph, chain->costs, chain->alignment_bytes, step_bytes, recompute_cost,
                                        &bound->lower_bound_cost, err));
     bound->proved = bound->lower_bound_cost == recompute_cost;
-    if (!chain->exact && !bound->staged_bound_cost &&
-        share_of_step(chain, recompute_cost - bound->lower_bound_cost) >= LEAST_GAP) {
-        const uint64_t first = chain->stages.forward_cost;
-        ckpt_pool scratch = {0};
-        ckpt_chain_program program;
-        ckpt_chain_bound of_stages;
-        const ckpt_status status =
-            ckpt_chain_improve(&chain->stages.chain, step_bytes, first + recompute_cost, &scratch, &program, &of_stages, err);
-        ckpt_pool_free(&scratch);
-        CKPT_TRY(status);
-        take_bound(chain, &of_stages, first + recompute_cost, bound);
-    }
-    if (bound->staged_bound_cost <= bound->lower_bound_cost) {
-        bound->staged_bound_cost = bound->lower_bound_cost;
-        bound->staged_persistent = false;
-    }
     return CKPT_OK;
 }
 

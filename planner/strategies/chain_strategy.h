@@ -39,7 +39,7 @@ uint64_t ckpt_chain_strategy_next(ckpt_chain_strategy *chain, uint64_t step_byte
 
 /* Least recomputation with at most `step_bytes` live at any step. With `search` graphs of at most CKPT_ACTS_TENSORS
  * forward tensors are searched for better schedules and bounds than the tables' (chain_refine.h), which takes up to
- * seconds; of others the best schedule of whole stages that holds what it keeps is found, and staged_bound_cost set.
+ * seconds.
  * With and without it more bytes never cost more. CKPT_INFEASIBLE below the minimum. */
 ckpt_status ckpt_chain_strategy_solve(ckpt_chain_strategy *chain, uint64_t step_bytes, bool search, ckpt_pool *pool,
                                       ckpt_schedule *schedule, ckpt_chain_solution *solution, ckpt_error *err);
@@ -51,7 +51,7 @@ ckpt_status ckpt_chain_strategy_bound(const ckpt_graph *graph, const ckpt_costs 
                                       ckpt_error *err);
 
 /* Raises the bounds of solve by what takes longer, for a schedule that recomputes recompute_cost in step_bytes, and sets
- * staged_bound_cost and proved. */
+ * proved. */
 ckpt_status ckpt_chain_strategy_raise_bound(const ckpt_chain_strategy *chain, uint64_t step_bytes,
                                              uint64_t recompute_cost, ckpt_plan_bound *bound, ckpt_error *err);
 

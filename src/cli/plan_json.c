@@ -49,12 +49,9 @@ static json_t *compute_json(const ckpt_plan_compute *c) {
 
 static json_t *optimality_json(const ckpt_plan_report *r, const ckpt_plan_compute *c) {
     const uint64_t parts = (uint64_t)r->job->parts, bound = r->plan->bound.lower_bound_cost * parts;
-    const uint64_t staged = r->plan->bound.staged_bound_cost * parts;
-    return json_pack("{s:b, s:o, s:o, s:f, s:o, s:f, s:b}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
+    return json_pack("{s:b, s:o, s:o, s:f}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
                      bytes_of(r->plan->bound.lower_bound_flops * parts), "lower_bound_recompute_cost", bytes_of(bound), "gap",
-                     ckpt_compute_gap(c, bound), "staged_lower_bound_recompute_cost", bytes_of(staged), "staged_gap",
-                     staged < c->recompute_cost ? ckpt_compute_gap(c, staged) : 0.0, "staged_persistent",
-                     r->plan->bound.staged_persistent);
+                     ckpt_compute_gap(c, bound));
 }
 
 static json_t *layers_json(const ckpt_plan_report *r) {

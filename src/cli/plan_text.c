@@ -92,11 +92,6 @@ static void print_compute(const ckpt_plan_report *r) {
     if (c.recompute_cost > 0)
         printf("  at least   %14s  must be recomputed under this budget: the step is within %.2f%% of optimal\n",
                ckpt_cost_text(unit, bound, text), 100 * ckpt_compute_gap(&c, bound));
-    const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
-    if (!r->plan->bound.proved && staged > bound)
-        printf("  at least   %14s  by any schedule of whole stages%s: within %.2f%% of those\n", ckpt_cost_text(unit, staged, text),
-               r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "",
-               staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 
 static void print_layers(const ckpt_plan_report *r) {

@@ -41,10 +41,10 @@ static void test_chain_in_graph(void **state) {
             uint64_t bound = 0, less = 0;
             truth = ckpt_graph_oracle(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m);
             if (truth == UINT64_MAX) continue;
-            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m, INT64_MAX, true, &bound, &g_err), CKPT_OK);
+            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m, INT64_MAX, &bound, &g_err), CKPT_OK);
             if (bound > truth) fail_msg("graph %d: in %llu bytes %llu is enough, the bound is %llu", i, (unsigned long long)m,
                                         (unsigned long long)truth, (unsigned long long)bound);
-            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m - m / 8, INT64_MAX, true, &less, &g_err), CKPT_OK);
+            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m - m / 8, INT64_MAX, &less, &g_err), CKPT_OK);
             tight += bound == truth && truth > 0;
             overstated += less > truth;
             budgets++;
