@@ -29,7 +29,7 @@
 #include "planner/graph/time_step.h"
 
 /* Work: steps times nodes, of the knapsacks; arcs, of the cuts. TOGETHER: nodes whose orders are told apart. */
-enum { MOST_WORK = 50000000, MOST_ARCS = 300000000, MOST_PRICES = 12, LOOKED_AT = 128, TOGETHER = 5 };
+enum { MOST_WORK = 50000000, MOST_ARCS = 300000000, MOST_PRICES = 12, LOOKED_AT = 128, TOGETHER = 7 };
 #define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node that must run again unless its outputs are held. */
@@ -53,6 +53,9 @@ typedef struct bound {
     bool *held;
     int64_t *hold, *run; /* prices (cut.h) */
     int *ready;          /* by node: the last fixed node among its direct predecessors, or -1 */
+    uint64_t *until;     /* by open node: bytes of gradients that are live until it runs */
+    uint64_t *reader;    /* by tensor: the most of these among its readers */
+    uint64_t *made;      /* by forward tensor: bytes that it takes to have it after the step */
     int *height;         /* by node: nodes on the longest way from it to a last one */
 } bound;
 
@@ -274,7 +277,10 @@ static ckpt_status open(bound *b, ckpt_pool *pool, ckpt_error *err) {
     b->run = ckpt_pool_array(pool, g->forward_count, int64_t);
     b->ready = ckpt_pool_array(pool, g->node_count, int);
     b->height = ckpt_pool_array(pool, g->node_count, int);
-    if (!b->item || !b->held || !b->hold || !b->run || !b->ready || !b->height)
+    b->until = ckpt_pool_array(pool, g->node_count, uint64_t);
+    b->reader = ckpt_pool_array(pool, g->tensor_count, uint64_t);
+    b->made = ckpt_pool_array(pool, g->tensor_count, uint64_t);
+    if (!b->item || !b->held || !b->hold || !b->run || !b->ready || !b->height || !b->until || !b->reader || !b->made)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->node_count; n++) {
         b->ready[n] = -1;
@@ -326,8 +332,67 @@ ckpt_status ckpt_bound_after(const ckpt_problem *problem, uint64_t step_bytes, u
     return status;
 }
 
+/* --- bytes ------------------------------------------------------------------------------------------- */
+
+/* What a forward node takes while it runs, at least. */
+static uint64_t bytes_of_run(const ckpt_problem *p, int n) {
+    const ckpt_node *node = &p->graph->node[n];
+    uint64_t bytes = 0;
+    for (int i = 0; i < node->in_count; i++) {
+        bool counted = !ckpt_tensor_is_step(p->graph, node->in[i]);
+        for (int j = 0; j < i && !counted; j++) counted = node->in[j] == node->in[i];
+        if (!counted) bytes += p->bytes[node->in[i]];
+    }
+    for (int i = p->overwrite[n] ? 1 : 0; i < node->out_count; i++)
+        if (node->out[i] >= 0) bytes += p->bytes[node->out[i]];
+    return bytes;
+}
+
+/* Bytes of gradients that are live at any time from the step on until node n runs: the inputs of n that are there, or, along a
+ * path to n, the smallest tensor (each is live until the next is made). */
+static uint64_t gradients_until(const bound *b, int n) {
+    const ckpt_problem *p = b->problem;
+    const ckpt_node *node = &p->graph->node[n];
+    uint64_t there = 0, most = 0;
+    for (int i = 0; i < node->in_count; i++) {
+        if (!ckpt_tensor_is_step(p->graph, node->in[i])) continue;
+        const int from = p->graph->tensor[node->in[i]].producer;
+        const uint64_t bytes = p->bytes[node->in[i]];
+        if (from < p->graph->forward_count) continue;
+        bool counted = false;
+        for (int j = 0; j < i; j++) counted |= node->in[j] == node->in[i];
+        if (from == b->step.node || b->step.done[from]) there += counted ? 0 : bytes;
+        else if (b->step.open[from]) most = larger(most, bytes < b->until[from] ? bytes : b->until[from]);
+    }
+    return larger(there, most);
+}
+
+/* A needed tensor is held over the step, or made after it beside the gradients of its reader, as are the inputs that this takes. */
 static uint64_t by_bytes(bound *b) {
-    return b->step.bytes;
+    const ckpt_problem *p = b->problem;
+    const ckpt_graph *g = p->graph;
+    uint64_t least = b->step.bytes;
+    for (int t = 0; t < g->tensor_count; t++) b->reader[t] = 0;
+    for (int n = g->forward_count; n < g->node_count; n++) {
+        if (!b->step.open[n]) continue;
+        b->until[n] = gradients_until(b, n);
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (g->node[n].in[i] >= 0) b->reader[g->node[n].in[i]] = larger(b->reader[g->node[n].in[i]], b->until[n]);
+    }
+    for (int n = 0; n < g->forward_count; n++) {
+        const uint64_t run = bytes_of_run(p, n);
+        uint64_t inputs = 0;
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (ckpt_tensor_is_step(g, g->node[n].in[i])) inputs = larger(inputs, b->made[g->node[n].in[i]]);
+        for (int i = 0; i < g->node[n].out_count; i++) {
+            const int t = g->node[n].out[i];
+            if (t < 0) continue;
+            const uint64_t held = b->step.bytes + b->step.hold[t], made = larger(inputs, run), read = larger(made, run + b->reader[t]);
+            b->made[t] = held < made ? held : made;
+            if (b->step.needed[t]) least = larger(least, held < read ? held : read);
+        }
+    }
+    return least;
 }
 
 ckpt_status ckpt_bound_least_bytes(const ckpt_problem *problem, uint64_t *bytes, ckpt_error *err) {
