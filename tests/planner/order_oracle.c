@@ -22,11 +22,11 @@
 
 #include "graph/op.h"
 
-enum { MOST_ONCE = 128, MOST_DROPPABLE = 64, MOST_RULES = 192, MOST_BOUND = 256 };
+enum { WORDS = 4, MOST_ONCE = 64 * WORDS, MOST_DROPPABLE = 64, MOST_RULES = MOST_ONCE + 64, MOST_BOUND = 512, MOST_NODES = 1024 };
 
 /* Nodes that run once: bits. */
 typedef struct nodes {
-    uint64_t word[2];
+    uint64_t word[WORDS];
 } nodes;
 
 /* A STEP tensor that is made once and read by nodes that run once. */
@@ -72,7 +72,7 @@ struct order_oracle {
     const ckpt_graph *graph;
     const ckpt_costs *costs;
     uint64_t alignment;
-    int droppable_of[1024]; /* by tensor, -1 */
+    int droppable_of[MOST_NODES]; /* by tensor, -1 */
     int droppable_count;
     uint64_t bytes[MOST_DROPPABLE];
     nodes read_by[MOST_DROPPABLE]; /* nodes that run once */
@@ -105,11 +105,15 @@ static void include(nodes *set, int bit) {
 }
 
 static bool meets(nodes a, nodes b) {
-    return (a.word[0] & b.word[0]) || (a.word[1] & b.word[1]);
+    uint64_t both = 0;
+    for (int w = 0; w < WORDS; w++) both |= a.word[w] & b.word[w];
+    return both != 0;
 }
 
 static bool within(nodes a, nodes b) {
-    return !(a.word[0] & ~b.word[0]) && !(a.word[1] & ~b.word[1]);
+    uint64_t outside = 0;
+    for (int w = 0; w < WORDS; w++) outside |= a.word[w] & ~b.word[w];
+    return outside == 0;
 }
 
 static bool within_but(nodes a, nodes b, int bit) {
@@ -118,7 +122,9 @@ static bool within_but(nodes a, nodes b, int bit) {
 }
 
 static int size_of_set(nodes a) {
-    return __builtin_popcountll(a.word[0]) + __builtin_popcountll(a.word[1]);
+    int size = 0;
+    for (int w = 0; w < WORDS; w++) size += __builtin_popcountll(a.word[w]);
+    return size;
 }
 
 static uint64_t bytes_of(const order_oracle *o, uint64_t set) {
@@ -206,7 +212,7 @@ static void mark_ancestors(const ckpt_graph *g, int n, bool *ancestor) {
 
 /* A node that may run again needs a bit of its own where nothing else says that it has run. */
 static bool needs_bit(const ckpt_graph *g, int n) {
-    bool ancestor[1024], certain = false;
+    bool ancestor[MOST_NODES], certain = false;
     for (int m = 0; m < g->node_count; m++) {
         if (!runs_once(g, m)) continue;
         memset(ancestor, 0, sizeof ancestor);
@@ -318,7 +324,7 @@ static uint64_t common_divisor(uint64_t a, uint64_t b) {
 }
 
 order_oracle *order_oracle_open(const ckpt_graph *g, const ckpt_costs *costs, uint64_t alignment_bytes) {
-    if (g->tensor_count > 1024 || g->node_count > 1024) return NULL;
+    if (g->tensor_count > MOST_NODES || g->node_count > MOST_NODES) return NULL;
     order_oracle *o = calloc(1, sizeof *o);
     if (!o) return NULL;
     o->graph = g;
@@ -453,13 +459,12 @@ static entry pop(order_oracle *o) {
 
 static uint64_t hash_of(state s) {
     uint64_t h = s.held * 0x9E3779B97F4A7C15u;
-    h = (h ^ (h >> 29) ^ s.done.word[0]) * 0xBF58476D1CE4E5B9u;
-    h = (h ^ (h >> 31) ^ s.done.word[1]) * 0x94D049BB133111EBu;
+    for (int w = 0; w < WORDS; w++) h = (h ^ (h >> 29) ^ s.done.word[w]) * 0xBF58476D1CE4E5B9u;
     return h ^ (h >> 32);
 }
 
 static bool same(state a, state b) {
-    return a.held == b.held && a.done.word[0] == b.done.word[0] && a.done.word[1] == b.done.word[1];
+    return a.held == b.held && memcmp(&a.done, &b.done, sizeof a.done) == 0;
 }
 
 static bool rehash(order_oracle *o) {
@@ -763,7 +768,7 @@ static int last_read(const order_oracle *o, const int *node, int count, int t, i
 
 static bool replay_versions(const order_oracle *o, const int *node, int count, uint64_t *cost) {
     const ckpt_graph *g = o->graph;
-    int runs[1024] = {0};
+    int runs[MOST_NODES] = {0};
     *cost = 0;
     for (int k = 0; k < count; k++) {
         const int n = node[k];
