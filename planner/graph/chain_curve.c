@@ -1,37 +1,15 @@
 #include "planner/graph/chain_curve.h"
 
-#include "planner/strategies/strategy.h"
+#include "graph/op.h"
 
 /* SHORT: nodes. */
-enum { SHORT = 256, MOST_EVERY = 32, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
+enum { SHORT = 256, TABLE_POINTS = 24, MOST_APART = 32, MOST_PARTS = 256 };
 
 /* Work, in steps of schedules replayed: some ten nanoseconds each (graph_curve.h). */
 enum { MOST_SIMPLE = 20000000, MOST_PRICED = 100000000, MOST_MOVES = 250000000 };
 
 /* The same for narrow graphs, whose tables are good already: little is gained but near the smallest budget. */
 enum { MOST_NARROW_PRICED = 300000, MOST_NARROW_MOVES = 2000000 };
-
-/* The schedules of the other strategies: no budget must recompute more than they do in the same bytes, and none takes less than
- * the smallest. Of the layers that a user may list, all and none. */
-static ckpt_status add_strategies(const ckpt_stages *stages, ckpt_graph_curve *curve, ckpt_error *err) {
-    const int layers = stages->graph->layer_count;
-    for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
-        if (s == CKPT_STRATEGY_BUDGET || s == CKPT_STRATEGY_MIN || (s == CKPT_STRATEGY_LAYERS && layers == 0)) continue;
-        for (int every = 1; every == 1 || (s == CKPT_STRATEGY_EVERY && every <= layers && curve->work < MOST_SIMPLE);
-             every += every < MOST_EVERY ? 1 : every / MOST_EVERY) {
-            ckpt_pool scratch = {0};
-            const ckpt_plan_options options = {.strategy = (ckpt_strategy)s, .every = every, .layers = "*"};
-            const ckpt_strategy_input input = {
-                .graph = stages->graph, .costs = stages->costs, .options = &options, .alignment_bytes = stages->alignment_bytes};
-            ckpt_strategy_result result;
-            ckpt_status status = ckpt_strategy_run(&input, &scratch, &result, err);
-            if (status == CKPT_OK) status = ckpt_graph_curve_add(curve, &result.schedule, err);
-            ckpt_pool_free(&scratch);
-            CKPT_TRY(status);
-        }
-    }
-    return CKPT_OK;
-}
 
 /* What lies between two checkpoints when the outputs of some stages are always kept. */
 typedef enum between { NO_CHECKPOINTS, STAGE_COUNT, STAGE_OUTPUTS, ALL_READ } between;
@@ -144,9 +122,6 @@ ckpt_status ckpt_chain_curve_build(const ckpt_stages *stages, ckpt_chain_tables 
     ckpt_pool_free(&scratch);
     if (!room) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
     curve->branching = of == BRANCHING;
-    curve->pinned = true;
-    CKPT_TRY(add_strategies(stages, curve, err));
-    curve->pinned = false;
     /* The tables are all that a chain needs, and nearly all that long narrow graphs do. */
     const bool narrow = of == NARROW && !stages->deep, narrow_long = narrow && stages->graph->node_count > SHORT;
     if (of == CHAIN || (narrow_long && !stages->thinned)) return CKPT_OK;

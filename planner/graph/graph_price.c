@@ -1,5 +1,5 @@
 /* Schedules from prices. Every backward node's time has a price a byte; a tensor pays for the time that it is there, a node that
- * runs again its cost. What is cheapest to hold is a minimum cut (graph_cut.h). The prices go up where the schedule takes more
+ * runs again its cost. What is cheapest to hold is a minimum cut (cut.h). The prices go up where the schedule takes more
  * than a target, down where it takes less: the subgradient method (Held and Karp 1971). */
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "base/units.h"
 #include "graph/op.h"
 #include "planner/graph/graph_curve.h"
-#include "planner/graph/graph_cut.h"
+#include "planner/graph/cut.h"
 #include "planner/core/liveness.h"
 
 enum { TARGETS = 24, ROUNDS = 8 };
@@ -16,7 +16,7 @@ enum { ARCS_A_STEP = 8 }; /* of a cut, for a step of a schedule: in time */
 typedef struct prices {
     ckpt_graph_curve *curve;
     const ckpt_graph *graph;
-    ckpt_graph_cut *cut;
+    ckpt_cut *cut;
     const ckpt_graph_habit *habit;
     uint64_t most_work;
     bool *needed, *kept;
@@ -93,9 +93,9 @@ static void choose(prices *p) {
         }
         if (run > 2 * p->all_cost) run = 2 * p->all_cost;
         const bool once = g->node[n].op == CKPT_OP_LOSS || ckpt_node_has_effect(g, n);
-        p->run[n] = once ? CKPT_GRAPH_CUT_NEVER : (int64_t)(scale * run);
+        p->run[n] = once ? CKPT_CUT_NEVER : (int64_t)(scale * run);
     }
-    ckpt_graph_cut_solve(p->cut, p->needed, p->hold, p->run, p->kept);
+    ckpt_cut_solve(p->cut, p->needed, p->hold, p->run, p->kept);
     for (int t = 0; t < g->tensor_count; t++) p->kept[t] |= p->habit->forced[t];
 }
 
@@ -111,9 +111,9 @@ static ckpt_status descend(prices *p, ckpt_error *err) {
     for (int i = 1; i <= TARGETS; i++) {
         const double target = most + (least * 0.9 - most) * i / TARGETS;
         for (int r = 0; r < ROUNDS && p->curve->work < p->most_work; r++) {
-            const uint64_t before = ckpt_graph_cut_work(p->cut);
+            const uint64_t before = ckpt_cut_work(p->cut);
             choose(p);
-            p->curve->work += (ckpt_graph_cut_work(p->cut) - before) / ARCS_A_STEP;
+            p->curve->work += (ckpt_cut_work(p->cut) - before) / ARCS_A_STEP;
             CKPT_TRY(try(p, err));
             const double step = 1.0 / (1 + r);
             for (int k = 0; k < p->count; k++) {
@@ -149,12 +149,12 @@ ckpt_status ckpt_graph_curve_price(ckpt_graph_curve *c, const ckpt_graph_habit *
     ckpt_status status = CKPT_OK;
     if (!p.needed || !p.kept || !p.bytes || !p.last || !p.again || !p.runs || !p.price || !p.sum || !p.live || !p.hold || !p.run)
         status = ckpt_fail(err, CKPT_NOMEM, "out of host memory while pricing a schedule");
-    if (status == CKPT_OK) status = ckpt_graph_cut_open(g, &p.cut, err);
+    if (status == CKPT_OK) status = ckpt_cut_open(g, &p.cut, err);
     if (status == CKPT_OK && count > 0) {
         find_uses(&p);
         status = descend(&p, err);
     }
-    ckpt_graph_cut_close(p.cut);
+    ckpt_cut_close(p.cut);
     ckpt_pool_free(&scratch);
     return status;
 }

@@ -6,7 +6,7 @@
 #ifndef CKPT_TRAIN_MEASURE_H
 #define CKPT_TRAIN_MEASURE_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "cli/train_data.h"
 #include "runtime/backend.h"
 

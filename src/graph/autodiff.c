@@ -54,6 +54,43 @@ ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *a
     return CKPT_OK;
 }
 
+static bool stands_still(int rank, const int64_t *stride) {
+    for (int i = 0; i < rank; i++)
+        if (stride[i] == 0) return true;
+    return false;
+}
+
+bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand) {
+    const ckpt_node *there = ad->like;
+    if (!there || there->in_count != 2 || (there->in[0] != operand && there->in[1] != operand)) return false;
+    const bool first = there->in[0] == operand;
+    const ckpt_attr *attr = &there->attr;
+    switch (there->op) {
+    case CKPT_OP_BINARY: return stands_still(attr->binary.rank, first ? attr->binary.stride_a : attr->binary.stride_b);
+    case CKPT_OP_PAIR:
+        return stands_still(attr->pair.geometry.rank, first ? attr->pair.geometry.stride_a : attr->pair.geometry.stride_b);
+    case CKPT_OP_MATMUL: return stands_still(attr->matmul.batch_rank, first ? attr->matmul.stride_a : attr->matmul.stride_b);
+    default: return false;
+    }
+}
+
+ckpt_reduce_attr ckpt_reduce_of_one(int64_t count, float alpha) {
+    return (ckpt_reduce_attr){.rank = 2, .dim = {1, count}, .keep = 2, .alpha = alpha};
+}
+
+/* The same node of the larger batch's graph: it makes the same tensor. */
+static const ckpt_node *find_like(const ckpt_autodiff *ad, const ckpt_node *node) {
+    const ckpt_graph *like = ad->options->like;
+    const int t = node->out[0];
+    if (!like || t < 0 || t >= like->tensor_count || like->tensor[t].producer < 0) return NULL;
+    const ckpt_node *there = &like->node[like->tensor[t].producer];
+    return there->op == node->op && strcmp(like->tensor[t].name, ad->graph->tensor[t].name) == 0 ? there : NULL;
+}
+
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
+    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
+}
+
 /* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are
  * not accumulated. */
 static int gradsum(ckpt_autodiff *ad, int tensor) {
@@ -239,6 +276,7 @@ static ckpt_status emit_all(ckpt_autodiff *ad, ckpt_error *err) {
         ckpt_status (*rule)(ckpt_autodiff *, int, ckpt_error *) = ckpt_op_info(n.op)->gradient;
         ad->layer = n.layer;
         ad->name = n.name;
+        ad->like = find_like(ad, &n);
         if (n.op == CKPT_OP_LOSS) CKPT_TRY(emit_loss_gradient(ad, f, err));
         if (rule && n.out[0] >= 0 && ad->gradient[n.out[0]] >= 0 && ad->wanted[n.out[0]]) CKPT_TRY(rule(ad, f, err));
         CKPT_TRY(emit_updates(ad, f, err));

@@ -1,11 +1,7 @@
 /* Bad input at the command line: one line on stderr that names what is wrong and what to do, the right exit status,
  * nothing on stdout, nothing written, nothing lost. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,6 @@
 /* The contract that outside scripts rely on: options, JSON keys, exit statuses, planned = trained. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
@@ -14,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/devices.h"
+#include "job/devices.h"
 #include "run_program.h"
 #include "runtime/backend.h"
 

@@ -1,10 +1,6 @@
 /* --cost and --profile: measured once, kept, found by both programs; what cannot be kept or read is done without. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

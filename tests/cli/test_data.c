@@ -1,12 +1,8 @@
 /* Data at the command line: CSV as tools write it, columns chosen by options, classes that have names; what is said of them, what
  * is saved, and what is refused. The files in data_files stand for those of public reports; the loss of those that can be read
  * was computed by PyTorch in float64. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,10 +1,6 @@
 /* --dropout puts back what an export for inference left out, --dropout-rng chooses who draws the masks. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,7 @@
 /* Models whose weights are float16 or bfloat16, trained with --precision bf16: the training is that of the same weights in a
  * FLOAT file, bit for bit, and what is saved has the file's own types and fields, with the trained weights rounded. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,12 +1,8 @@
 /* Files made to do harm: one test for each class that has been published about ONNX files, described here in our own
  * words, and for special files. Each is refused in one line, with the right status, or does what an honest file does; in
  * neither case is anything outside the model's folder read or written. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

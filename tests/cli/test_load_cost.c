@@ -1,12 +1,8 @@
 /* What loading costs: memory bounded by a small multiple of the file, time that grows as the file does. Counted are bytes
  * handed out by the pools, resident size, and the processor's time at two sizes of the same kind of file; every kind is one
  * that some part of the importer could take too long over. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

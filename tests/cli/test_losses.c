@@ -1,11 +1,7 @@
 /* Which loss an output and its targets mean, over which axis, what is said of it, and its value: the cases of losses/cases.txt,
  * whose values are PyTorch's in float64 (losses/make_losses.py). And that both programs say the same. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdbool.h>

@@ -1,10 +1,6 @@
 /* --max-batch: the answer fits, the next size does not, and the fastest is the fastest of what was tried. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>

@@ -1,12 +1,7 @@
 /* Networks that are planned and not trained: every strategy makes a plan that the checker accepts, a budget half-way
  * between the smallest and the largest is kept, and ckpttrain refuses by node and operator. The argument is a name from
  * golden/networks, or a file of $CKPT_SHARED_DATA. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -14,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/devices.h"
+#include "job/devices.h"
 #include "graph/autodiff.h"
 #include "import/model.h"
 #include "planner/plan.h"

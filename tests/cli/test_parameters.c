@@ -1,11 +1,7 @@
 /* What is trained: modules exported by PyTorch in four ways (tests/parameters/make_cases.py), whose parameters are easy to take
  * for something else, train as PyTorch trains them; --train and --freeze decide against the file. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>

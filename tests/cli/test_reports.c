@@ -1,11 +1,7 @@
 /* What ckptplan writes besides text: which kind by name or --format, complete or not at all; the frontier's documents;
  * and what is refused. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

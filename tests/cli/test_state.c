@@ -1,10 +1,6 @@
 /* --state: what continues is the same run; what cannot continue is refused; what cannot be saved keeps the old file. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>

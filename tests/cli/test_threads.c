@@ -1,10 +1,6 @@
 /* Which models start threads, and what ckpttrain says of the memory of its process. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <jansson.h>
 #include <signal.h>

@@ -2,15 +2,11 @@
 #ifndef CKPT_DATA_TEST_H
 #define CKPT_DATA_TEST_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "data/dataset.h"
 

@@ -19,12 +19,8 @@
  *
  * A training run is made under two plans, --strategy none and min, which must agree bit for bit, and take the memory that they
  * say. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>

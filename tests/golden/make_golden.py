@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Make the golden data of this folder with PyTorch in float64, or check it; README.md says what the files are.
 
-    make_golden.py            write everything
-    make_golden.py --check    compare with fresh results: float64 within 1e-9, all else exactly; exit 1 if any differs
+    make_golden.py                   write everything
+    make_golden.py CASE...           write these cases and their lines of cases.txt, and touch nothing else
+    make_golden.py --check [CASE...] compare with fresh results: float64 within 1e-9, all else exactly; exit 1 if any differs
+
+A CASE is a line's folder in cases.txt (ops/relu), or the last part of it (relu). All cases are computed whatever is asked
+for, because their inputs come from shared streams of random numbers.
 
 Inputs are float32 and stored; every result is computed from exactly those values in float64 by running the
 ONNX graph, node by node, in PyTorch (onnx_in_torch.py). Each model's output is also compared with onnx's own
@@ -10,6 +14,7 @@ reference evaluator before it is written. Needs torch, onnx, numpy.
 """
 
 import argparse
+import difflib
 import io
 import platform
 import sys
@@ -25,7 +30,7 @@ from golden_files import Output, agree_with_reference, make_model, normal
 from golden_losses import make_terms
 from golden_operators import make_bounded, make_operators
 from golden_tier import make_tier
-from onnx_in_torch import forward, parameters_of, run_graph, to_torch
+from onnx_in_torch import forward, parameters_of, train_step
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
@@ -238,26 +243,15 @@ def make_training(out, name, model, random, steps=3, batch=7):
     """training/NAME: SGD steps on consecutive batches: loss of each, weights and running statistics at the end."""
     x = normal(random, steps * batch, 12)
     target = random.randint(0, 5, steps * batch).astype(np.int64)
-    constants = {p.name: to_torch(p) for p in model.graph.initializer}
     parameters = parameters_of(model.graph)
-    running = {i: o for node in model.graph.node if node.op_type == "BatchNormalization"
-               for i, o in zip(node.input[3:], node.output[1:])}
-    options = {"lr": 2.0**-4}
-    optimizer = torch.optim.SGD([p for k, p in parameters.items() if k not in running], **options)
-    losses = []
+    rate, losses = 2.0**-4, []
     for step in range(steps):
         rows = slice(step * batch, (step + 1) * batch)
-        values = run_graph(model.graph, {**constants, **parameters, "x": torch.from_numpy(x[rows].astype(np.float64))})
-        y = values["logits"]
+        loss_of = lambda y: F.cross_entropy(y, torch.from_numpy(target[rows]))
+        y, loss = train_step(model.graph, parameters, torch.from_numpy(x[rows].astype(np.float64)), loss_of, rate)
         if step == 0:
             agree_with_reference(model, {"x": x[rows]}, y)
-        loss = F.cross_entropy(y, torch.from_numpy(target[rows]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        for kept, moved in running.items():
-            parameters[kept] = values[moved].detach()
-        losses.append(loss.detach())
+        losses.append(loss)
 
     folder = f"training/{name}"
     out.model(f"{folder}/model.onnx", model)
@@ -269,7 +263,7 @@ def make_training(out, name, model, random, steps=3, batch=7):
     data = io.BytesIO()
     np.savez(data, x=x, y=target)
     out.files[f"{folder}/data.npz"] = data.getvalue()
-    settings = {"batch": batch, "steps": steps, "optimizer": "sgd", "lr": options["lr"], "shuffle": "off"}
+    settings = {"batch": batch, "steps": steps, "optimizer": "sgd", "lr": rate, "shuffle": "off"}
     out.files[f"{folder}/options.txt"] = "".join(f"{k} {v}\n" for k, v in settings.items()).encode()
     out.case(folder, 1, "ce")
 
@@ -319,17 +313,29 @@ def same(path, committed, fresh):
     return np.allclose(numpy_helper.to_array(a), numpy_helper.to_array(b), rtol=tolerance, atol=tolerance)
 
 
-def check(files):
-    """Names every file that is missing, different or left over; 1 if there is one."""
+def chosen_folders(files, words):
+    """The folders of cases.txt that the words name, each once; ends the program at a word that names none."""
+    folders = [line.split()[0] for line in files["cases.txt"].decode().splitlines()]
+    chosen = []
+    for word in words:
+        found = [f for f in folders if word.rstrip("/") in (f, f.split("/")[-1])]
+        if not found:
+            near = difflib.get_close_matches(word, folders + [f.split("/")[-1] for f in folders], 3)
+            sys.exit(f"make_golden.py: there is no case '{word}' in cases.txt" + (f"; nearest: {', '.join(near)}" if near else ""))
+        chosen += [f for f in found if f not in chosen]
+    return chosen
+
+
+def check(files, folders):
+    """Names every file of the folders that is missing, different or left over; 1 if there is one."""
     wrong = []
     for path, fresh in files.items():
         if not (HERE / path).exists():
             wrong.append(f"{path}: missing")
         elif not same(path, (HERE / path).read_bytes(), fresh):
             wrong.append(f"{path}: DIFFERS")
-    ours = {"VERSIONS.txt", "README.md", *(p.name for p in HERE.glob("*.py")), *files}
-    for path in sorted(p for p in HERE.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        if str(path.relative_to(HERE)) not in ours:
+    for path in sorted(p for folder in folders for p in (HERE / folder).rglob("*") if p.is_file()):
+        if str(path.relative_to(HERE)) not in files:
             wrong.append(f"{path.relative_to(HERE)}: not made by this script")
     print("\n".join(wrong) or f"{len(files)} files as expected")
     return 1 if wrong else 0
@@ -338,11 +344,18 @@ def check(files):
 def main():
     parser = argparse.ArgumentParser(description="Make or check the golden data of this folder.")
     parser.add_argument("--check", action="store_true", help="compare committed files with fresh results")
+    parser.add_argument("case", nargs="*", help="a case of cases.txt; all of them where none is named")
     args = parser.parse_args()
     files = make_all()
+    if args.case:
+        folders = chosen_folders(files, args.case)
+        files = {p: content for p, content in files.items() if p == "cases.txt" or str(Path(p).parent) in folders}
+    else:
+        folders = sorted({p.split("/")[0] for p in files if "/" in p})
     if args.check:
-        return check(files)
-    files["VERSIONS.txt"] = versions()
+        return check(files, folders)
+    if not args.case:
+        files["VERSIONS.txt"] = versions()
     for path, content in files.items():
         (HERE / path).parent.mkdir(parents=True, exist_ok=True)
         (HERE / path).write_bytes(content)

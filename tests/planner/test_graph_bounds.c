@@ -1,5 +1,5 @@
-/* What is said of graphs beside the stages' tables, against exhaustive search: bounds, the chain inside a graph, searches and what
- * becomes of them, minimum cuts. */
+/* What is said of graphs beside the stages' tables, against exhaustive search: bounds over every order, searches and what becomes
+ * of them, minimum cuts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,89 +12,106 @@
 #include "graph_oracle.h"
 #include "random_graphs.h"
 #include "graph/build.h"
-#include "planner/graph/chain_graph_bound.h"
+#include "order_oracle.h"
+#include "planner/graph/bound_spine.h"
+#include "planner/graph/bound_step.h"
 #include "planner/graph/chain_graph_search.h"
 #include "planner/graph/chain_refine.h"
-#include "planner/graph/graph_chain.h"
-#include "planner/graph/graph_cut.h"
-#include "planner/graph/graph_pair.h"
+#include "planner/graph/cut.h"
 
 static ckpt_error g_err;
 
-/* The bound by the chain inside a graph, at every budget. */
-static void test_chain_in_graph(void **state) {
+/* Sanitizers look at the same code with fewer. */
+#ifdef __SANITIZE_ADDRESS__
+enum { ORDERED_GRAPHS = 60, SEARCHED_GRAPHS = 40 };
+#else
+enum { ORDERED_GRAPHS = 320, SEARCHED_GRAPHS = 120 };
+#endif
+
+/* One random graph of the i-th kind. */
+static void make_graph(int i, ckpt_graph *g) {
+    if (i % 4 == 0) graphs_residual_mlp(1, g);
+    if (i % 4 == 1) graphs_mlp(i, g);
+    if (i % 4 == 2) graphs_series_parallel(g);
+    if (i % 4 == 3) graphs_several_outputs(g);
+}
+
+/* What the bounds say of a graph in some bytes. */
+typedef struct said {
+    uint64_t knapsack, steps, spine;
+} said;
+
+static said ask(const ckpt_problem *p, uint64_t bytes) {
+    said s = {0};
+    const ckpt_solver_options all = {0}, no_cuts = {.without_cuts = true}, no_spine = {.without_spine = true};
+    uint64_t same = 0;
+    assert_int_equal(ckpt_bound_steps(p, &no_cuts, bytes, &s.knapsack, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_bound_steps(p, &all, bytes, &s.steps, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_bound_spine(p, &all, bytes, UINT64_MAX, &s.spine, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_bound_spine(p, &no_spine, bytes, UINT64_MAX, &same, &g_err), CKPT_OK);
+    assert_true(s.knapsack <= s.steps && same == 0);
+    return s;
+}
+
+typedef struct tally {
+    int graphs, budgets, tight, by_knapsack, by_spine, overstated, least_tight;
+} tally;
+
+/* A graph against the least cost over all orders and schedules, at each breakpoint and just below the next. */
+static void compare_with_orders(int i, const ckpt_graph *g, tally *sum) {
+    ckpt_pool pool = {0};
+    ckpt_problem p;
+    order_frontier f;
+    uint64_t least;
+    order_oracle *oracle = order_oracle_open(g, graphs_costs(g), GRAPHS_ALIGNMENT);
+    assert_non_null(oracle);
+    order_oracle_limit(oracle, 200000);
+    const order_answer answer = order_oracle_frontier(oracle, &f);
+    assert_true(answer != ORDER_WRONG);
+    assert_int_equal(ckpt_problem_open(g, graphs_costs(g), GRAPHS_ALIGNMENT, &pool, &p, &g_err), CKPT_OK);
+    assert_int_equal(ckpt_bound_least_bytes(&p, &least, &g_err), CKPT_OK);
+    for (int k = 0; k < f.count && answer == ORDER_FOUND; k++) {
+        const uint64_t bytes = k + 1 < f.count ? f.point[k + 1].bytes - 1 : f.point[k].bytes;
+        const said s = ask(&p, bytes), low = ask(&p, f.point[k].bytes - f.point[k].bytes / 8);
+        const uint64_t bound = s.steps > s.spine ? s.steps : s.spine;
+        if (bound > f.point[k].cost)
+            fail_msg("graph %d: in %llu bytes %llu is enough, the bounds are %llu and %llu", i, (unsigned long long)bytes,
+                     (unsigned long long)f.point[k].cost, (unsigned long long)s.steps, (unsigned long long)s.spine);
+        sum->budgets++;
+        sum->tight += bound == f.point[k].cost;
+        sum->by_knapsack += s.knapsack == f.point[k].cost;
+        sum->by_spine += s.spine > s.steps;
+        sum->overstated += low.steps > f.point[k].cost || low.spine > f.point[k].cost;
+    }
+    if (answer == ORDER_FOUND) {
+        if (least > f.point[0].bytes)
+            fail_msg("graph %d: %llu bytes are enough, the bound is %llu", i, (unsigned long long)f.point[0].bytes,
+                     (unsigned long long)least);
+        sum->least_tight += least == f.point[0].bytes;
+        sum->graphs++;
+        order_frontier_free(&f);
+    }
+    order_oracle_close(oracle);
+    ckpt_pool_free(&pool);
+}
+
+/* All bounds, over every order of the backward and update nodes. */
+static void test_every_order(void **state) {
     (void)state;
-    int budgets = 0, tight = 0, overstated = 0, chains = 0;
+    tally sum = {0};
     graphs_seed(17);
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < ORDERED_GRAPHS; i++) {
         ckpt_graph g;
-        ckpt_pool pool = {0};
-        ckpt_chain chain;
-        if (i % 4 == 0) graphs_residual_mlp(1, &g);
-        if (i % 4 == 1) graphs_mlp(i, &g);
-        if (i % 4 == 2) graphs_series_parallel(&g);
-        if (i % 4 == 3) graphs_several_outputs(&g);
-        assert_int_equal(ckpt_graph_chain_find(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, &pool, &chain, &g_err), CKPT_OK);
-        chains += chain.stage_count > 2;
-        uint64_t truth = UINT64_MAX;
-        for (uint64_t m = GRAPHS_ALIGNMENT; truth > 0 && ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS; m += GRAPHS_ALIGNMENT) {
-            uint64_t bound = 0, less = 0;
-            truth = ckpt_graph_oracle(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m);
-            if (truth == UINT64_MAX) continue;
-            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m, INT64_MAX, true, &bound, &g_err), CKPT_OK);
-            if (bound > truth) fail_msg("graph %d: in %llu bytes %llu is enough, the bound is %llu", i, (unsigned long long)m,
-                                        (unsigned long long)truth, (unsigned long long)bound);
-            assert_int_equal(ckpt_graph_bound_by_chain(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m - m / 8, INT64_MAX, true, &less, &g_err), CKPT_OK);
-            tight += bound == truth && truth > 0;
-            overstated += less > truth;
-            budgets++;
-        }
-        ckpt_pool_free(&pool);
+        make_graph(i, &g);
+        graphs_priced = i % 8 > 4;
+        compare_with_orders(i, &g, &sum);
         ckpt_graph_free(&g);
     }
-    printf("chains in %d graphs of 60: the bound is the optimum at %d of %d budgets; of an eighth less it is too high at %d\n",
-           chains, tight, budgets, overstated);
-    assert_true(chains > 30 && tight > 0 && overstated > 0);
-}
-
-static uint64_t bound_by_pairs(const ckpt_graph *g, uint64_t bytes, uint64_t cost) {
-    uint64_t bound = 0;
-    assert_int_equal(ckpt_graph_pair_bound(g, graphs_costs(g), GRAPHS_ALIGNMENT, bytes, cost, &bound, &g_err), CKPT_OK);
-    assert_true(bound <= cost);
-    return bound;
-}
-
-/* The bound by two backward nodes, at every budget; a dearer plan than the best one is known. */
-static void test_pairs(void **state) {
-    (void)state;
-    int budgets = 0, tight = 0, more = 0, overstated = 0;
-    graphs_seed(29);
-    for (int i = 0; i < 80; i++) {
-        ckpt_graph g;
-        if (i % 4 == 0) graphs_residual_mlp(1, &g);
-        if (i % 4 == 1) graphs_mlp(i, &g);
-        if (i % 4 == 2) graphs_series_parallel(&g);
-        if (i % 4 == 3) graphs_several_outputs(&g);
-        uint64_t truth = UINT64_MAX;
-        for (uint64_t m = GRAPHS_ALIGNMENT; truth > 0 && ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS; m += GRAPHS_ALIGNMENT) {
-            uint64_t single;
-            truth = ckpt_graph_oracle(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m);
-            if (truth == UINT64_MAX || truth == 0) continue;
-            const uint64_t known = truth + truth / 2 + 1, bound = bound_by_pairs(&g, m, known);
-            if (bound > truth) fail_msg("graph %d: in %llu bytes %llu is enough, the bound is %llu", i, (unsigned long long)m,
-                                        (unsigned long long)truth, (unsigned long long)bound);
-            assert_int_equal(ckpt_graph_bound(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m, &single, &g_err), CKPT_OK);
-            tight += bound == truth;
-            more += bound > single;
-            overstated += bound_by_pairs(&g, m - m / 8, known) > truth;
-            budgets++;
-        }
-        ckpt_graph_free(&g);
-    }
-    printf("pairs in 80 graphs: the bound is the optimum at %d of %d budgets, more than that of single nodes at %d; of an eighth "
-           "less it is too high at %d\n",
-           tight, budgets, more, overstated);
-    assert_true(budgets > 500 && more > 0 && overstated > 0);
+    graphs_priced = false;
+    printf("%d graphs of %d: the bound is the optimum at %d of %d budgets, by knapsacks alone at %d; the spine says more at %d; of an "
+           "eighth less it is too high at %d; the least bytes are exact for %d graphs\n",
+           sum.graphs, ORDERED_GRAPHS, sum.tight, sum.budgets, sum.by_knapsack, sum.by_spine, sum.overstated, sum.least_tight);
+    assert_true(sum.graphs > ORDERED_GRAPHS / 2 && sum.overstated > sum.graphs);
 }
 
 /* A statistic of the norm is read by fewer backward nodes than its output: once they are done only the output is held. */
@@ -111,29 +128,13 @@ static void test_outputs_of_different_lives(void **state) {
     assert_int_equal(ckpt_build_binary(&g, "scaled", CKPT_BINARY_MUL, &y, &stats[1], &h, &g_err), CKPT_OK);
     graphs_linear(&g, CKPT_ACT_IDENTITY, 5, &h);
     graphs_finish(&g, &h, CKPT_OPTIMIZER_ADAM, false);
-    int budgets = 0;
-    uint64_t truth = UINT64_MAX;
-    for (uint64_t m = GRAPHS_ALIGNMENT; truth > 0; m += GRAPHS_ALIGNMENT) {
-        uint64_t bound;
-        truth = ckpt_graph_oracle(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m);
-        if (truth == UINT64_MAX) continue;
-        assert_int_equal(ckpt_graph_bound(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, m, &bound, &g_err), CKPT_OK);
-        if (bound > truth) fail_msg("in %llu bytes %llu is enough, the bound is %llu", (unsigned long long)m,
-                                    (unsigned long long)truth, (unsigned long long)bound);
-        budgets++;
-    }
-    assert_true(budgets > 10);
+    tally sum = {0};
+    compare_with_orders(0, &g, &sum);
+    assert_true(sum.budgets > 3);
     ckpt_graph_free(&g);
 }
 
 enum { MOST_BUDGETS = 4096 };
-
-/* Sanitizers look at the same code with fewer. */
-#ifdef __SANITIZE_ADDRESS__
-enum { SEARCHED_GRAPHS = 40 };
-#else
-enum { SEARCHED_GRAPHS = 120 };
-#endif
 
 /* What searches of small graphs said. */
 typedef struct searches {
@@ -307,7 +308,7 @@ static void test_cuts(void **state) {
     graphs_seed(16);
     for (int i = 0; i < 60; i++) {
         ckpt_graph g;
-        ckpt_graph_cut *cut;
+        ckpt_cut *cut;
         bool needed[256] = {false}, held[256], set[256] = {false};
         int64_t hold[256] = {0}, run[64] = {0}, least = INT64_MAX;
         int tensor[16], count = 0;
@@ -329,13 +330,13 @@ static void test_cuts(void **state) {
             const int64_t price = price_of(&g, needed, hold, run, set);
             if (price < least) least = price;
         }
-        assert_int_equal(ckpt_graph_cut_open(&g, &cut, &g_err), CKPT_OK);
+        assert_int_equal(ckpt_cut_open(&g, &cut, &g_err), CKPT_OK);
         for (int again = 0; again < 2; again++) {
-            assert_int_equal(ckpt_graph_cut_solve(cut, needed, hold, run, held), least);
+            assert_int_equal(ckpt_cut_solve(cut, needed, hold, run, held), least);
             assert_int_equal(price_of(&g, needed, hold, run, held), least);
         }
         for (int b = 0; b < count; b++) choices += held[tensor[b]];
-        ckpt_graph_cut_close(cut);
+        ckpt_cut_close(cut);
         ckpt_graph_free(&g);
     }
     assert_true(choices > 60);
@@ -343,7 +344,7 @@ static void test_cuts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chain_in_graph),          cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_every_order),
         cmocka_unit_test(test_outputs_of_different_lives),
         cmocka_unit_test(test_searches),
         cmocka_unit_test(test_cuts),

@@ -4,15 +4,11 @@
  *
  *     test_orders [GRAPHS]     300 if not given
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
+#include "cmocka_all.h"
 #include "import/model.h"
 #include "order_oracle.h"
 #include "planner/check/check.h"

@@ -1,12 +1,8 @@
 /* Packing: always valid, never below the bound, and against brute force where that is possible. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdbool.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "planner/packing/pack.h"
 

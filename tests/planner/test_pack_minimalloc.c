@@ -1,13 +1,9 @@
 /* The MiniMalloc problems in $CKPT_SHARED_DATA/minimalloc are packed within their capacity, as they are and disguised:
  * buffers listed in other orders, time running backwards. Exit status 77 (skipped) where there are none. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "pack_csv.h"
 #include "planner/packing/pack.h"

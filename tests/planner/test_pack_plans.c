@@ -1,12 +1,8 @@
 /* How close packing comes to the live peak, over every bundled model, strategy and many batches: equal in at least 95 %
  * of the plans, at most 1 % above in all. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
+#include <stdio.h>
 
 #include "graph/autodiff.h"
 #include "import/model.h"

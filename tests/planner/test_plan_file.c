@@ -1,16 +1,12 @@
 /* Plan files: what is written comes back, and nothing that is damaged does. */
+#include "cmocka_all.h"
+
 #include <dirent.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "plan_graphs.h"
 #include "plan_oracle.h"

@@ -1,11 +1,7 @@
 /* Schedules from what is kept, and lifetimes from schedules, on graphs small enough to know the answer. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
+#include <string.h>
 
 #include "graph/op.h"
 #include "plan_graphs.h"

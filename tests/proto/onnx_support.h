@@ -2,14 +2,10 @@
 #ifndef CKPT_ONNX_SUPPORT_H
 #define CKPT_ONNX_SUPPORT_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "proto/onnx_file.h"
 

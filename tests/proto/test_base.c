@@ -1,12 +1,8 @@
 /* Messages, pools, sizes and hashes of src/base. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "base/name_pick.h"
 #include "base/pool.h"

@@ -14,12 +14,7 @@
 #ifndef CPU_RIG_H
 #define CPU_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include "runtime/backend.h"
 

@@ -1,10 +1,6 @@
 /* The team: every part once, in the caller alone where no thread was started; and products divided into parts. */
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>

@@ -3,13 +3,9 @@
 #ifndef CKPT_TEST_CUDA_SUITE_H
 #define CKPT_TEST_CUDA_SUITE_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+#include "cmocka_all.h"
 
-#include <cmocka.h>
+#include <stdio.h>
 
 #include "runtime/backend.h"
 

@@ -3,12 +3,7 @@
 #ifndef CKPT_TEST_HARNESS_H
 #define CKPT_TEST_HARNESS_H
 
-#include <stdarg.h>
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "cmocka_all.h"
 
 #include "graph/autodiff.h"
 #include "import/model.h"
