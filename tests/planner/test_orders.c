@@ -151,13 +151,14 @@ static void oracle_and_checker_agree(void **state) {
 /* --- plans ------------------------------------------------------------------------------------------------------- */
 
 typedef struct tally {
-    int graphs, minima, minima_unpacked, larger, between_costs, refusals_wrong;
+    int graphs, minima, minima_unpacked, larger, between_costs, refusals_wrong, minimum_bounds_wrong, minima_open;
     int points, unpacked, refused, below, equal, above_bound, wrongly_proved, proved;
     int told_apart; /* points at which an answer for a byte less would be taken for wrong */
     double worst;   /* cost above the least, in shares of a step */
 } tally;
 
-static ckpt_plan *plan_of(const ckpt_graph *g, const ckpt_costs *costs, ckpt_strategy strategy, uint64_t budget, uint64_t *minimum) {
+static ckpt_plan *plan_of(const ckpt_graph *g, const ckpt_costs *costs, ckpt_strategy strategy, uint64_t budget,
+                          ckpt_plan_minimum *minimum) {
     const ckpt_plan_options options = {.strategy = strategy, .budget_bytes = budget, .costs = costs};
     ckpt_plan *plan;
     ckpt_error err;
@@ -171,14 +172,16 @@ static uint64_t compare_minimum(const ckpt_graph *g, const ckpt_costs costs[2], 
     uint64_t arena[2], fixed = 0;
     for (int c = 0; c < 2; c++) {
         ckpt_plan *plan = plan_of(g, &costs[c], CKPT_STRATEGY_MIN, 0, NULL);
-        uint64_t minimum = 0;
+        ckpt_plan_minimum minimum = {0};
         assert_non_null(plan);
         arena[c] = plan->memory.arena;
         fixed = plan->memory.total - arena[c];
         assert_true(arena[c] >= least->bytes);
         ckpt_plan *refused = plan_of(g, &costs[c], CKPT_STRATEGY_BUDGET, fixed + least->bytes - 1, &minimum);
         assert_null(refused);
-        sum->refusals_wrong += minimum != plan->memory.total;
+        sum->refusals_wrong += minimum.total != plan->memory.total || plan->minimum.total != plan->memory.total;
+        sum->minimum_bounds_wrong += minimum.lower_bound_total > fixed + least->bytes;
+        sum->minima_open += minimum.lower_bound_total < plan->memory.total;
         ckpt_plan_free(plan);
     }
     sum->minima++;
@@ -245,9 +248,10 @@ static void plans_are_the_best_of_any_order(void **state) {
         ckpt_pool_free(&pool);
         ckpt_graph_free(&g);
     }
-    printf("%d graphs; smallest plans: %d larger than the least, %d not the same under both costs, %d refused with another; packing "
-           "is above the live peak for %d\n",
-           sum.graphs, sum.larger, sum.between_costs, sum.refusals_wrong, sum.minima_unpacked);
+    printf("%d graphs; smallest plans: %d larger than the least, %d not the same under both costs, %d refused with another; stated "
+           "bound above the least %d times, below the plan %d times; packing is above the live peak for %d\n",
+           sum.graphs, sum.larger, sum.between_costs, sum.refusals_wrong, sum.minimum_bounds_wrong, sum.minima_open,
+           sum.minima_unpacked);
     printf("%d budgets (and %d without a packing of the live peak): %d refused, cost equal at %d (%.2f%%), below at %d, at worst "
            "%.1f%% of a step above; proved at %d, of which wrongly %d; bound above the optimum at %d\n",
            sum.points, sum.unpacked, sum.refused, sum.equal, 100.0 * sum.equal / sum.points, sum.below, 100 * sum.worst, sum.proved,
@@ -258,6 +262,8 @@ static void plans_are_the_best_of_any_order(void **state) {
     assert_int_equal(sum.larger, 0);
     assert_int_equal(sum.between_costs, 0);
     assert_int_equal(sum.refusals_wrong, 0);
+    assert_int_equal(sum.minimum_bounds_wrong, 0);
+    assert_true(sum.minima_open <= 2 * sum.minima_unpacked);
     assert_int_equal(sum.refused, 0);
     assert_true(sum.equal >= 0.98 * sum.points);
     assert_true(sum.told_apart > sum.points / 2);
