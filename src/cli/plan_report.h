@@ -2,7 +2,7 @@
  *
  *     ckpt_plan_report report = {.options = &options, .job = &job, .plan = plan, .traits = traits};
  *     ckpt_plan_report_extremes(&report, &err);
- *     ckpt_plan_report_text(&report, stdout, &err);
+ *     ckpt_plan_report_text(&report, &err);   // on stdout
  */
 #ifndef CKPT_PLAN_REPORT_H
 #define CKPT_PLAN_REPORT_H
