@@ -29,9 +29,9 @@ typedef struct setup {
     ckpt_plan *evaluation_plan, *plan[STRATEGIES];
 } setup;
 
-static const int64_t batches[] = {7, 1, 64};
+static const int64_t batches[] = {7, 1, 33};
 /* In bf16, the same graphs with casts between, less will do. */
-enum { BATCHES = CKPT_TEST_BF16 ? 1 : sizeof batches / sizeof *batches, STEPS = CKPT_TEST_BF16 ? 8 : 20 };
+enum { BATCHES = CKPT_TEST_BF16 ? 1 : sizeof batches / sizeof *batches, STEPS = CKPT_TEST_BF16 ? 8 : 12 };
 
 /* Planned once for all tests. */
 static setup setups[MODELS][BATCHES];
