@@ -98,8 +98,7 @@ static ckpt_status check_parts(const ckpt_job *job, ckpt_error *err) {
 
 /* like: the job's training graph for a larger batch, or NULL. */
 static ckpt_status make_graphs(const ckpt_cli_options *o, const ckpt_graph *like, ckpt_job *job, ckpt_error *err) {
-    ckpt_training_options training = {.like = like,
-                                      .optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1,
+    ckpt_training_options training = {.optimizer = (ckpt_optimizer)o->optimizer, .accumulate = job->parts > 1, .like = like,
                                       .bf16 = o->precision == CKPT_PRECISION_BF16, .bf16_kernels = job->traits->bf16_kernels};
     ckpt_training_defaults(&training);
     if (!job->forward_only) return ckpt_training_graphs_make(&job->model.graph, &training, &job->evaluation, err);
