@@ -14,7 +14,7 @@
 #define CKPT_ORDER_H
 
 #include "planner/core/problem.h"
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* A topological order of the problem's dependencies in which forward nodes keep their places. */
 typedef struct ckpt_order {
