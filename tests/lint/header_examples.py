@@ -108,7 +108,7 @@ def main():
         if not lines or reason:
             return header, reason if lines else None, None
         unit = program(header, lines, declarations, homes)
-        run = subprocess.run([*compiler, *options, "-"], input=unit, text=True, capture_output=True)
+        run = subprocess.run([*compiler, *options, "-"], input=unit, text=True, capture_output=True, cwd=root)
         return header, None, run.stderr if run.returncode else ""
 
     with ThreadPoolExecutor(2) as pool:
