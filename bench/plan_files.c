@@ -10,13 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "graph/autodiff.h"
-#include "import/model.h"
-#include "planner/plan.h"
-
-enum { MOST_DIMS = 8 };
-
-static const ckpt_traits traits = {.device = "cpu", .alignment_bytes = 256, .input_buffers = 1};
+#include "job/job.h"
 
 static void must(ckpt_status status, const ckpt_error *err) {
     if (status == CKPT_OK) return;
@@ -32,12 +26,12 @@ static double milliseconds(void) {
 
 /* Prints one row; returns memory.total. Shares are of what `none` takes, and of the flops of a step without
  * recomputation. */
-static uint64_t row(const char *model, const ckpt_graph *g, const char *what, const ckpt_plan_options *options,
+static uint64_t row(const char *model, const ckpt_job *job, const char *what, const ckpt_plan_options *options,
                     uint64_t most) {
     ckpt_error err;
     ckpt_plan *plan;
     const double start = milliseconds();
-    must(ckpt_plan_make(g, options, &traits, NULL, &plan, &err), &err);
+    must(ckpt_job_plan_strategy(job, options, &plan, &err), &err);
     const double ms = milliseconds() - start;
     const uint64_t total = plan->memory.total, flops = plan->compute.recompute_flops;
     const double step = (double)(plan->compute.forward_flops + plan->compute.backward_flops);
@@ -49,34 +43,30 @@ static uint64_t row(const char *model, const ckpt_graph *g, const char *what, co
     return total;
 }
 
-static void time_file(const char *path, const ckpt_model_options *options, int budgets) {
+static void time_file(const ckpt_job_options *options, int budgets) {
     ckpt_error err;
-    ckpt_model model;
+    ckpt_job loaded;
+    const ckpt_job *job = &loaded;
     char name[64];
-    const char *base = strrchr(path, '/');
-    snprintf(name, sizeof name, "%s", base ? base + 1 : path);
+    const char *base = strrchr(options->model_path, '/');
+    snprintf(name, sizeof name, "%s", base ? base + 1 : options->model_path);
     name[strcspn(name, ".")] = 0;
-    must(ckpt_model_load(path, options, &model, &err), &err);
-    ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD};
-    ckpt_training_defaults(&training);
-    must(ckpt_autodiff_run(&model.graph, &training, &err), &err);
-    const ckpt_graph *g = &model.graph;
-    const uint64_t most = row(name, g, "none", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, 0);
-    row(name, g, "sqrt", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT}, most);
-    row(name, g, "selective", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SELECTIVE}, most);
-    const uint64_t least = row(name, g, "min", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_MIN}, most);
+    must(ckpt_job_load(options, NULL, ckpt_device_traits("cpu"), &loaded, &err), &err);
+    const uint64_t most = row(name, job, "none", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, 0);
+    row(name, job, "sqrt", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SQRT}, most);
+    row(name, job, "selective", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_SELECTIVE}, most);
+    const uint64_t least = row(name, job, "min", &(ckpt_plan_options){.strategy = CKPT_STRATEGY_MIN}, most);
     for (int i = 1; i <= budgets; i++) {
         char what[32];
         const uint64_t budget = least + (most - least) / (uint64_t)(budgets + 1) * (uint64_t)i;
         snprintf(what, sizeof what, "%d/%d", i, budgets + 1);
-        row(name, g, what, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget}, most);
+        row(name, job, what, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = budget}, most);
     }
-    ckpt_model_free(&model);
+    ckpt_job_free(&loaded);
 }
 
 int main(int argc, char **argv) {
-    ckpt_dim_binding dim[MOST_DIMS];
-    ckpt_model_options options = {.loss_auto = true, .dim = dim};
+    ckpt_job_options options = ckpt_job_options_for(NULL);
     int budgets = 6;
     printf("| model | plan | ms | MiB | of `none` | recomputed, of a step | above the bound |\n");
     printf("| --- | --- | ---: | ---: | ---: | ---: | ---: |\n");
@@ -87,11 +77,12 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--budgets") == 0 && i + 1 < argc) {
             budgets = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--dim") == 0 && i + 1 < argc && (equals = strchr(argv[i + 1], '='))) {
-            if (options.dim_count == MOST_DIMS) return 2;
+            if (options.dim_count == CKPT_JOB_MAX_DIMS) return 2;
             *equals = 0;
-            dim[options.dim_count++] = (ckpt_dim_binding){argv[++i], atoll(equals + 1)};
+            options.dim[options.dim_count++] = (ckpt_dim_binding){argv[++i], atoll(equals + 1)};
         } else {
-            time_file(argv[i], &options, budgets);
+            options.model_path = argv[i];
+            time_file(&options, budgets);
         }
     }
     return 0;

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "graph/op.h"
-#include "planner/strategies/chain_strategy.h"
 #include "planner/packing/layout.h"
+#include "planner/strategies/strategy.h"
 
-/* A schedule of the tables. */
+/* A schedule that the solver found. */
 typedef struct found {
     uint64_t needed, region, cost, flops; /* live bytes, packed bytes; recomputed */
     uint64_t flat_to;               /* at least up to here the tables have nothing cheaper */
@@ -15,9 +15,9 @@ typedef struct found {
 } found;
 
 typedef struct search {
-    const ckpt_graph *graph;
-    uint64_t alignment_bytes, fixed_bytes, eval_bytes;
-    ckpt_chain_strategy *chain;
+    ckpt_problem problem;
+    uint64_t fixed_bytes, eval_bytes;
+    ckpt_solver *solver;
     int count, most;
     found *point; /* needed ascending; room for most */
 } search;
@@ -34,24 +34,23 @@ static uint64_t recomputed_flops(const ckpt_graph *g, const ckpt_liveness *live)
 /* Solves for `bytes`; stores the solution behind `after` unless that is what came out. */
 static ckpt_status probe(search *s, int after, uint64_t bytes, ckpt_error *err) {
     ckpt_pool pool = {0};
-    ckpt_schedule schedule = {0};
-    ckpt_chain_solution solution;
+    ckpt_solution solution;
     ckpt_layout layout;
     found *low = &s->point[after];
-    ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
+    ckpt_status status = ckpt_solver_solve(s->solver, bytes, true, &pool, &solution, err);
     const bool known = status == CKPT_OK && after >= 0 && solution.recompute_cost >= low->cost;
     if (known) {
         low->at_top = !low->at_top;
         low->flat_to = bytes;
     } else if (status == CKPT_OK) {
-        status = ckpt_layout_find(s->graph, &schedule, s->alignment_bytes, &pool, &layout, err);
+        status = ckpt_layout_find(s->problem.graph, &solution.schedule, s->problem.alignment_bytes, &pool, &layout, err);
     }
     if (status == CKPT_OK && !known) {
         found *at = &s->point[after + 1];
         memmove(at + 1, at, (size_t)(s->count - after - 1) * sizeof *at);
         const uint64_t region = layout.arena_bytes > s->eval_bytes ? layout.arena_bytes : s->eval_bytes;
         *at = (found){.needed = solution.needed_bytes, .region = region, .cost = solution.recompute_cost,
-                      .flops = recomputed_flops(s->graph, &layout.live), .flat_to = bytes};
+                      .flops = recomputed_flops(s->problem.graph, &layout.live), .flat_to = bytes};
         s->count++;
     }
     ckpt_pool_free(&pool);
@@ -72,7 +71,8 @@ static int widest_gap(const search *s) {
 }
 
 static ckpt_status search_gaps(search *s, uint64_t store_all_bytes, bool *complete, ckpt_error *err) {
-    const uint64_t least = ckpt_chain_strategy_minimum(s->chain);
+    uint64_t least, lower_bound;
+    CKPT_TRY(ckpt_solver_least_bytes(s->solver, &least, &lower_bound, err));
     CKPT_TRY(probe(s, -1, least, err));
     if (store_all_bytes > least) CKPT_TRY(probe(s, 0, store_all_bytes, err));
     int gap;
@@ -118,10 +118,9 @@ static ckpt_status keep_best(const search *s, const ckpt_plan *end[2], ckpt_fron
 /* Of any plan whose step region takes at most `bytes`. */
 static ckpt_status find_bound(const search *s, uint64_t bytes, uint64_t *cost, ckpt_error *err) {
     ckpt_pool pool = {0};
-    ckpt_schedule schedule = {0};
-    ckpt_chain_solution solution = {0};
-    const ckpt_status status = ckpt_chain_strategy_solve(s->chain, bytes, true, &pool, &schedule, &solution, err);
-    *cost = solution.bound.lower_bound_cost;
+    ckpt_solution solution = {0};
+    const ckpt_status status = ckpt_solver_solve(s->solver, bytes, true, &pool, &solution, err);
+    *cost = solution.lower_bound_cost;
     ckpt_pool_free(&pool);
     return status;
 }
@@ -162,7 +161,8 @@ ckpt_status ckpt_frontier_find(const ckpt_graph *graph, const ckpt_graph *eval, 
     static const ckpt_strategy ends[2] = {CKPT_STRATEGY_NONE, CKPT_STRATEGY_MIN};
     *frontier = (ckpt_frontier){0};
     ckpt_plan *plan[2] = {NULL, NULL};
-    search s = {.graph = graph, .alignment_bytes = traits->alignment_bytes, .most = most_points};
+    ckpt_pool scratch = {0};
+    search s = {.most = most_points};
     ckpt_status status = CKPT_OK;
     for (int e = 0; status == CKPT_OK && e < 2; e++) {
         const ckpt_plan_options options = {.strategy = ends[e], .eval = eval, .costs = costs};
@@ -171,10 +171,12 @@ ckpt_status ckpt_frontier_find(const ckpt_graph *graph, const ckpt_graph *eval, 
     if (status == CKPT_OK) {
         s.fixed_bytes = plan[0]->memory.total - plan[0]->memory.arena;
         s.eval_bytes = plan[0]->memory.eval_arena;
-        status = ckpt_chain_strategy_open(graph, &plan[0]->costs, s.alignment_bytes, false, &s.chain, err);
+        status = ckpt_problem_open(graph, &plan[0]->costs, traits->alignment_bytes, &scratch, &s.problem, err);
     }
+    if (status == CKPT_OK) status = ckpt_strategy_solver(&s.problem, NULL, &s.solver, err);
     if (status == CKPT_OK) status = find(&s, (const ckpt_plan *[]){plan[0], plan[1]}, frontier, err);
-    ckpt_chain_strategy_close(s.chain);
+    ckpt_solver_close(s.solver);
+    ckpt_pool_free(&scratch);
     for (int e = 0; e < 2; e++) ckpt_plan_free(plan[e]);
     if (status != CKPT_OK) ckpt_frontier_free(frontier);
     return status;

@@ -6,7 +6,7 @@
  *     ckpt_frontier_free(&frontier);
  *
  * Points are plans of the strategies `budget`, `min` and `none`: the budget total_bytes recomputes no more than the
- * point says. The tables of chain_strategy.h are built once; gaps between points are searched where the rectangle
+ * point says. The solver is opened once; gaps between points are searched where the rectangle
  * that they leave open is largest, until none is open or there are enough points.
  */
 #ifndef CKPT_FRONTIER_H

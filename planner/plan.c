@@ -6,12 +6,14 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/graph/chain_graph_bound.h"
-#include "planner/strategies/chain_strategy.h"
+#include "planner/graph/bound_spine.h"
+#include "planner/graph/bound_step.h"
 #include "planner/check/check.h"
 #include "planner/strategies/strategy.h"
 
 enum { MOST_NODES = 1 << 16 };
+
+static const ckpt_solver_options every_technique;
 
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while planning");
@@ -125,26 +127,70 @@ static const char *strategy_text(const ckpt_plan_options *options, ckpt_pool *po
     }
 }
 
+/* What every schedule of the problem recomputes in as many bytes, by the bounds that need no search. */
+static ckpt_status bound_cost(const ckpt_problem *p, const ckpt_solver_options *solver, uint64_t step_bytes, uint64_t cost,
+                              uint64_t *bound, ckpt_error *err) {
+    *bound = 0;
+    if (cost == 0) return CKPT_OK;
+    CKPT_TRY(ckpt_bound_steps(p, solver, step_bytes, bound, err));
+    return *bound < cost ? ckpt_bound_spine(p, solver, step_bytes, cost, bound, err) : CKPT_OK;
+}
+
 /* Whatever the costs, FLOPs are what all know: they get a bound of their own. */
-static ckpt_status bound_flops(const ckpt_graph *g, const ckpt_plan_options *options, ckpt_plan *plan, ckpt_error *err) {
+static ckpt_status bound_flops(const ckpt_graph *g, const ckpt_solver_options *solver, uint64_t step_bytes, ckpt_plan *plan,
+                               ckpt_error *err) {
     plan->bound.lower_bound_flops = plan->bound.lower_bound_cost;
     if (plan->costs.unit == CKPT_COST_FLOPS) return CKPT_OK;
     ckpt_pool scratch = {0};
     ckpt_costs flops;
-    const uint64_t fixed = plan->memory.total - plan->memory.arena;
-    const uint64_t bytes = options->strategy == CKPT_STRATEGY_BUDGET ? options->budget_bytes - fixed : plan->memory.arena;
+    ckpt_problem p;
     ckpt_status status = ckpt_costs_flops(g, &scratch, &flops, err);
+    if (status == CKPT_OK) status = ckpt_problem_open(g, &flops, plan->alignment_bytes, &scratch, &p, err);
     if (status == CKPT_OK)
-        status = ckpt_graph_bound(g, &flops, plan->alignment_bytes, bytes, &plan->bound.lower_bound_flops, err);
-    if (status == CKPT_OK)
-        status = ckpt_graph_bound_by_chain(g, &flops, plan->alignment_bytes, bytes, plan->compute.recompute_flops,
-                                           false, &plan->bound.lower_bound_flops, err);
+        status = bound_cost(&p, solver, step_bytes, plan->compute.recompute_flops, &plan->bound.lower_bound_flops, err);
     ckpt_pool_free(&scratch);
     return status;
 }
 
+/* What the plan of strategy NONE takes in all. */
+static ckpt_status find_store_all(const ckpt_graph *g, const ckpt_strategy_input *input, const ckpt_plan *plan, uint64_t *total,
+                                  ckpt_error *err) {
+    ckpt_pool scratch = {0};
+    ckpt_layout layout;
+    const ckpt_status status = ckpt_layout_of_graph(g, plan->alignment_bytes, &scratch, &layout, err);
+    if (status == CKPT_OK) *total = input->fixed_bytes + ckpt_max_u64(layout.arena_bytes, input->eval_bytes);
+    ckpt_pool_free(&scratch);
+    return status;
+}
+
+static ckpt_status bound_minimum(const ckpt_problem *p, const ckpt_strategy_input *input, uint64_t *total, ckpt_error *err) {
+    uint64_t bytes;
+    CKPT_TRY(ckpt_bound_least_bytes(p, &bytes, err));
+    *total = input->fixed_bytes + ckpt_max_u64(bytes, input->eval_bytes);
+    return CKPT_OK;
+}
+
+/* Runs the strategy: the steps, and where what they make lies. */
+static ckpt_status run_strategy(const ckpt_graph *g, const ckpt_strategy_input *input, ckpt_plan *plan,
+                                ckpt_strategy_result *result, ckpt_error *err) {
+    ckpt_plan_memory *m = &plan->memory;
+    CKPT_TRY(ckpt_strategy_run(input, &plan->pool, result, err));
+    ckpt_layout layout = result->layout;
+    if (!layout.live.step)
+        CKPT_TRY(ckpt_layout_find(g, &result->schedule, plan->alignment_bytes, &plan->pool, &layout, err));
+    plan->step_count = layout.live.step_count;
+    plan->step = layout.live.step;
+    plan->instance_count = layout.live.instance_count;
+    plan->instance = layout.live.instance;
+    m->arena = ckpt_max_u64(layout.arena_bytes, m->eval_arena);
+    m->live_peak = ckpt_max_u64(layout.live.peak_bytes, m->eval_live_peak);
+    m->total = input->fixed_bytes + m->arena;
+    plan->minimum = result->minimum;
+    return CKPT_OK;
+}
+
 static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits,
-                        uint64_t *minimum_bytes, ckpt_plan *plan, ckpt_error *err) {
+                        ckpt_plan_minimum *minimum, ckpt_pool *scratch, ckpt_plan *plan, ckpt_error *err) {
     plan->alignment_bytes = traits->alignment_bytes;
     memcpy(plan->graph_hash, g->hash, sizeof plan->graph_hash);
     plan->strategy = strategy_text(options, &plan->pool);
@@ -155,41 +201,35 @@ static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, c
     CKPT_TRY(place_persistent(g, traits, plan, err));
     if (options->eval) CKPT_TRY(place_eval(options->eval, plan, err));
 
-    ckpt_plan_memory *m = &plan->memory;
-    const ckpt_strategy_input input = {.graph = g,
-                                       .costs = &plan->costs,
+    const ckpt_solver_options *solver = options->solver ? options->solver : &every_technique;
+    ckpt_problem problem;
+    CKPT_TRY(ckpt_problem_open(g, &plan->costs, traits->alignment_bytes, scratch, &problem, err));
+    const ckpt_strategy_input input = {.problem = &problem,
                                        .options = options,
-                                       .alignment_bytes = traits->alignment_bytes,
-                                       .fixed_bytes = plan->persistent_bytes + m->workspace,
-                                       .eval_bytes = m->eval_arena};
+                                       .fixed_bytes = plan->persistent_bytes + plan->memory.workspace,
+                                       .eval_bytes = plan->memory.eval_arena};
     ckpt_strategy_result result;
-    const ckpt_status status = ckpt_strategy_run(&input, &plan->pool, &result, err);
-    if (status == CKPT_INFEASIBLE && minimum_bytes) *minimum_bytes = result.minimum_total;
+    const ckpt_status status = run_strategy(g, &input, plan, &result, err);
+    if (status == CKPT_INFEASIBLE && minimum) *minimum = result.minimum;
     if (status != CKPT_OK) return status;
-
-    ckpt_layout layout = result.layout;
-    if (!layout.live.step)
-        CKPT_TRY(ckpt_layout_find(g, &result.schedule, traits->alignment_bytes, &plan->pool, &layout, err));
-    plan->step_count = layout.live.step_count;
-    plan->step = layout.live.step;
-    plan->instance_count = layout.live.instance_count;
-    plan->instance = layout.live.instance;
-    m->arena = layout.arena_bytes > m->eval_arena ? layout.arena_bytes : m->eval_arena;
-    m->live_peak = layout.live.peak_bytes > m->eval_live_peak ? layout.live.peak_bytes : m->eval_live_peak;
-    m->total = plan->persistent_bytes + m->workspace + m->arena;
     CKPT_TRY(count_compute(g, plan, err));
-    plan->bound = result.bound;
+    plan->store_all_total = plan->memory.total;
+    if (options->strategy != CKPT_STRATEGY_NONE) CKPT_TRY(find_store_all(g, &input, plan, &plan->store_all_total, err));
+
+    const uint64_t step_bytes = options->strategy == CKPT_STRATEGY_BUDGET ? options->budget_bytes - input.fixed_bytes : plan->memory.arena;
+    if (!plan->minimum.lower_bound_total) CKPT_TRY(bound_minimum(&problem, &input, &plan->minimum.lower_bound_total, err));
+    plan->bound.lower_bound_cost = result.lower_bound_cost;
     if (!result.bounded)
-        CKPT_TRY(ckpt_chain_strategy_bound(g, &plan->costs, traits->alignment_bytes, m->arena,
-                                           plan->compute.recompute_cost, &plan->bound, err));
-    CKPT_TRY(bound_flops(g, options, plan, err));
+        CKPT_TRY(bound_cost(&problem, solver, step_bytes, plan->compute.recompute_cost, &plan->bound.lower_bound_cost, err));
+    plan->bound.proved = plan->bound.lower_bound_cost == plan->compute.recompute_cost;
+    CKPT_TRY(bound_flops(g, solver, step_bytes, plan, err));
     if (ckpt_plan_check(g, plan, options->eval, err) != CKPT_OK)
         return ckpt_fail_in(err, "the plan that strategy %s made is wrong", plan->strategy);
     return CKPT_OK;
 }
 
 ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options,
-                           const ckpt_traits *traits, uint64_t *minimum_bytes, ckpt_plan **plan,
+                           const ckpt_traits *traits, ckpt_plan_minimum *minimum, ckpt_plan **plan,
                            ckpt_error *err) {
     *plan = NULL;
     CKPT_TRY(check_length(graph, err));
@@ -197,7 +237,9 @@ ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *opt
     if (options->eval) CKPT_TRY(check_sizes(options->eval, traits, err));
     ckpt_plan *made = calloc(1, sizeof *made);
     if (!made) return out_of_memory(err);
-    const ckpt_status status = make(graph, options, traits, minimum_bytes, made, err);
+    ckpt_pool scratch = {0};
+    const ckpt_status status = make(graph, options, traits, minimum, &scratch, made, err);
+    ckpt_pool_free(&scratch);
     if (status != CKPT_OK) {
         ckpt_plan_free(made);
         return status;
@@ -224,21 +266,4 @@ void ckpt_plan_free(ckpt_plan *plan) {
     if (!plan) return;
     ckpt_pool_free(&plan->pool);
     free(plan);
-}
-
-ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_costs *costs,
-                               const ckpt_traits *traits, uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err) {
-    const struct {
-        ckpt_strategy strategy;
-        uint64_t *total;
-    } extreme[] = {{CKPT_STRATEGY_NONE, store_all_total}, {CKPT_STRATEGY_MIN, minimum_total}};
-    for (int i = 0; i < 2; i++) {
-        if (!extreme[i].total) continue;
-        const ckpt_plan_options options = {.strategy = extreme[i].strategy, .eval = eval, .costs = costs};
-        ckpt_plan *plan;
-        CKPT_TRY(ckpt_plan_make(graph, &options, traits, NULL, &plan, err));
-        *extreme[i].total = plan->memory.total;
-        ckpt_plan_free(plan);
-    }
-    return CKPT_OK;
 }

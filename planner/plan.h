@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "graph/graph.h"
 #include "planner/core/costs.h"
+#include "planner/core/solver_options.h"
 
 /* Of matrix products. TF32: fp32 in memory, factors rounded to 10 bits of mantissa, sums in fp32. BF16: activations and
  * their gradients are kept in bf16 (ckpt_rewrite_to_bf16), sums, parameters and their gradients in fp32. */
@@ -70,15 +71,19 @@ typedef struct ckpt_plan_compute {
     int recomputed_nodes;
 } ckpt_plan_compute;
 
-/* No schedule under the same budget recomputes less than lower_bound_cost, nor less FLOPs than lower_bound_flops: two
- * bounds, which two different schedules may reach, whatever they do. proved: this one reaches lower_bound_cost. None that
- * runs the stages of the chain as a whole, each in one of the ways that the tables know (stages.h), recomputes less than
- * staged_bound_cost (staged_persistent: and holds what it keeps until the backward that reads it, and runs nothing ahead); others may. Never below
- * lower_bound_cost; equal to it where nothing more is known. */
+/* What holds for every plan of the graph: every order of the backward pass that the dependencies allow, and every schedule. None
+ * under the same budget costs less than lower_bound_cost to recompute, nor takes fewer FLOPs than lower_bound_flops: two bounds,
+ * which two different plans may reach. proved: this plan reaches lower_bound_cost. */
 typedef struct ckpt_plan_bound {
-    bool proved, staged_persistent;
-    uint64_t lower_bound_cost, staged_bound_cost, lower_bound_flops;
+    bool proved;
+    uint64_t lower_bound_cost, lower_bound_flops;
 } ckpt_plan_bound;
+
+/* The smallest memory.total for which a plan is known, 0 where nobody looked for it, and what no plan is below. Equal: it is the
+ * smallest of all. */
+typedef struct ckpt_plan_minimum {
+    uint64_t total, lower_bound_total;
+} ckpt_plan_minimum;
 
 typedef struct ckpt_plan {
     ckpt_pool pool;
@@ -96,9 +101,11 @@ typedef struct ckpt_plan {
     int input_buffers;           /* copy c of INPUT or TARGET tensor t is at persistent_offset[t] + c * stride */
     uint64_t input_stride_bytes;
     ckpt_plan_memory memory;
+    uint64_t store_all_total; /* memory.total of strategy NONE; 0 of a plan that was read from a file */
     ckpt_costs costs; /* what was minimized */
     ckpt_plan_compute compute;
     ckpt_plan_bound bound;
+    ckpt_plan_minimum minimum; /* its total: of strategy MIN */
     int layer_count;
     bool *layer_recomputed; /* whether any of the layer's nodes, cheap or not, runs more than once */
 } ckpt_plan;
@@ -126,23 +133,20 @@ typedef struct ckpt_plan_options {
     uint64_t budget_bytes;     /* BUDGET: for memory.total */
     const ckpt_graph *eval;    /* forward-only graph whose step region must fit too, or NULL */
     const ckpt_costs *costs;   /* of the graph's nodes: what is minimized; NULL: FLOPs */
+    const ckpt_solver_options *solver; /* BUDGET, MIN; NULL: every technique */
 } ckpt_plan_options;
 
-/* Makes, packs and checks a plan; with strategy NONE of a graph without backward nodes too (evaluation). The
- * same graph, options (costs among them) and traits give the same plan. CKPT_INFEASIBLE names the smallest feasible budget in `err` and, when
- * `minimum_bytes` is not NULL, stores it; CKPT_USAGE: an unknown layer (with the nearest names). The plan is
- * the caller's, to be freed with ckpt_plan_free. */
+/* Makes, packs and checks a plan; with strategy NONE of a graph without backward nodes too (evaluation). The same graph,
+ * options (costs among them) and traits give the same plan. CKPT_INFEASIBLE names the smallest budget in `err` and, when
+ * `minimum` is not NULL, stores it; CKPT_USAGE: an unknown layer (with the nearest names). The plan is the caller's, to be
+ * freed with ckpt_plan_free. */
 ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
-                           uint64_t *minimum_bytes, ckpt_plan **plan, ckpt_error *err);
+                           ckpt_plan_minimum *minimum, ckpt_plan **plan, ckpt_error *err);
 
 void ckpt_plan_free(ckpt_plan *plan);
 
 /* A copy with inputs of its own, and room for one step more; all is the pool's. NULL: no memory. */
 ckpt_plan_step *ckpt_plan_copy_steps(const ckpt_plan_step *step, int count, ckpt_pool *pool);
-
-/* For reports: memory.total of the plans that strategies NONE and MIN make. Either pointer may be NULL. */
-ckpt_status ckpt_plan_extremes(const ckpt_graph *graph, const ckpt_graph *eval, const ckpt_costs *costs,
-                               const ckpt_traits *traits, uint64_t *store_all_total, uint64_t *minimum_total, ckpt_error *err);
 
 /* "sqrt" -> CKPT_STRATEGY_SQRT; false when unknown. */
 bool ckpt_strategy_parse(const char *name, ckpt_strategy *strategy);

@@ -4,9 +4,9 @@
  *     ckpt_plan_resize(&room, &training_of_last_batch, traits, origin, &resized, &err);
  *
  * The last batch of an epoch is smaller than the others, and needs no more memory than they do. Where its graph is the
- * same but for sizes it runs the same steps at the same offsets, each buffer a part of the one that it had. Where it is
- * not, as when a batch of one sample needs no broadcasting, it is planned for itself, within the same bytes. So a plan's
- * total does not depend on the data.
+ * same but for sizes it runs the same steps at the same offsets, each buffer a part of the one that it had: it is, where
+ * it was made like the other (ckpt_training_options.like). Where it is not, because shape arithmetic of the file comes out
+ * otherwise, it is planned for itself, within the same bytes. So a plan's total does not depend on the data.
  */
 #ifndef CKPT_PLAN_SIZE_H
 #define CKPT_PLAN_SIZE_H

@@ -116,7 +116,7 @@ CKPT_ACT_PAIR(POW, ckpt_pow(x, alpha, beta), alpha * ckpt_pow(v, alpha - 1.0f, 0
 
 static inline CKPT_HD float ckpt_act_value(ckpt_act act, float x, float alpha, float beta) {
     switch (act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID: return ckpt_act_##ID(x, alpha, beta);
 #include "graph/acts.def"
 #undef X
@@ -127,7 +127,7 @@ static inline CKPT_HD float ckpt_act_value(ckpt_act act, float x, float alpha, f
 
 static inline CKPT_HD float ckpt_act_slope(ckpt_act act, float v, float alpha, float beta) {
     switch (act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID: return ckpt_act_slope_##ID(v, alpha, beta);
 #include "graph/acts.def"
 #undef X

@@ -247,9 +247,6 @@ static ckpt_status check_compute(const ckpt_graph *g, const ckpt_plan *p, ckpt_e
                          "the plan recomputes %" PRIu64 " FLOP at a cost of %" PRIu64
                          ", less than its lower bounds of %" PRIu64 " and %" PRIu64,
                          again, again_cost, p->bound.lower_bound_flops, p->bound.lower_bound_cost);
-    if (p->bound.staged_bound_cost < p->bound.lower_bound_cost)
-        return ckpt_fail(err, CKPT_FAILED, "the plan's bound for staged schedules, %" PRIu64 ", is below that for all, %" PRIu64,
-                         p->bound.staged_bound_cost, p->bound.lower_bound_cost);
     return check_layers(g, p, err);
 }
 

@@ -14,7 +14,7 @@
 #include "base/atomic_file.h"
 #include "planner/check/check.h"
 
-static const char schema[] = "ckptplan-file/3";
+static const char schema[] = "ckptplan-file/4";
 
 /* Whole numbers of a plan, by the object that they are in: one list for the writer and for the reader. */
 #define HEAD_FIELDS(X) X(alignment_bytes) X(input_stride_bytes) X(persistent_bytes)
@@ -113,8 +113,6 @@ static bool fill_document(const ckpt_plan *p, json_t *root) {
     ok = ok && put(compute, "recomputed_nodes", json_integer(p->compute.recomputed_nodes)) &&
          put(bound, "proved", json_boolean(p->bound.proved)) &&
          put(bound, "lower_bound_cost", number(p->bound.lower_bound_cost)) &&
-         put(bound, "staged_bound_cost", number(p->bound.staged_bound_cost)) &&
-         put(bound, "staged_persistent", json_boolean(p->bound.staged_persistent)) &&
          put(bound, "lower_bound_flops", number(p->bound.lower_bound_flops)) && put(root, "costs", costs_object(&p->costs)) &&
          fill_arrays(p, steps, instances, offsets, layers);
     ok &= put(root, "memory", memory);
@@ -330,7 +328,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     const json_t *memory, *compute, *bound;
     CKPT_TRY(get_object(r, root, "memory", MEMORY_FIELD_COUNT, &memory));
     CKPT_TRY(get_object(r, root, "compute", COMPUTE_FIELD_COUNT, &compute));
-    CKPT_TRY(get_object(r, root, "bound", 5, &bound));
+    CKPT_TRY(get_object(r, root, "bound", 3, &bound));
 #define X(name) CKPT_TRY(read_bytes(r, json_object_get(root, #name), #name, &p->name));
     HEAD_FIELDS(X)
 #undef X
@@ -345,8 +343,6 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     CKPT_TRY(read_int(r, json_object_get(root, "input_buffers"), "input_buffers", 1, &p->input_buffers));
     CKPT_TRY(read_bool(r, json_object_get(bound, "proved"), "bound.proved", &p->bound.proved));
     CKPT_TRY(read_bytes(r, json_object_get(bound, "lower_bound_cost"), "bound.lower_bound_cost", &p->bound.lower_bound_cost));
-    CKPT_TRY(read_bytes(r, json_object_get(bound, "staged_bound_cost"), "bound.staged_bound_cost", &p->bound.staged_bound_cost));
-    CKPT_TRY(read_bool(r, json_object_get(bound, "staged_persistent"), "bound.staged_persistent", &p->bound.staged_persistent));
     return read_bytes(r, json_object_get(bound, "lower_bound_flops"), "bound.lower_bound_flops",
                       &p->bound.lower_bound_flops);
 }

@@ -23,7 +23,7 @@ typedef struct ckpt_report {
     ckpt_cost_unit unit;       /* of the costs */
     ckpt_plan_compute compute; /* of the whole step */
     int64_t parameter_count;
-    uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
+    uint64_t store_all_bytes; /* memory.total of the strategy none */
 } ckpt_report;
 
 /* Errors: CKPT_NOMEM. */

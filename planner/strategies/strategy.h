@@ -1,33 +1,33 @@
 /* Strategies: pure functions from a training graph and options to a schedule.
  *
- *     ckpt_strategy_input input = {.graph = &graph, .options = &options, .alignment_bytes = 256, ...};
+ *     ckpt_strategy_input input = {.problem = &problem, .options = &options, ...};
  *     ckpt_strategy_result result;
  *     ckpt_strategy_run(&input, &pool, &result, &err);
  *
- * To add one: a row in CKPT_STRATEGY_LIST (plan.h) and a function ckpt_strategy_NAME, in strategy_kept.c
+ * To add one: a row in CKPT_STRATEGY_LIST (plan.h) and a function ckpt_strategy_NAME, in by_rule.c
  * where it only chooses which tensors are kept, else in a file of its own. The table here and --help follow
  * the list.
  */
 #ifndef CKPT_STRATEGY_H
 #define CKPT_STRATEGY_H
 
+#include "planner/core/problem.h"
 #include "planner/packing/layout.h"
+#include "planner/strategies/solver.h"
 
 typedef struct ckpt_strategy_input {
-    const ckpt_graph *graph;
-    const ckpt_costs *costs;
+    const ckpt_problem *problem;
     const ckpt_plan_options *options;
-    uint64_t alignment_bytes;
     uint64_t fixed_bytes; /* of memory.total: all but the step region */
     uint64_t eval_bytes;  /* the step region is at least this: evaluation needs it */
 } ckpt_strategy_input;
 
 typedef struct ckpt_strategy_result {
     ckpt_schedule schedule;
-    bool bounded; /* `bound` is set, for the budget that was asked; otherwise that of the plan's own bytes is found */
-    ckpt_plan_bound bound;
-    ckpt_layout layout;     /* of `schedule`, where it had to be found: packing takes time; layout.live.step is NULL elsewhere */
-    uint64_t minimum_total; /* set with CKPT_INFEASIBLE: the smallest feasible memory.total */
+    ckpt_layout layout; /* of `schedule`, where it had to be found: packing takes time; layout.live.step is NULL elsewhere */
+    bool bounded;       /* lower_bound_cost is set, for the budget that was asked; otherwise that of the plan's own bytes is found */
+    uint64_t lower_bound_cost;
+    ckpt_plan_minimum minimum; /* where the strategy looked for it: with CKPT_INFEASIBLE, and of `min`; zeroes elsewhere */
 } ckpt_strategy_result;
 
 /* Runs options->strategy. Memory comes from `pool`. */
@@ -40,6 +40,10 @@ ckpt_status ckpt_strategy_run(const ckpt_strategy_input *input, ckpt_pool *pool,
                                      ckpt_strategy_result *result, ckpt_error *err);
 CKPT_STRATEGY_LIST(X)
 #undef X
+
+/* A solver that knows the schedules of the other strategies from the start. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_strategy_solver(const ckpt_problem *problem, const ckpt_solver_options *options, ckpt_solver **solver,
+                                 ckpt_error *err);
 
 /* The layers that a --layers list names, marked in chosen[graph->layer_count]. An item is a layer's exact
  * name, an index or a range of indices, or a glob (fnmatch; '*' matches '/' too), tried in this order.

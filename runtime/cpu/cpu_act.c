@@ -63,7 +63,7 @@ CKPT_VECTOR
 static void act_block(const ckpt_epilogue *e, const float *x, float *y, int n) {
     const float alpha = e->alpha, beta = e->beta;
     switch (e->act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         CKPT_CPU_SIMD                                                                                        \
         for (int i = 0; i < n; i++) y[i] = ckpt_act_##ID(x[i], alpha, beta);                                 \
@@ -79,7 +79,7 @@ CKPT_VECTOR
 static void slope_block(const ckpt_epilogue *e, const float *v, float shrink, const float *dy, float *dx, int n) {
     const float alpha = e->alpha, beta = e->beta;
     switch (e->act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         CKPT_CPU_SIMD                                                                                        \
         for (int i = 0; i < n; i++) dx[i] = dy[i] * ckpt_act_slope_##ID(v[i] * shrink, alpha, beta);         \
@@ -187,7 +187,7 @@ static void act_grad_run(const void *self, const ckpt_scalars *scalars) {
 
 ckpt_status ckpt_cpu_act_grad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     const ckpt_act act = bind->node->attr.act.act;
-    const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
+    const bool constant = ckpt_act_slope_is_constant(act);
     CKPT_TRY(ckpt_cpu_require(bind, constant ? 1 : 2, 1, err));
     act_kernel *k = ckpt_cpu_launch(bind, sizeof *k, act_grad_run, launch, err);
     if (!k) return CKPT_NOMEM;

@@ -3,7 +3,7 @@
  *     void body(const void *context, int64_t begin, int64_t end);  // elements or whole rows
  *     ckpt_cpu_for(rows, CKPT_CPU_GRAIN / cols, body, self);
  *
- * Each kernel file holds ckpt_cpu_NAME functions that ops.def names: they check what they were given and keep
+ * Each kernel file holds ckpt_cpu_NAME functions that kernels.def names: they check what they were given and keep
  * a struct in the bind's pool for its run function. A result depends on no split: a body writes each element
  * from the inputs alone, and sums have an order of their own (row_math.h, cpu_reduce.c).
  */
@@ -19,12 +19,12 @@
  * compiler's overlap test sends every in-place call to the scalar loop. */
 #define CKPT_CPU_SIMD _Pragma("omp simd")
 
-/* The binding functions, one per name in ops.def's cpu column; ckpt_cpu_none refuses. */
-#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda)                                               \
-    ckpt_status ckpt_cpu_##cpu(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
-#include "graph/ops.def"
+/* The binding functions. */
+#define X(ID, name) ckpt_status ckpt_cpu_##name(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+#include "cpu/kernels.def"
 #undef X
-ckpt_status ckpt_cpu_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+
+/* The op's binding function; for an op without one, a function that refuses the node with CKPT_MODEL. */
 ckpt_bind_kernel ckpt_cpu_kernel(ckpt_op op);
 
 /* The kernel's own struct, in the bind's pool, as launch->self; NULL with `err` set when memory runs out. */

@@ -86,7 +86,7 @@ static void act_grad_run(const void *self, const ckpt_scalars *) {
 
 extern "C" ckpt_status ckpt_cuda_act_grad(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err) {
     const ckpt_act act = bind->node->attr.act.act;
-    const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
+    const bool constant = ckpt_act_slope_is_constant(act);
     CKPT_TRY(ckpt_cuda_require(bind, constant ? 1 : 2, 1, err));
     act_node *k = (act_node *)ckpt_cuda_launch(bind, sizeof *k, act_grad_run, launch, err);
     if (!k) return CKPT_NOMEM;

@@ -29,8 +29,9 @@ void ckpt_act_grad_start_bf16(const ckpt_act_job *job, cudaStream_t stream);
 
 /* The function of one ACT alone: a switch over all of them would be inlined for every element that a thread takes. */
 template <ckpt_act ACT> struct element_function;
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, name, from_output, costly, slope_is_constant)                                                  \
     template <> struct element_function<CKPT_ACT_##ID> {                                                     \
+        static constexpr bool constant = slope_is_constant;                                                             \
         __device__ static float value(float x, float alpha, float beta) { return ckpt_act_##ID(x, alpha, beta); }       \
         __device__ static float slope(float v, float alpha, float beta) { return ckpt_act_slope_##ID(v, alpha, beta); } \
     };
@@ -64,7 +65,7 @@ template <typename T> static inline void ckpt_act_start(const ckpt_act_job *j, c
     if (j->plane.count == 0) return;
     ckpt_plane_grid(&j->plane, &grid, &block);
     switch (j->attr.act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         ckpt_cuda_start_flat(drop ? act_kernel<CKPT_ACT_##ID, true, T> : act_kernel<CKPT_ACT_##ID, false, T>, grid, block,    \
                              stream, (const T *)j->x, (T *)j->y, (const T *)j->bias, j->factor, j->attr.alpha,          \
@@ -82,7 +83,7 @@ template <ckpt_act ACT, bool DROP, typename T>
 __global__ static void act_grad_kernel(const T *dy, const T *v, T *dx, float shrink, float alpha, float beta,
                                        ckpt_plane plane, ckpt_draw draw) {
     float g[CKPT_PLANE_ROWS][4], s[CKPT_PLANE_ROWS][4];
-    const bool constant = ACT == CKPT_ACT_IDENTITY || ACT == CKPT_ACT_NEG || ACT == CKPT_ACT_SCALE;
+    const bool constant = element_function<ACT>::constant;
     const bool from_output = ACT == CKPT_ACT_RELU && DROP;
     CKPT_PLANE_EACH(
         plane, q, u,
@@ -113,7 +114,7 @@ template <typename T> static inline void ckpt_act_grad_start(const ckpt_act_job 
     if (j->plane.count == 0) return;
     ckpt_plane_grid(&j->plane, &grid, &block);
     switch (j->attr.act) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         ckpt_cuda_start_flat(drop ? act_grad_kernel<CKPT_ACT_##ID, true, T> : act_grad_kernel<CKPT_ACT_##ID, false, T>, grid, block,    \
                              stream, (const T *)j->dy, (const T *)j->v, (T *)j->y, j->factor, j->attr.alpha,            \

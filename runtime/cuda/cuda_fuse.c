@@ -67,7 +67,7 @@ static bool describe_act(pointwise *p, const ckpt_bind *bind) {
 static bool describe_act_grad(pointwise *p, const ckpt_bind *bind) {
     const ckpt_cuda_epilogue e = ckpt_cuda_epilogue_of(bind, &bind->node->attr.act, p->count);
     const ckpt_act act = e.attr.act;
-    const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
+    const bool constant = ckpt_act_slope_is_constant(act);
     const int g = add_dense(p, bind, 0), v = constant ? g : add_dense(p, bind, 1);
     if (ckpt_drop_from_output(&e.attr)) {
         add_step(p, CKPT_FUSE_POSITIVE, 0, g, v)->factor = ckpt_drop_scale(e.attr.drop);

@@ -66,7 +66,7 @@ __device__ static inline void store_quad(const ckpt_fuse_memory &m, const ckpt_p
 
 __device__ static inline quad act_quad(const ckpt_fuse_step &s, quad a) {
     switch ((ckpt_act)s.kind) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         _Pragma("unroll") for (int i = 0; i < 4; i++) a.v[i] = ckpt_act_##ID(a.v[i], s.alpha, s.beta);        \
         break;
@@ -79,7 +79,7 @@ __device__ static inline quad act_quad(const ckpt_fuse_step &s, quad a) {
 
 __device__ static inline quad slope_quad(const ckpt_fuse_step &s, quad a, const quad &b) {
     switch ((ckpt_act)s.kind) {
-#define X(ID, name, from_output, costly)                                                                     \
+#define X(ID, ...)                                                                                           \
     case CKPT_ACT_##ID:                                                                                      \
         _Pragma("unroll") for (int i = 0; i < 4; i++)                                                        \
             a.v[i] = a.v[i] * ckpt_act_slope_##ID(b.v[i] * s.factor, s.alpha, s.beta);                       \

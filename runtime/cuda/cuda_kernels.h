@@ -3,7 +3,7 @@
  *     void my_run(const void *self, const ckpt_scalars *scalars);               // starts kernels on the stream
  *     my_kernel *k = ckpt_cuda_launch(bind, sizeof *k, my_run, launch, &err);   // k->context is set
  *
- * Each kernel file holds ckpt_cuda_NAME functions that ops.def names: they check what they were given and keep
+ * Each kernel file holds ckpt_cuda_NAME functions that kernels.def names: they check what they were given and keep
  * a struct in the bind's pool that begins with a ckpt_cuda_context pointer. A run function only starts work on
  * context->stream and reads no scalars on the host: those lie in the device's slot, so that a recorded step can
  * be replayed. Results do not depend on how many threads or blocks a kernel is started with: the order of every
@@ -77,12 +77,12 @@ static inline ckpt_cuda_context *ckpt_cuda_context_of(const ckpt_bind *bind) {
     return ((const ckpt_cuda_bind *)bind)->context;
 }
 
-/* The binding functions, one per name in ops.def's cuda column; ckpt_cuda_none refuses. */
-#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda)                                               \
-    ckpt_status ckpt_cuda_##cuda(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
-#include "graph/ops.def"
+/* The binding functions. */
+#define X(ID, name) ckpt_status ckpt_cuda_##name(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+#include "cuda/kernels.def"
 #undef X
-ckpt_status ckpt_cuda_none(const ckpt_bind *bind, ckpt_launch *launch, ckpt_error *err);
+
+/* The op's binding function; for an op without one, a function that refuses the node with CKPT_MODEL. */
 ckpt_bind_kernel ckpt_cuda_kernel(ckpt_op op);
 
 /* The kernel's own zeroed struct, in the bind's pool, as launch->self. Its first member must be a

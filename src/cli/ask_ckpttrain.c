@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/cost_cache.h"
-#include "cli/cost_model.h"
+#include "job/cost_cache.h"
+#include "job/cost_model.h"
 
 extern char **environ;
 
@@ -27,9 +27,8 @@ static bool find_ckpttrain(char path[1024]) {
 static int run_and_wait(char *path, char **argv, bool quiet) {
     int count = 0;
     while (argv[count]) count++;
-    char word[32], **arguments = calloc((size_t)count + 3, sizeof *arguments);
+    char word[] = CKPT_MEASURE_WORD, **arguments = calloc((size_t)count + 3, sizeof *arguments);
     if (!arguments) return -1;
-    strcpy(word, ckpt_measure_word);
     arguments[0] = path;
     arguments[1] = word;
     for (int i = 1; i < count; i++) arguments[i + 1] = argv[i];
@@ -49,7 +48,7 @@ static int run_and_wait(char *path, char **argv, bool quiet) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-ckpt_status ckpt_ask_ckpttrain(const ckpt_cli_options *o, const ckpt_job *job, const char *device, char **argv,
+ckpt_status ckpt_ask_ckpttrain(const ckpt_job_options *o, const ckpt_job *job, const char *device, char **argv,
                                ckpt_error *err) {
     char path[1024];
     if (o->profile && (!job || job->forward_only))

@@ -4,14 +4,16 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "cli/ask_ckpttrain.h"
 #include "cli/console.h"
-#include "cli/cost_model.h"
 #include "cli/data_words.h"
+#include "cli/job_notes.h"
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/stop_signals.h"
 #include "cli/train_measure.h"
 #include "cli/train_report.h"
+#include "job/cost_model.h"
 
 static const char program[] = "ckpttrain";
 
@@ -33,7 +35,7 @@ static void say_what_runs(const ckpt_cli_options *o, const ckpt_job *job, const 
     ckpt_parameters_say(&job->model, program);
     ckpt_job_say_sparse(job, program);
     ckpt_job_say_ties(job, program);
-    ckpt_job_say_parts(job, o, program);
+    ckpt_job_say_parts(job, &o->job, program);
     ckpt_train_sizes_say(&s->sizes, job, program);
     if (data->synthetic)
         ckpt_console_note(program, "no --data: training on a synthetic set of %s",
@@ -70,8 +72,8 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     ckpt_job job;
     ckpt_train_data data = {0};
     CKPT_TRY(ckpt_session_choose_device(o, &backend, &note, err));
-    if (measure_only && !o->profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
-    CKPT_TRY(ckpt_job_load(o, NULL, backend->traits, &job, err));
+    if (measure_only && !o->job.profile) return ckpt_train_measure(o, backend, NULL, NULL, err); /* of the device: no model */
+    CKPT_TRY(ckpt_job_load(&o->job, NULL, backend->traits, &job, err));
     ckpt_status status = ckpt_model_check_trainable(&job.model, backend->supports, backend->name, err);
     if (status == CKPT_OK && o->save && !measure_only) {
         status = ckpt_model_check_savable(&job.model, o->save, err);
@@ -79,7 +81,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     }
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);
-    if (status == CKPT_OK) status = ckpt_job_cost(&job, o, backend->name, err);
+    if (status == CKPT_OK) status = ckpt_job_cost(&job, &o->job, err);
     if (status == CKPT_OK && !measure_only) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);
@@ -90,7 +92,7 @@ int main(int argc, char **argv) {
     ckpt_cli_options options;
     ckpt_error err;
     /* ckptplan's own command line follows the word, and is read as there: the graph must be the same. */
-    const bool measure_only = argc > 1 && strcmp(argv[1], ckpt_measure_word) == 0;
+    const bool measure_only = argc > 1 && strcmp(argv[1], CKPT_MEASURE_WORD) == 0;
     if (measure_only) argc--, argv++;
     const ckpt_program parsed = measure_only ? CKPT_PROGRAM_PLAN : CKPT_PROGRAM_TRAIN;
     ckpt_status status = ckpt_cli_parse(parsed, argc, argv, &options, &err);

@@ -3,6 +3,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "job/devices.h"
+
+uint64_t ckpt_host_process_bytes(void) { return (uint64_t)(ckpt_device_has_cuda_backend() ? 128 : 32) << 20; }
+
 void ckpt_host_memory_measure(ckpt_host_memory *memory) {
     FILE *file = fopen("/proc/self/status", "re");
     char line[128];

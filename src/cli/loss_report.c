@@ -23,8 +23,8 @@ static json_t *loss_json(const ckpt_model_loss *loss, const ckpt_cli_options *o)
                      ckpt_console_json_text(loss->name), "class_axis", count_or_null(axis), "classes",
                      count_or_null(chosen ? choice->classes : loss->classes), "targets", text_or_null(targets), "targets_are",
                      text_or_null(are), "soft", chosen && choice->soft, "ignore_index",
-                     loss->ignores ? json_integer(loss->ignore) : json_null(), "label_smoothing", chosen ? o->label_smoothing : 0.0,
-                     "class_weights", text_or_null(chosen ? o->class_weights : NULL), "scale", (double)loss->scale, "reason",
+                     loss->ignores ? json_integer(loss->ignore) : json_null(), "label_smoothing", chosen ? o->job.label_smoothing : 0.0,
+                     "class_weights", text_or_null(chosen ? o->job.class_weights : NULL), "scale", (double)loss->scale, "reason",
                      ckpt_console_json_text(loss->sentence));
 }
 

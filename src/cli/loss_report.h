@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "cli/job.h"
+#include "cli/options.h"
 
 /* The losses, and which outputs of the model no loss is on. */
 void ckpt_losses_say(const ckpt_job *job, const char *program);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/units.h"
-#include "cli/cost_model.h"
+#include "job/cost_model.h"
 
 enum { MOST_DIVISORS = 1600 }; /* a number below 2^31 has 1536 at most */
 
@@ -21,11 +21,11 @@ static int64_t size_at(const search *s, int64_t index) { return s->answer->divis
 
 /* Loads the model at this size; with divisors the batch stays and the step has parts. */
 static ckpt_status load(const search *s, int64_t size, ckpt_job *job, ckpt_error *err) {
-    ckpt_cli_options options = *s->options;
+    ckpt_job_options options = s->options->job;
     if (!s->answer->divisors) options.batch = size;
     else if (size != options.batch) options.micro_batch = size;
     CKPT_TRY(ckpt_job_load(&options, NULL, s->traits, job, err));
-    const ckpt_status status = ckpt_job_cost(job, &options, s->traits->device, err);
+    const ckpt_status status = ckpt_job_cost(job, &options, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;
 }
@@ -36,7 +36,7 @@ static ckpt_status find_total(search *s, int64_t size, ckpt_strategy strategy, u
     ckpt_plan *plan = NULL;
     CKPT_TRY(load(s, size, &job, err));
     const ckpt_plan_options options = {.strategy = strategy};
-    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, s->traits, &plan, err);
+    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, &plan, err);
     if (status == CKPT_OK) *total = plan->memory.total;
     s->answer->planned++;
     ckpt_plan_free(plan);
@@ -82,7 +82,7 @@ static ckpt_status prove_refusal(search *s, ckpt_error *err) {
         .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes, .eval = &job.evaluation, .costs = &job.costs};
     ckpt_error refusal;
     const ckpt_status status =
-        ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum_bytes, &plan, &refusal);
+        ckpt_plan_make(&job.model.graph, &options, s->traits, &a->refused_minimum, &plan, &refusal);
     ckpt_plan_free(plan);
     ckpt_job_free(&job);
     if (status == CKPT_INFEASIBLE) return CKPT_OK;
@@ -117,20 +117,20 @@ static ckpt_status search_batches(search *s, ckpt_error *err) {
 static ckpt_status search_divisors(search *s, ckpt_error *err) {
     ckpt_batch_answer *a = s->answer;
     uint64_t whole, fits = 0, refused = 0;
-    CKPT_TRY(find_total(s, s->options->batch, CKPT_STRATEGY_MIN, &whole, err));
-    list_divisors(s, s->options->batch);
+    CKPT_TRY(find_total(s, s->options->job.batch, CKPT_STRATEGY_MIN, &whole, err));
+    list_divisors(s, s->options->job.batch);
     int64_t index = -1;
-    if (s->options->batch > 1) CKPT_TRY(find_largest(s, CKPT_STRATEGY_MIN, &index, &fits, &refused, err));
+    if (s->options->job.batch > 1) CKPT_TRY(find_largest(s, CKPT_STRATEGY_MIN, &index, &fits, &refused, err));
     s->size_count = index + 1; /* what fits, for the trials */
     if (whole <= a->budget_bytes) {
-        a->largest = s->options->batch;
+        a->largest = s->options->job.batch;
         a->largest_minimum_bytes = whole;
         return CKPT_OK;
     }
     if (index < 0) return refuse_all(s, refused && refused < whole ? refused : whole, err);
     a->largest = size_at(s, index);
     a->largest_minimum_bytes = fits;
-    a->refused = s->divisor[index + 1] ? s->divisor[index + 1] : s->options->batch;
+    a->refused = s->divisor[index + 1] ? s->divisor[index + 1] : s->options->job.batch;
     return prove_refusal(s, err);
 }
 
@@ -140,7 +140,7 @@ static ckpt_status try_size(search *s, int64_t size, ckpt_error *err) {
     ckpt_plan *plan = NULL;
     CKPT_TRY(load(s, size, &job, err));
     const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes};
-    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, s->traits, &plan, err);
+    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, &plan, err);
     if (status == CKPT_OK) {
         const ckpt_plan_compute compute = ckpt_job_compute(&job, plan);
         ckpt_batch_trial *t = &a->trial[a->trial_count++];
@@ -186,7 +186,7 @@ static ckpt_status choose_fastest(search *s, ckpt_error *err) {
     if (a->divisors) {
         const int64_t skip = s->size_count < CKPT_BATCH_TRIALS ? 0 : s->size_count - CKPT_BATCH_TRIALS + 1;
         for (int64_t i = skip; i < s->size_count; i++) size[count++] = s->divisor[i];
-        if (a->largest == s->options->batch) size[count++] = a->largest;
+        if (a->largest == s->options->job.batch) size[count++] = a->largest;
     } else {
         CKPT_TRY(list_batches(s, size, &count, err));
         qsort(size, (size_t)count, sizeof *size, by_size);
@@ -201,7 +201,7 @@ static ckpt_status choose_fastest(search *s, ckpt_error *err) {
 
 static ckpt_status find(search *s, ckpt_error *err) {
     ckpt_batch_answer *a = s->answer;
-    CKPT_TRY(ckpt_job_budget(s->options, s->traits, &a->budget_bytes, err));
+    CKPT_TRY(ckpt_job_budget(&s->options->job, s->traits, &a->budget_bytes, err));
     CKPT_TRY(a->divisors ? search_divisors(s, err) : search_batches(s, err));
     a->batch = a->largest;
     return s->options->micro_batch_auto ? choose_fastest(s, err) : CKPT_OK;
@@ -209,7 +209,7 @@ static ckpt_status find(search *s, ckpt_error *err) {
 
 ckpt_status ckpt_max_batch_find(const ckpt_cli_options *options, const ckpt_traits *traits, ckpt_batch_answer *answer,
                                 ckpt_error *err) {
-    *answer = (ckpt_batch_answer){.divisors = options->batch != 0};
+    *answer = (ckpt_batch_answer){.divisors = options->job.batch != 0};
     search *s = calloc(1, sizeof *s);
     if (!s) return ckpt_fail(err, CKPT_NOMEM, "out of host memory");
     *s = (search){.options = options, .traits = traits, .answer = answer};

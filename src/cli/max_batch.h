@@ -2,7 +2,7 @@
  *
  *     ckpt_batch_answer answer;
  *     ckpt_max_batch_find(&options, traits, &answer, &err);
- *     options.batch = answer.batch, options.micro_batch = answer.micro_batch;   // what to plan then
+ *     options.job.batch = answer.batch, options.job.micro_batch = answer.micro_batch;   // what to plan then
  *
  * Every size that is looked at is loaded and planned. That the answer is the largest rests on memory growing with
  * the batch; that it fits, and that the next one does not, is shown by plans.
@@ -10,7 +10,7 @@
 #ifndef CKPT_MAX_BATCH_H
 #define CKPT_MAX_BATCH_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "planner/core/step_time.h"
 
 enum { CKPT_BATCH_TRIALS = 40 };
@@ -30,7 +30,7 @@ typedef struct ckpt_batch_answer {
     int64_t largest;      /* with any plan */
     uint64_t largest_minimum_bytes;
     int64_t refused;      /* the next size; 0 where there is none */
-    uint64_t refused_minimum_bytes;
+    ckpt_plan_minimum refused_minimum; /* of that size */
     int planned;          /* sizes that the search planned */
     ckpt_rates rates; /* what the trials' seconds assume */
     int trial_count, chosen;

@@ -24,11 +24,13 @@ const char *const ckpt_strategy_choices[] = {
 
 const char *const ckpt_dropout_rng_choices[] = {"philox", "onnx-ref", NULL};
 const char *const ckpt_untie_choices[] = {"auto", "all", "none", NULL};
-const char *const ckpt_precision_choices[] = {"fp32", "tf32", "bf16", NULL};
 const char *const ckpt_algorithms_choices[] = {"measured", "recommended", NULL};
 const char *const ckpt_off_on_choices[] = {"off", "on", NULL};
 const char *const ckpt_cost_choices[] = {"roofline", "nominal", "flops", NULL};
 const char *const ckpt_format_choices[] = {"text", "json", "html", "svg", "dot", NULL};
+
+/* The parser of choices writes an int into fields that are enums. */
+_Static_assert(sizeof(ckpt_strategy) == sizeof(int) && sizeof(ckpt_cost_model) == sizeof(int), "enums are as large as an int");
 
 static void *field_of(const ckpt_option_row *row, ckpt_cli_options *options) { return (char *)options + row->offset; }
 
@@ -119,19 +121,19 @@ static ckpt_status read_wish(const ckpt_option_row *row, char *text, ckpt_loss_w
 /* KIND, or NAME=KIND and more of those after commas. */
 ckpt_status ckpt_option_loss(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
     char *rest = (char *)(uintptr_t)text; /* argv may be written to (C11 5.1.2.2.1) */
-    options->loss_count = 0;
+    options->job.loss_count = 0;
     while (rest) {
         char *item = rest, *comma = strchr(rest, ',');
         rest = comma ? comma + 1 : NULL;
         if (comma) *comma = 0;
-        if (options->loss_count == CKPT_MAX_TARGETS)
+        if (options->job.loss_count == CKPT_MAX_TARGETS)
             return ckpt_fail(err, CKPT_USAGE, "--%s: more than %d losses", row->name, CKPT_MAX_TARGETS);
-        ckpt_loss_wish *wish = &options->loss[options->loss_count++];
+        ckpt_loss_wish *wish = &options->job.loss[options->job.loss_count++];
         CKPT_TRY(read_wish(row, item, wish, err));
-        if (!wish->output && (rest || options->loss_count > 1))
+        if (!wish->output && (rest || options->job.loss_count > 1))
             return ckpt_fail(err, CKPT_USAGE, "--%s: of several losses each needs its output: NAME=%s", row->name, item);
-        for (int i = 0; i + 1 < options->loss_count; i++)
-            if (strcmp(options->loss[i].output, wish->output) == 0)
+        for (int i = 0; i + 1 < options->job.loss_count; i++)
+            if (strcmp(options->job.loss[i].output, wish->output) == 0)
                 return ckpt_fail(err, CKPT_USAGE, "--%s: the output '%s' is given twice", row->name, wish->output);
     }
     return CKPT_OK;
@@ -158,41 +160,41 @@ ckpt_status ckpt_option_dim(const ckpt_option_row *row, const char *text, ckpt_c
     const char *equals = strrchr(text, '=');
     if (!equals || equals == text)
         return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is not NAME=N, as in --dim seq=128", row->name, text);
-    if (options->dim_count == CKPT_CLI_MAX_DIMS)
-        return ckpt_fail(err, CKPT_USAGE, "--%s: more than %d dimensions", row->name, CKPT_CLI_MAX_DIMS);
-    ckpt_dim_binding *dim = &options->dim[options->dim_count];
+    if (options->job.dim_count == CKPT_JOB_MAX_DIMS)
+        return ckpt_fail(err, CKPT_USAGE, "--%s: more than %d dimensions", row->name, CKPT_JOB_MAX_DIMS);
+    ckpt_dim_binding *dim = &options->job.dim[options->job.dim_count];
     CKPT_TRY(read_whole(row, equals + 1, &dim->value, err));
     /* argv may be written to (C11 5.1.2.2.1): the name ends where its value began. */
     *(char *)(uintptr_t)equals = 0;
     dim->name = text;
-    for (int i = 0; i < options->dim_count; i++)
-        if (strcmp(options->dim[i].name, dim->name) == 0 && options->dim[i].value != dim->value)
+    for (int i = 0; i < options->job.dim_count; i++)
+        if (strcmp(options->job.dim[i].name, dim->name) == 0 && options->job.dim[i].value != dim->value)
             return ckpt_fail(err, CKPT_USAGE, "--%s: '%s' is given twice, with different sizes", row->name, dim->name);
-    options->dim_count++;
+    options->job.dim_count++;
     return CKPT_OK;
 }
 
 ckpt_status ckpt_option_device(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
     int64_t index = 0;
-    if (strcmp(text, "auto") == 0) options->device = CKPT_DEVICE_AUTO;
-    else if (strcmp(text, "cpu") == 0) options->device = CKPT_DEVICE_CPU;
-    else if (strncmp(text, "cuda", 4) == 0 && (!text[4] || text[4] == ':')) options->device = CKPT_DEVICE_CUDA;
+    if (strcmp(text, "auto") == 0) options->job.device = CKPT_DEVICE_AUTO;
+    else if (strcmp(text, "cpu") == 0) options->job.device = CKPT_DEVICE_CPU;
+    else if (strncmp(text, "cuda", 4) == 0 && (!text[4] || text[4] == ':')) options->job.device = CKPT_DEVICE_CUDA;
     else return ckpt_fail(err, CKPT_USAGE, "--%s: unknown '%s' (%s)", row->name, text, row->value);
-    if (options->device == CKPT_DEVICE_CUDA && text[4]) CKPT_TRY(read_whole(row, text + 5, &index, err));
+    if (options->job.device == CKPT_DEVICE_CUDA && text[4]) CKPT_TRY(read_whole(row, text + 5, &index, err));
     options->device_index = (int)index;
     return CKPT_OK;
 }
 
 ckpt_status ckpt_option_budget(const ckpt_option_row *row, const char *text, ckpt_cli_options *options, ckpt_error *err) {
-    options->budget_auto = strcmp(text, "auto") == 0;
-    if (options->budget_auto) return CKPT_OK;
-    if (ckpt_units_parse_size(text, &options->budget_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--%s", row->name);
+    options->job.budget_auto = strcmp(text, "auto") == 0;
+    if (options->job.budget_auto) return CKPT_OK;
+    if (ckpt_units_parse_size(text, &options->job.budget_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--%s", row->name);
     return CKPT_OK;
 }
 
 ckpt_status ckpt_option_micro_batch(const ckpt_option_row *row, const char *text, ckpt_cli_options *options,
                                     ckpt_error *err) {
     options->micro_batch_auto = strcmp(text, "auto") == 0;
-    options->micro_batch = 0;
-    return options->micro_batch_auto ? CKPT_OK : read_whole(row, text, &options->micro_batch, err);
+    options->job.micro_batch = 0;
+    return options->micro_batch_auto ? CKPT_OK : read_whole(row, text, &options->job.micro_batch, err);
 }

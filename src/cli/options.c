@@ -92,16 +92,16 @@ static ckpt_status take_short(reading *r, const char *arg, ckpt_cli_options *opt
 }
 
 static ckpt_status take_model(ckpt_program program, const char *arg, ckpt_cli_options *options, ckpt_error *err) {
-    if (options->model_path)
-        return ckpt_fail(err, CKPT_USAGE, "two models, '%s' and '%s': %s takes one", options->model_path, arg,
+    if (options->job.model_path)
+        return ckpt_fail(err, CKPT_USAGE, "two models, '%s' and '%s': %s takes one", options->job.model_path, arg,
                          ckpt_cli_program_name(program));
     if (!*arg) return ckpt_fail(err, CKPT_USAGE, "the model's file name is empty");
-    options->model_path = arg;
+    options->job.model_path = arg;
     return CKPT_OK;
 }
 
 ckpt_status ckpt_cli_parse(ckpt_program program, int argc, char **argv, ckpt_cli_options *options, ckpt_error *err) {
-    *options = (ckpt_cli_options){.ignore_index = -100, .shuffle = 1, .preserve_rng = 1};
+    *options = (ckpt_cli_options){.job = ckpt_job_options_for(NULL), .shuffle = 1, .preserve_rng = 1};
     reading r = {.program = program, .argc = argc, .next = 1, .argv = argv};
     bool options_end = false;
     while (r.next < argc) {
@@ -112,7 +112,7 @@ ckpt_status ckpt_cli_parse(ckpt_program program, int argc, char **argv, ckpt_cli
         else CKPT_TRY(take_short(&r, arg, options, err));
         if (options->help || options->version) return CKPT_OK;
     }
-    if (!options->model_path)
+    if (!options->job.model_path)
         return ckpt_fail(err, CKPT_USAGE, "no model: %s MODEL.onnx [OPTION...]; see --help", ckpt_cli_program_name(program));
     return ckpt_cli_check(program, options, err);
 }

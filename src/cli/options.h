@@ -4,6 +4,7 @@
  *     if (ckpt_cli_parse(CKPT_PROGRAM_PLAN, argc, argv, &options, &err) != CKPT_OK) ...
  *     if (options.help) ckpt_cli_print_help(CKPT_PROGRAM_PLAN, stdout);
  *     if (ckpt_cli_given(&options, CKPT_OPTION_LR)) rate = options.lr;
+ *     ckpt_job_load(&options.job, NULL, traits, &job, &err);
  */
 #ifndef CKPT_OPTIONS_H
 #define CKPT_OPTIONS_H
@@ -14,9 +15,7 @@
 
 #include "base/nearest.h"
 #include "base/status.h"
-#include "graph/autodiff.h"
-#include "import/model.h"
-#include "planner/plan.h"
+#include "job/job.h"
 
 typedef enum ckpt_program { CKPT_PROGRAM_PLAN = 1, CKPT_PROGRAM_TRAIN = 2, CKPT_PROGRAM_BOTH = 3 } ckpt_program;
 
@@ -27,10 +26,6 @@ typedef enum ckpt_option {
     CKPT_OPTION_COUNT
 } ckpt_option;
 
-typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;
-
-typedef enum ckpt_cost_choice { CKPT_CLI_COST_ROOFLINE, CKPT_CLI_COST_NOMINAL, CKPT_CLI_COST_FLOPS } ckpt_cost_choice;
-
 typedef enum ckpt_format {
     CKPT_FORMAT_TEXT,
     CKPT_FORMAT_JSON,
@@ -39,41 +34,13 @@ typedef enum ckpt_format {
     CKPT_FORMAT_DOT
 } ckpt_format;
 
-enum { CKPT_CLI_MAX_DIMS = 16 };
-
 /* All strings are argv's. What was not given has its default, but for values that depend on the model. */
 typedef struct ckpt_cli_options {
-    uint64_t given; /* bit i: option i was on the command line */
-    const char *model_path;
-
-    int64_t batch, micro_batch; /* 0: not given */
+    uint64_t given;       /* bit i: option i was on the command line */
+    ckpt_job_options job; /* strategy: with --checkpoint and what other options imply worked in */
     bool micro_batch_auto;
-    int dim_count;
-    ckpt_dim_binding dim[CKPT_CLI_MAX_DIMS];
-    int optimizer; /* ckpt_optimizer */
-    double dropout;  /* 0: none is added */
-    int dropout_rng; /* ckpt_drop_rng */
-    int untie;     /* ckpt_untie */
-    const char *train, *freeze; /* lists of tensors, modules and layers, or NULL */
-    int loss_count; /* 0: one, chosen automatically */
-    ckpt_loss_wish loss[CKPT_MAX_TARGETS];
-    const char *loss_output; /* which of the model's outputs, or NULL */
-    int64_t class_axis;      /* 0: not given */
-    int64_t ignore_index;
-    double label_smoothing;
-    const char *class_weights; /* "balanced", a file, or NULL */
-    int device, device_index;
-    int precision; /* ckpt_precision */
-
-    int strategy; /* ckpt_strategy, with --checkpoint and what other options imply worked in */
-    int64_t every;
-    const char *layers;
-    bool budget_auto;
-    uint64_t budget_bytes;
-    int cost;       /* ckpt_cost_choice */
-    bool profile;
+    int device_index;
     int checkpoint; /* likewise */
-    const char *plan;
 
     const char *data, *val_data, *target, *features, *drop;
     int64_t epochs, steps; /* 0: no limit */
@@ -82,7 +49,6 @@ typedef struct ckpt_cli_options {
     int shuffle, preserve_rng;
     int algorithms; /* 0: measured */
     bool verify, no_graph, drop_last;
-    int64_t threads; /* 0: as many as there are */
 
     int format; /* ckpt_format: of --output where there is one, else of stdout */
     bool compare, max_batch, frontier, json, overwrite, help, version;
@@ -133,7 +99,6 @@ CKPT_OPTION_PARSERS(X)
 extern const char *const ckpt_optimizer_choices[];
 extern const char *const ckpt_strategy_choices[];
 extern const char *const ckpt_untie_choices[];
-extern const char *const ckpt_precision_choices[];
 extern const char *const ckpt_algorithms_choices[];
 extern const char *const ckpt_dropout_rng_choices[];
 extern const char *const ckpt_off_on_choices[];

@@ -25,15 +25,15 @@ static ckpt_status settle_strategy(ckpt_cli_options *o, ckpt_error *err) {
         if (implied >= 0)
             return ckpt_fail(err, CKPT_USAGE, "--%s and --%s belong to different strategies; give one",
                              ckpt_option_table[owners[implied].option].name, name);
-        if (ckpt_cli_given(o, CKPT_OPTION_STRATEGY) && o->strategy != (int)owners[i].strategy)
+        if (ckpt_cli_given(o, CKPT_OPTION_STRATEGY) && o->job.strategy != owners[i].strategy)
             return ckpt_fail(err, CKPT_USAGE, "--%s belongs to --strategy %s, not to %s", name,
-                             ckpt_strategy_choices[owners[i].strategy], ckpt_strategy_choices[o->strategy]);
+                             ckpt_strategy_choices[owners[i].strategy], ckpt_strategy_choices[o->job.strategy]);
         implied = i;
-        o->strategy = (int)owners[i].strategy;
+        o->job.strategy = owners[i].strategy;
     }
     for (int i = 0; i < OWNER_COUNT; i++)
-        if (o->strategy == (int)owners[i].strategy && implied != i)
-            return ckpt_fail(err, CKPT_USAGE, "--strategy %s needs --%s %s", ckpt_strategy_choices[o->strategy],
+        if (o->job.strategy == owners[i].strategy && implied != i)
+            return ckpt_fail(err, CKPT_USAGE, "--strategy %s needs --%s %s", ckpt_strategy_choices[o->job.strategy],
                              ckpt_option_table[owners[i].option].name, ckpt_option_table[owners[i].option].value);
     return CKPT_OK;
 }
@@ -41,19 +41,19 @@ static ckpt_status settle_strategy(ckpt_cli_options *o, ckpt_error *err) {
 /* on: sqrt unless a strategy is asked for; off: nothing may be recomputed; neither: as the strategy says. */
 static ckpt_status settle_checkpoint(ckpt_cli_options *o, ckpt_error *err) {
     const bool given = ckpt_cli_given(o, CKPT_OPTION_CHECKPOINT);
-    const bool asked = ckpt_cli_given(o, CKPT_OPTION_STRATEGY) || o->strategy != CKPT_STRATEGY_NONE;
-    if (o->plan) {
+    const bool asked = ckpt_cli_given(o, CKPT_OPTION_STRATEGY) || o->job.strategy != CKPT_STRATEGY_NONE;
+    if (o->job.plan) {
         if (asked) return ckpt_fail(err, CKPT_USAGE, "--plan says what is recomputed; leave out the strategy's options");
         if (given && !o->checkpoint)
             return ckpt_fail(err, CKPT_USAGE, "--plan runs with checkpointing; leave out --checkpoint off");
         o->checkpoint = 1;
-    } else if (given && !o->checkpoint && o->strategy != CKPT_STRATEGY_NONE) {
+    } else if (given && !o->checkpoint && o->job.strategy != CKPT_STRATEGY_NONE) {
         return ckpt_fail(err, CKPT_USAGE, "--checkpoint off contradicts the strategy %s; leave out one of them",
-                         ckpt_strategy_choices[o->strategy]);
+                         ckpt_strategy_choices[o->job.strategy]);
     } else if (given && o->checkpoint && !asked) {
-        o->strategy = CKPT_STRATEGY_SQRT;
+        o->job.strategy = CKPT_STRATEGY_SQRT;
     } else if (!given) {
-        o->checkpoint = o->strategy != CKPT_STRATEGY_NONE;
+        o->checkpoint = o->job.strategy != CKPT_STRATEGY_NONE;
     }
     return CKPT_OK;
 }
@@ -74,7 +74,8 @@ static ckpt_status settle_format(ckpt_cli_options *o, ckpt_error *err) {
     for (int f = CKPT_FORMAT_JSON; o->output && !given && f <= CKPT_FORMAT_DOT; f++)
         if (ends_in(o->output, ends[f])) o->format = f;
     if (o->output && o->format == CKPT_FORMAT_TEXT) { /* as with ckpttrain, where nothing else has this name */
-        o->loss_output = o->output;
+        o->job.loss_output = o->output;
+        o->job.loss_output_hint = "--output takes a file that ends in .json, .html, .svg or .dot, or --format";
         o->output = NULL;
     }
     if (o->output || !o->json) return CKPT_OK;
@@ -92,10 +93,10 @@ static ckpt_status check_max_batch(const ckpt_cli_options *o, ckpt_error *err) {
     }
     if (!ckpt_cli_given(o, CKPT_OPTION_BUDGET))
         return ckpt_fail(err, CKPT_USAGE, "--max-batch needs --budget SIZE: what the batch has to fit");
-    if (o->micro_batch)
+    if (o->job.micro_batch)
         return ckpt_fail(err, CKPT_USAGE, "--max-batch: with parts of %lld samples any batch takes the same memory; "
-                         "give --micro-batch auto, or leave it out", (long long)o->micro_batch);
-    if (o->batch && !o->micro_batch_auto)
+                         "give --micro-batch auto, or leave it out", (long long)o->job.micro_batch);
+    if (o->job.batch && !o->micro_batch_auto)
         return ckpt_fail(err, CKPT_USAGE, "--max-batch finds the batch; leave out --batch, or add --micro-batch auto");
     return CKPT_OK;
 }
@@ -116,18 +117,18 @@ static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
 }
 
 static bool asks_for(const ckpt_cli_options *o, ckpt_loss loss) {
-    for (int i = 0; i < o->loss_count; i++)
-        if (!o->loss[i].automatic && o->loss[i].loss == loss) return true;
+    for (int i = 0; i < o->job.loss_count; i++)
+        if (!o->job.loss[i].automatic && o->job.loss[i].loss == loss) return true;
     return false;
 }
 
 /* Behind settle_format, which tells --output FILE from --output NAME. */
 static ckpt_status check_loss(const ckpt_cli_options *o, ckpt_error *err) {
-    if (asks_for(o, CKPT_LOSS_NONE) && o->loss_count > 1)
+    if (asks_for(o, CKPT_LOSS_NONE) && o->job.loss_count > 1)
         return ckpt_fail(err, CKPT_USAGE, "--loss: none cannot be part of a sum");
-    if (o->loss_output && o->loss_count && o->loss[0].output)
-        return ckpt_fail(err, CKPT_USAGE, "--loss %s=... names its output already; leave out --output %s", o->loss[0].output,
-                         o->loss_output);
+    if (o->job.loss_output && o->job.loss_count && o->job.loss[0].output)
+        return ckpt_fail(err, CKPT_USAGE, "--loss %s=... names its output already; leave out --output %s", o->job.loss[0].output,
+                         o->job.loss_output);
     return CKPT_OK;
 }
 
@@ -138,7 +139,7 @@ static ckpt_status check_plan(ckpt_cli_options *o, ckpt_error *err) {
     CKPT_TRY(check_outputs(o, err));
     CKPT_TRY(check_max_batch(o, err));
     if (!forward_only) return CKPT_OK;
-    if (o->strategy != CKPT_STRATEGY_NONE || o->compare || o->frontier)
+    if (o->job.strategy != CKPT_STRATEGY_NONE || o->compare || o->frontier)
         return ckpt_fail(err, CKPT_USAGE, "--loss none plans a forward pass, which recomputes nothing; leave out %s",
                          o->compare ? "--compare" : o->frontier ? "--frontier" : "the strategy");
     if (o->output && o->format == CKPT_FORMAT_JSON)
@@ -166,26 +167,26 @@ static ckpt_status check_train(ckpt_cli_options *o, ckpt_error *err) {
         else o->steps = 20;
     }
     if (!ckpt_cli_given(o, CKPT_OPTION_LR))
-        o->lr = o->optimizer == CKPT_OPTIMIZER_ADAM || o->optimizer == CKPT_OPTIMIZER_ADAMW ? 0.001 : 0.01;
+        o->lr = o->job.optimizer == CKPT_OPTIMIZER_ADAM || o->job.optimizer == CKPT_OPTIMIZER_ADAMW ? 0.001 : 0.01;
     return settle_checkpoint(o, err);
 }
 
 ckpt_status ckpt_cli_check(ckpt_program program, ckpt_cli_options *o, ckpt_error *err) {
-    if (o->batch && o->micro_batch && o->batch % o->micro_batch)
-        return ckpt_fail(err, CKPT_USAGE, "--micro-batch %lld does not divide --batch %lld", (long long)o->micro_batch,
-                         (long long)o->batch);
-    if (o->precision == CKPT_PRECISION_TF32 && o->device == CKPT_DEVICE_CPU)
+    if (o->job.batch && o->job.micro_batch && o->job.batch % o->job.micro_batch)
+        return ckpt_fail(err, CKPT_USAGE, "--micro-batch %lld does not divide --batch %lld", (long long)o->job.micro_batch,
+                         (long long)o->job.batch);
+    if (o->job.precision == CKPT_PRECISION_TF32 && o->job.device == CKPT_DEVICE_CPU)
         return ckpt_fail(err, CKPT_USAGE, "--precision %s is supported on cuda only; leave it out or use --device cuda",
-                         ckpt_precision_choices[o->precision]);
-    if (o->dropout_rng == CKPT_DROP_ONNX_REF && o->device == CKPT_DEVICE_CUDA)
+                         ckpt_precision_names[o->job.precision]);
+    if (o->job.dropout_rng == CKPT_DROP_ONNX_REF && o->job.device == CKPT_DEVICE_CUDA)
         return ckpt_fail(err, CKPT_USAGE, "--dropout-rng onnx-ref is drawn on the CPU only; leave it out or use --device cpu");
-    if (o->dropout_rng == CKPT_DROP_ONNX_REF) o->device = CKPT_DEVICE_CPU; /* of auto */
-    if (o->profile && ckpt_cli_given(o, CKPT_OPTION_COST))
+    if (o->job.dropout_rng == CKPT_DROP_ONNX_REF) o->job.device = CKPT_DEVICE_CPU; /* of auto */
+    if (o->job.profile && ckpt_cli_given(o, CKPT_OPTION_COST))
         return ckpt_fail(err, CKPT_USAGE, "--profile and --cost are two ways to find costs; give one");
-    if (o->profile && o->max_batch)
+    if (o->job.profile && o->max_batch)
         return ckpt_fail(err, CKPT_USAGE, "--profile measures one batch and --max-batch looks at many; leave out --profile");
-    if (o->plan && (o->profile || ckpt_cli_given(o, CKPT_OPTION_COST)))
-        return ckpt_fail(err, CKPT_USAGE, "--plan has been made with its costs; leave out --%s", o->profile ? "profile" : "cost");
+    if (o->job.plan && (o->job.profile || ckpt_cli_given(o, CKPT_OPTION_COST)))
+        return ckpt_fail(err, CKPT_USAGE, "--plan has been made with its costs; leave out --%s", o->job.profile ? "profile" : "cost");
     CKPT_TRY(settle_strategy(o, err));
     return program == CKPT_PROGRAM_PLAN ? check_plan(o, err) : check_train(o, err);
 }

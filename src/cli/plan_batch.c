@@ -31,8 +31,9 @@ void ckpt_plan_report_batches_text(const ckpt_plan_report *report) {
     printf("  %-11s %10" PRId64 "  fits: its smallest plan takes %s bytes\n", what, a->largest,
            ckpt_console_count(a->largest_minimum_bytes, bytes));
     if (a->refused)
-        printf("  %-11s %10" PRId64 "  is refused: its smallest plan takes %s bytes\n", what, a->refused,
-               ckpt_console_count(a->refused_minimum_bytes, bytes));
+        printf("  %-11s %10" PRId64 "  is refused: its smallest %splan takes %s bytes\n", what, a->refused,
+               a->refused_minimum.lower_bound_total > a->budget_bytes ? "" : "known ",
+               ckpt_console_count(a->refused_minimum.total, bytes));
     else printf("  there is no larger one\n");
     if (a->trial_count) print_trials(a);
 }
@@ -60,7 +61,9 @@ void ckpt_plan_report_batches_json(const ckpt_plan_report *report, json_t *docum
                               (json_int_t)a->largest_minimum_bytes, "planned", a->planned);
     json_object_set_new(found, "refused", a->refused ? json_integer(a->refused) : json_null());
     json_object_set_new(found, "refused_minimum_total",
-                        a->refused ? json_integer((json_int_t)a->refused_minimum_bytes) : json_null());
+                        a->refused ? json_integer((json_int_t)a->refused_minimum.total) : json_null());
+    json_object_set_new(found, "refused_minimum_lower_bound_total",
+                        a->refused ? json_integer((json_int_t)a->refused_minimum.lower_bound_total) : json_null());
     json_object_set_new(document, "max_batch", found);
     if (a->trial_count) json_object_set_new(document, "micro_batch_search", trials_json(a));
 }

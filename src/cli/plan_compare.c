@@ -24,7 +24,7 @@ typedef struct comparison {
 
 static ckpt_status add(comparison *c, const ckpt_plan_options *options, ckpt_error *err) {
     ckpt_plan *plan;
-    CKPT_TRY(ckpt_job_plan_strategy(c->report->job, options, c->report->traits, &plan, err));
+    CKPT_TRY(ckpt_job_plan_strategy(c->report->job, options, &plan, err));
     row *r = &c->rows[c->row_count++];
     snprintf(r->strategy, sizeof r->strategy, "%s", plan->strategy);
     r->memory = plan->memory;
@@ -34,20 +34,26 @@ static ckpt_status add(comparison *c, const ckpt_plan_options *options, ckpt_err
     return CKPT_OK;
 }
 
+/* memory.total of a strategy that has been added. */
+static uint64_t total_of(const comparison *c, ckpt_strategy strategy) {
+    for (int i = 0; i < c->row_count; i++)
+        if (strcmp(c->rows[i].strategy, ckpt_strategy_name(strategy)) == 0) return c->rows[i].memory.total;
+    return 0;
+}
+
 /* Strategies that need an option: with the one that was given, else with values that show them. */
 static ckpt_status add_with_options(comparison *c, ckpt_error *err) {
-    const ckpt_plan_report *r = c->report;
-    const ckpt_cli_options *o = r->options;
-    for (int every = 2; every <= 4 && !o->every; every *= 2)
+    const ckpt_cli_options *o = c->report->options;
+    for (int every = 2; every <= 4 && !o->job.every; every *= 2)
         CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_EVERY, .every = every}, err));
-    if (o->every) CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_EVERY, .every = (int)o->every}, err));
-    if (o->layers) CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_LAYERS, .layers = o->layers}, err));
-    if (o->budget_bytes)
-        CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = o->budget_bytes}, err));
+    if (o->job.every) CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_EVERY, .every = (int)o->job.every}, err));
+    if (o->job.layers) CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_LAYERS, .layers = o->job.layers}, err));
+    if (o->job.budget_bytes)
+        CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = o->job.budget_bytes}, err));
     /* From most to least: three quarters, half and a quarter of what there is to save. */
-    for (int quarter = 3; quarter > 0 && !o->budget_bytes && r->store_all_bytes > r->minimum_bytes; quarter--) {
-        const uint64_t span = r->store_all_bytes - r->minimum_bytes;
-        const uint64_t bytes = r->minimum_bytes + span / 4 * (uint64_t)quarter;
+    const uint64_t most = total_of(c, CKPT_STRATEGY_NONE), least = total_of(c, CKPT_STRATEGY_MIN);
+    for (int quarter = 3; quarter > 0 && !o->job.budget_bytes && most > least; quarter--) {
+        const uint64_t bytes = least + (most - least) / 4 * (uint64_t)quarter;
         CKPT_TRY(add(c, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = bytes}, err));
     }
     return CKPT_OK;
@@ -55,7 +61,7 @@ static ckpt_status add_with_options(comparison *c, ckpt_error *err) {
 
 static void print_text(const comparison *c) {
     const ckpt_plan_report *r = c->report;
-    printf("%s: batch %" PRId64 ", optimizer %s, device %s\n\n", r->options->model_path, r->job->batch,
+    printf("%s: batch %" PRId64 ", optimizer %s, device %s\n\n", r->options->job.model_path, r->job->batch,
            ckpt_plan_report_optimizer(r), r->traits->device);
     printf("%-24s  %14s  %12s  %12s  %12s  %9s  %10s\n", "strategy", "total bytes", "total", "arena", "live peak",
            "recompute", "layers");
@@ -85,7 +91,7 @@ static ckpt_status print_json(const comparison *c, ckpt_error *err) {
     }
     return ckpt_console_json_print(
         json_pack("{s:s, s:o, s:I, s:s, s:s, s:o}", "schema", "ckptplan-compare/1", "path",
-                  ckpt_console_json_text(r->options->model_path), "batch", (json_int_t)r->job->batch, "optimizer",
+                  ckpt_console_json_text(r->options->job.model_path), "batch", (json_int_t)r->job->batch, "optimizer",
                   ckpt_plan_report_optimizer(r), "device", r->traits->device, "plans", plans),
         err);
 }

@@ -22,7 +22,7 @@ static double flops_share(const ckpt_plan_report *r, uint64_t flops) {
 }
 
 static void print_text(const ckpt_plan_report *r, const ckpt_frontier *f) {
-    printf("%s: batch %" PRId64 ", optimizer %s, device %s\n\n", r->options->model_path, r->job->batch,
+    printf("%s: batch %" PRId64 ", optimizer %s, device %s\n\n", r->options->job.model_path, r->job->batch,
            ckpt_plan_report_optimizer(r), r->traits->device);
     printf("%15s  %12s  %12s  %12s  %10s  %10s\n", "total bytes", "total", "arena", "live peak", "recompute", "at least");
     for (int i = 0; i < f->count; i++) {
@@ -55,7 +55,7 @@ static json_t *document_of(const ckpt_plan_report *r, const ckpt_frontier *f) {
         json_array_append_new(bounds, json_pack("{s:o, s:o}", "total", bytes_of(f->bound[i].total_bytes), "recompute_cost",
                                                 bytes_of(f->bound[i].cost * parts)));
     return json_pack("{s:s, s:o, s:s, s:I, s:I, s:s, s:s, s:s, s:o, s:o, s:b, s:o, s:o}", "schema", "ckptplan-frontier/1", "path",
-                     ckpt_console_json_text(r->options->model_path), "graph_hash", r->job->model.graph.hash, "batch",
+                     ckpt_console_json_text(r->options->job.model_path), "graph_hash", r->job->model.graph.hash, "batch",
                      (json_int_t)r->job->batch, "micro_batch", (json_int_t)r->job->model.graph.batch, "optimizer",
                      ckpt_plan_report_optimizer(r), "device", r->traits->device, "cost_unit",
                      ckpt_cost_unit_name(r->job->costs.unit), "store_all_total",
@@ -94,11 +94,13 @@ ckpt_status ckpt_plan_report_frontier(const ckpt_plan_report *report, ckpt_error
         return ckpt_fail(err, CKPT_USAGE, "--frontier: without a loss there is nothing to recompute; give --loss");
     ckpt_plan_report r = *report;
     ckpt_plan *all;
-    CKPT_TRY(ckpt_job_plan_strategy(r.job, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, r.traits, &all, err));
+    CKPT_TRY(ckpt_job_plan_strategy(r.job, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, &all, err));
     r.compute = ckpt_job_compute(r.job, all);
+    r.store_all_bytes = all->store_all_total;
     ckpt_plan_free(all);
     ckpt_frontier frontier;
     CKPT_TRY(ckpt_frontier_find(&r.job->model.graph, &r.job->evaluation, &r.job->costs, r.traits, CKPT_FRONTIER_POINTS, &frontier, err));
+    r.minimum_bytes = frontier.point[0].total_bytes;
     const ckpt_status status = tell(&r, &frontier, err);
     ckpt_frontier_free(&frontier);
     return status;

@@ -3,11 +3,11 @@
 
 #include "base/units.h"
 #include "cli/console.h"
-#include "cli/cost_model.h"
 #include "cli/host_memory.h"
 #include "cli/loss_report.h"
 #include "cli/parameters_report.h"
 #include "cli/plan_report.h"
+#include "job/cost_model.h"
 #include "planner/report/usage.h"
 
 static json_t *bytes_of(uint64_t bytes) { return json_integer((json_int_t)bytes); }
@@ -31,13 +31,16 @@ static json_t *beyond_json(const ckpt_plan_report *r) {
     return json_pack("{s:o, s:o}", "process", bytes_of(ckpt_host_process_bytes()), "per_thread", bytes_of(CKPT_THREAD_BYTES));
 }
 
+/* null where nobody looked for it */
+static json_t *known_bytes(uint64_t bytes) { return bytes ? bytes_of(bytes) : json_null(); }
+
 static json_t *memory_json(const ckpt_plan_report *r) {
     const ckpt_plan_memory *m = &r->plan->memory;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
                      bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer), "gradients",
                      bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace", bytes_of(m->workspace), "arena",
-                     bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", bytes_of(r->store_all_bytes),
-                     "minimum_total", bytes_of(r->minimum_bytes), "beyond_plan", beyond_json(r));
+                     bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", known_bytes(r->plan->store_all_total),
+                     "minimum_total", known_bytes(r->plan->minimum.total), "minimum_lower_bound_total", known_bytes(r->plan->minimum.lower_bound_total), "beyond_plan", beyond_json(r));
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {
@@ -49,12 +52,9 @@ static json_t *compute_json(const ckpt_plan_compute *c) {
 
 static json_t *optimality_json(const ckpt_plan_report *r, const ckpt_plan_compute *c) {
     const uint64_t parts = (uint64_t)r->job->parts, bound = r->plan->bound.lower_bound_cost * parts;
-    const uint64_t staged = r->plan->bound.staged_bound_cost * parts;
-    return json_pack("{s:b, s:o, s:o, s:f, s:o, s:f, s:b}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
+    return json_pack("{s:b, s:o, s:o, s:f, s:s}", "proved", r->plan->bound.proved, "lower_bound_recompute_flops",
                      bytes_of(r->plan->bound.lower_bound_flops * parts), "lower_bound_recompute_cost", bytes_of(bound), "gap",
-                     ckpt_compute_gap(c, bound), "staged_lower_bound_recompute_cost", bytes_of(staged), "staged_gap",
-                     staged < c->recompute_cost ? ckpt_compute_gap(c, staged) : 0.0, "staged_persistent",
-                     r->plan->bound.staged_persistent);
+                     ckpt_compute_gap(c, bound), "over", "every order and schedule");
 }
 
 static json_t *layers_json(const ckpt_plan_report *r) {
@@ -91,7 +91,7 @@ static json_t *timeline_json(const ckpt_plan_report *r) {
 }
 
 static json_t *model_json(const ckpt_plan_report *r) {
-    return json_pack("{s:o, s:s, s:I, s:i, s:o}", "path", ckpt_console_json_text(r->options->model_path), "graph_hash",
+    return json_pack("{s:o, s:s, s:I, s:i, s:o}", "path", ckpt_console_json_text(r->options->job.model_path), "graph_hash",
                      r->job->model.graph.hash, "parameters", (json_int_t)ckpt_job_parameter_count(r->job), "layers",
                      r->job->model.graph.layer_count, "tensors", ckpt_parameters_json(&r->job->model));
 }
@@ -109,7 +109,7 @@ ckpt_status ckpt_plan_report_json(const ckpt_plan_report *r, ckpt_error *err) {
     json_t *document = json_pack("{s:s, s:o, s:I, s:I, s:s?, s:s, s:s, s:o, s:o, s:o, s:f, s:o, s:o, s:o, s:o}", "schema",
                                  "ckptplan/1", "model", model_json(r), "batch", (json_int_t)r->job->batch, "micro_batch",
                                  (json_int_t)r->job->model.graph.batch, "optimizer", ckpt_plan_report_optimizer(r), "device",
-                                 r->traits->device, "precision", ckpt_precision_choices[r->options->precision], "strategy",
+                                 r->traits->device, "precision", ckpt_precision_names[r->options->job.precision], "strategy",
                                  strategy_json(r->plan), "memory", memory_json(r), "cost_model", cost_model_json(r), "step_seconds",
                                  ckpt_job_step_seconds(r->job, r->plan), "compute", compute_json(&compute), "optimality",
                                  optimality_json(r, &compute), "layers", layers_json(r), "timeline", timeline_json(r));

@@ -44,11 +44,11 @@ ckpt_status ckpt_plan_output_draw(const ckpt_plan_report *r, const ckpt_frontier
     char step[128];
     describe_step(r, step, sizeof step);
     const ckpt_report report = {
-        .graph = &r->job->model.graph, .plan = r->plan, .frontier = frontier, .model = r->options->model_path, .step = step,
-        .precision = ckpt_precision_choices[r->options->precision], .parts = r->job->parts,
+        .graph = &r->job->model.graph, .plan = r->plan, .frontier = frontier, .model = r->options->job.model_path, .step = step,
+        .precision = ckpt_precision_names[r->options->job.precision], .parts = r->job->parts,
         .unit = r->plan ? r->plan->costs.unit : r->job->costs.unit,
         .compute = r->plan ? ckpt_job_compute(r->job, r->plan) : r->compute, .parameter_count = ckpt_job_parameter_count(r->job),
-        .store_all_bytes = r->store_all_bytes, .minimum_bytes = r->minimum_bytes};
+        .store_all_bytes = r->plan ? r->plan->store_all_total : r->store_all_bytes};
     ckpt_markup out = {0};
     ckpt_status status = render(&report, (ckpt_format)r->options->format, &out, err);
     if (status == CKPT_OK) status = write_markup(&out, r->options->output, err);

@@ -1,7 +1,6 @@
 /* A plan told: as text, as JSON (schema "ckptplan/1" of docs/design.md), and beside others.
  *
  *     ckpt_plan_report report = {.options = &options, .job = &job, .plan = plan, .traits = traits};
- *     ckpt_plan_report_extremes(&report, &err);
  *     ckpt_plan_report_text(&report, &err);   // on stdout
  */
 #ifndef CKPT_PLAN_REPORT_H
@@ -19,11 +18,8 @@ typedef struct ckpt_plan_report {
     const ckpt_plan *plan;
     ckpt_plan_compute compute; /* where there is no plan: of storing all */
     const ckpt_batch_answer *batches; /* --max-batch; else NULL */
-    uint64_t store_all_bytes, minimum_bytes; /* memory.total of the strategies none and min */
+    uint64_t store_all_bytes, minimum_bytes; /* --frontier, which has no plan: memory.total of the strategies none and min */
 } ckpt_plan_report;
-
-/* Plans twice more. Without a backward pass both are the plan's own. */
-ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err);
 
 /* To stdout. */
 ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *err);

@@ -7,15 +7,8 @@
 #include "cli/plan_report.h"
 #include "graph/op.h"
 
-ckpt_status ckpt_plan_report_extremes(ckpt_plan_report *report, ckpt_error *err) {
-    report->store_all_bytes = report->minimum_bytes = report->plan ? report->plan->memory.total : 0;
-    if (report->job->forward_only) return CKPT_OK;
-    return ckpt_plan_extremes(&report->job->model.graph, &report->job->evaluation, &report->job->costs,
-                              report->traits, &report->store_all_bytes, &report->minimum_bytes, err);
-}
-
 const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
-    return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->optimizer);
+    return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->job.optimizer);
 }
 
 const char *ckpt_layer_op(const ckpt_graph *graph, int layer) {
@@ -35,7 +28,7 @@ static void print_head(const ckpt_plan_report *r) {
     const ckpt_graph *graph = &r->job->model.graph;
     const char *optimizer = ckpt_plan_report_optimizer(r);
     char parameters[CKPT_NUMBER_TEXT];
-    printf("Model     %s: %d layer%s, %s parameters\n", r->options->model_path, graph->layer_count,
+    printf("Model     %s: %d layer%s, %s parameters\n", r->options->job.model_path, graph->layer_count,
            graph->layer_count == 1 ? "" : "s", ckpt_console_count((uint64_t)ckpt_job_parameter_count(r->job), parameters));
     printf("Step      batch %" PRId64, r->job->batch);
     if (r->job->parts > 1) printf(" in %" PRId64 " parts of %" PRId64, r->job->parts, graph->batch);
@@ -43,7 +36,7 @@ static void print_head(const ckpt_plan_report *r) {
     else printf(", forward pass only");
     for (int i = 0; i < r->job->model.loss_count; i++)
         printf("%s%s", i ? " + " : "", ckpt_loss_long_name(r->job->model.losses[i].loss));
-    printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_choices[r->options->precision]);
+    printf("\nDevice    %s, %s\n", r->traits->device, ckpt_precision_names[r->options->job.precision]);
     printf("Strategy  %s\n", r->plan->strategy);
     printf("Costs     %s\n", r->plan->costs.source);
 }
@@ -71,8 +64,9 @@ static void print_memory(const ckpt_plan_report *r) {
     }
     print_bytes("most live in the arena", m->live_peak);
     if (r->job->forward_only) return;
-    print_bytes("total when storing all", r->store_all_bytes);
-    print_bytes("smallest possible total", r->minimum_bytes);
+    print_bytes("total when storing all", r->plan->store_all_total);
+    if (r->plan->minimum.total == r->plan->minimum.lower_bound_total) print_bytes("smallest possible total", r->plan->minimum.total);
+    else print_bytes("no plan takes less than", r->plan->minimum.lower_bound_total);
 }
 
 static void print_compute(const ckpt_plan_report *r) {
@@ -92,11 +86,6 @@ static void print_compute(const ckpt_plan_report *r) {
     if (c.recompute_cost > 0)
         printf("  at least   %14s  must be recomputed under this budget: the step is within %.2f%% of optimal\n",
                ckpt_cost_text(unit, bound, text), 100 * ckpt_compute_gap(&c, bound));
-    const uint64_t staged = r->plan->bound.staged_bound_cost * (uint64_t)r->job->parts;
-    if (!r->plan->bound.proved && staged > bound)
-        printf("  at least   %14s  by any schedule of whole stages%s: within %.2f%% of those\n", ckpt_cost_text(unit, staged, text),
-               r->plan->bound.staged_persistent ? " that holds what it keeps and runs nothing ahead" : "",
-               staged < c.recompute_cost ? 100 * ckpt_compute_gap(&c, staged) : 0.0);
 }
 
 static void print_layers(const ckpt_plan_report *r) {

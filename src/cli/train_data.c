@@ -149,11 +149,11 @@ static const ckpt_array *targets_of(const ckpt_job *job, const ckpt_dataset *set
 /* Class weights of a loss, which has its choice by now. */
 static ckpt_status find_weights(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_model_loss *loss,
                                 const ckpt_loss_choice *choice, ckpt_train_data *data, int index, ckpt_error *err) {
-    if (!o->class_weights || !ckpt_loss_has_classes(choice->loss)) return CKPT_OK;
+    if (!o->job.class_weights || !ckpt_loss_has_classes(choice->loss)) return CKPT_OK;
     const float **weights = &data->known.weights[index];
     int64_t *count = &data->known.weight_count[index];
-    if (strcmp(o->class_weights, "balanced") != 0)
-        return ckpt_class_weights_read(o->class_weights, &data->pool, weights, count, err);
+    if (strcmp(o->job.class_weights, "balanced") != 0)
+        return ckpt_class_weights_read(o->job.class_weights, &data->pool, weights, count, err);
     *count = choice->classes;
     if (choice->soft)
         return ckpt_fail(err, CKPT_USAGE,
@@ -165,7 +165,7 @@ static ckpt_status find_weights(const ckpt_cli_options *o, const ckpt_job *job, 
 
 /* Whether the targets suit the losses that the job was made with; if not, it is made again. */
 static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_train_data *data, ckpt_error *err) {
-    bool same = !o->class_weights;
+    bool same = !o->job.class_weights;
     for (int i = 0; i < job->model.loss_count; i++) {
         ckpt_model_loss *loss = &job->model.losses[i];
         ckpt_loss_choice choice = loss->choice;
@@ -174,7 +174,7 @@ static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_
             ckpt_target_facts_find(targets_of(job, &data->training, loss), &data->known.target[i]);
             loss->question.facts = &data->known.target[i];
             if (ckpt_loss_decide(&loss->question, &choice, err) != CKPT_OK)
-                return ckpt_fail_in(err, "%s", err->status == CKPT_MODEL ? o->model_path : o->data);
+                return ckpt_fail_in(err, "%s", err->status == CKPT_MODEL ? o->job.model_path : o->data);
         }
         const ckpt_array *targets = targets_of(job, &data->training, loss);
         if (targets->classes.count && !ckpt_loss_has_classes(choice.loss) && choice.loss != CKPT_LOSS_BCE)
@@ -189,7 +189,7 @@ static ckpt_status settle_losses(const ckpt_cli_options *o, ckpt_job *job, ckpt_
     if (same) return ckpt_model_describe_losses(&job->model, err);
     const ckpt_traits *traits = job->traits;
     ckpt_job_free(job);
-    return ckpt_job_load(o, &data->known, traits, job, err);
+    return ckpt_job_load(&o->job, &data->known, traits, job, err);
 }
 
 /* Rows of validation targets must be probabilities as those of training are. */

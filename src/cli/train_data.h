@@ -7,7 +7,7 @@
 #ifndef CKPT_TRAIN_DATA_H
 #define CKPT_TRAIN_DATA_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "data/dataset.h"
 
 typedef struct ckpt_train_data {

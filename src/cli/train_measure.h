@@ -1,12 +1,12 @@
 /* Measuring for plans, where it is needed and was not done before (cost_model.h).
  *
  *     CKPT_TRY(ckpt_train_measure(&options, backend, &job, &data, err));
- *     CKPT_TRY(ckpt_job_cost(&job, &options, backend->name, err));
+ *     CKPT_TRY(ckpt_job_cost(&job, &options, err));
  */
 #ifndef CKPT_TRAIN_MEASURE_H
 #define CKPT_TRAIN_MEASURE_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "cli/train_data.h"
 #include "runtime/backend.h"
 

@@ -6,9 +6,9 @@
 
 #include "base/units.h"
 #include "cli/console.h"
-#include "cli/cost_model.h"
 #include "cli/data_words.h"
 #include "cli/loss_report.h"
+#include "job/cost_model.h"
 
 static double samples_per_second(const ckpt_train_report *r) {
     return r->seconds > 0 ? (double)r->samples / r->seconds : 0;

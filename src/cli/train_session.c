@@ -8,7 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "base/units.h"
-#include "cli/devices.h"
+#include "job/devices.h"
 #include "proto/onnx_file.h"
 
 /* Whether the device opens at all, and nine tenths of what it then has free: the rest is for what no plan counts, such
@@ -31,21 +31,21 @@ ckpt_status ckpt_session_choose_device(ckpt_cli_options *o, const ckpt_backend *
     uint64_t free_bytes = 0;
     *note = NULL;
     *backend = ckpt_backend_cpu();
-    if (o->device == CKPT_DEVICE_CUDA) {
+    if (o->job.device == CKPT_DEVICE_CUDA) {
         if (!cuda)
             return ckpt_fail(err, CKPT_FAILED,
                              "--device cuda: this build has no CUDA backend; build with the preset cuda, or use --device cpu");
         if (try_device(cuda, o, &free_bytes, err) != CKPT_OK) return ckpt_fail_in(err, "--device cuda");
         *backend = cuda;
-    } else if (o->device == CKPT_DEVICE_AUTO) {
+    } else if (o->job.device == CKPT_DEVICE_AUTO) {
         if (cuda && try_device(cuda, o, &free_bytes, err) == CKPT_OK) *backend = cuda;
         else *note = cuda ? "no usable NVIDIA GPU: training on the CPU" : "built without CUDA: training on the CPU";
     }
-    if (o->budget_auto && *backend == cuda) {
-        o->budget_auto = false;
-        o->budget_bytes = free_bytes;
+    if (o->job.budget_auto && *backend == cuda) {
+        o->job.budget_auto = false;
+        o->job.budget_bytes = free_bytes;
     }
-    return ckpt_device_check_precision(o, (*backend)->name, err);
+    return ckpt_device_check_precision(o->job.precision, (*backend)->name, err);
 }
 
 /* Out of memory under this plan: which one would do? */
@@ -57,11 +57,11 @@ static ckpt_status say_what_fits(const ckpt_cli_options *o, const ckpt_session *
     const ckpt_plan_options smallest = {.strategy = CKPT_STRATEGY_MIN};
     if (try_device(s->backend, o, &bytes, &own) != CKPT_OK) return CKPT_NOMEM;
     const ckpt_plan_options fitting = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = bytes};
-    if (bytes < s->plan->memory.total && ckpt_job_plan_strategy(s->job, &fitting, s->backend->traits, &plan, &own) == CKPT_OK) {
+    if (bytes < s->plan->memory.total && ckpt_job_plan_strategy(s->job, &fitting, &plan, &own) == CKPT_OK) {
         const ckpt_plan_compute compute = ckpt_job_compute(s->job, plan);
         ckpt_fail(err, CKPT_NOMEM, "%s; --budget %" PRIu64 " would fit: %s, recomputing %.1f%%", err->message,
                   bytes, ckpt_units_format_size(plan->memory.total, size), 100 * ckpt_compute_recompute_fraction(&compute));
-    } else if (ckpt_job_plan_strategy(s->job, &smallest, s->backend->traits, &plan, &own) == CKPT_OK) {
+    } else if (ckpt_job_plan_strategy(s->job, &smallest, &plan, &own) == CKPT_OK) {
         ckpt_fail(err, CKPT_NOMEM, "%s; the smallest plan needs %s: use a smaller --batch or --micro-batch",
                   err->message, ckpt_units_format_size(plan->memory.total, size));
     }
@@ -88,7 +88,7 @@ static ckpt_status check_distinct(const ckpt_cli_options *o, ckpt_error *err) {
         const char *option, *path;
         bool over_model;
     } out[] = {{"--log", o->log, false}, {"--state", o->state, false}, {"--save", o->save, o->overwrite}};
-    const char *const read[] = {o->model_path, o->plan, o->data, o->val_data};
+    const char *const read[] = {o->job.model_path, o->job.plan, o->data, o->val_data};
     for (size_t i = 0; i < sizeof out / sizeof *out; i++) {
         if (!out[i].path) continue;
         for (size_t r = 0; r < sizeof read / sizeof *read; r++)
@@ -129,9 +129,9 @@ ckpt_status ckpt_session_upload(const ckpt_job *job, const ckpt_plan *plan, ckpt
 static ckpt_status open_exec(const ckpt_cli_options *o, ckpt_session *s, int which, ckpt_exec **exec, ckpt_error *err) {
     const ckpt_plan *plan = which == CKPT_SIZE_PLAN ? s->plan : s->reference_plan;
     const ckpt_exec_options options = {.backend = s->backend, .preserve_rng = o->preserve_rng,
-                                       .device = {.index = o->device_index, .threads = (int)o->threads, .no_graph = o->no_graph,
+                                       .device = {.index = o->device_index, .threads = (int)o->job.threads, .no_graph = o->no_graph,
                                                   .first_choice = o->algorithms != 0,
-                                                  .precision = (ckpt_precision)o->precision}};
+                                                  .precision = o->job.precision}};
     CKPT_TRY(ckpt_exec_open(&options, &s->job->model.graph, plan, &s->job->evaluation, s->evaluation_plan, exec, err));
     CKPT_TRY(ckpt_train_sizes_add(&s->sizes, which, *exec, err));
     return ckpt_session_upload(s->job, plan, *exec, err);
@@ -150,9 +150,9 @@ static ckpt_status resume(const ckpt_cli_options *o, const ckpt_train_data *data
 static ckpt_status open_all(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(check_outputs(o, err));
-    CKPT_TRY(ckpt_job_plan(s->job, o, s->backend->traits, &s->plan, err));
+    CKPT_TRY(ckpt_job_plan(s->job, &o->job, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
-    if (o->verify) CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
+    if (o->verify) CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, &s->reference_plan, err));
     const ckpt_train_plans plans = {{s->plan, s->reference_plan}, s->evaluation_plan};
     CKPT_TRY(ckpt_train_sizes_make(o, s->job, data, &plans, &s->sizes, err));
     const ckpt_status opened = open_exec(o, s, CKPT_SIZE_PLAN, &s->exec, err);

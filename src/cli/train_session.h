@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #include "cli/host_memory.h"
-#include "cli/job.h"
+#include "cli/options.h"
 #include "cli/progress.h"
 #include "cli/train_data.h"
 #include "cli/train_sizes.h"

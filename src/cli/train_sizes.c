@@ -103,7 +103,7 @@ static ckpt_status add_size(const ckpt_cli_options *o, const ckpt_job *job, cons
         }
     ckpt_train_size *size = *added = &sizes->size[sizes->count];
     *size = (ckpt_train_size){0};
-    ckpt_status status = ckpt_job_resize(job, o, samples, &size->job, err);
+    ckpt_status status = ckpt_job_resize(job, &o->job, samples, &size->job, err);
     if (status == CKPT_OK) status = plan_size(size, job, plans, err);
     if (status == CKPT_OK) sizes->count++;
     else free_size(size);
@@ -124,7 +124,7 @@ static ckpt_status refuse(const char *path, int64_t samples, int64_t left, const
                      err->message, option, samples);
 }
 
-static const char *batch_option(const ckpt_cli_options *o) { return o->micro_batch ? "--micro-batch" : "--batch"; }
+static const char *batch_option(const ckpt_cli_options *o) { return o->job.micro_batch ? "--micro-batch" : "--batch"; }
 
 static ckpt_status split_training(const ckpt_cli_options *o, const ckpt_job *job, const ckpt_train_data *data,
                                   const ckpt_train_plans *plans, ckpt_train_sizes *sizes, ckpt_error *err) {

@@ -11,7 +11,7 @@
 #ifndef CKPT_TRAIN_SIZES_H
 #define CKPT_TRAIN_SIZES_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "cli/train_data.h"
 #include "runtime/exec.h"
 

@@ -57,17 +57,17 @@ ckpt_status ckpt_train_state_open(ckpt_train_state *s, const ckpt_cli_options *o
     s->run = (ckpt_run_state){.graph = &source->job->model.graph, .facts = s->fact};
     /* What a user may have meant to change comes before the hashes, which say less. */
     snprintf(add_fact(s, "--device", NULL), CKPT_FACT_TEXT, "%s", source->device);
-    snprintf(add_fact(s, "--precision", NULL), CKPT_FACT_TEXT, "%s", ckpt_precision_choices[o->precision]);
+    snprintf(add_fact(s, "--precision", NULL), CKPT_FACT_TEXT, "%s", ckpt_precision_names[o->job.precision]);
     snprintf(add_fact(s, "--algorithms", NULL), CKPT_FACT_TEXT, "%s", ckpt_algorithms_choices[o->algorithms]);
     snprintf(add_fact(s, "--batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->batch);
     snprintf(add_fact(s, "--micro-batch", NULL), CKPT_FACT_TEXT, "%" PRId64, source->job->model.graph.batch);
-    snprintf(add_fact(s, "--optimizer", NULL), CKPT_FACT_TEXT, "%s", ckpt_optimizer_choices[o->optimizer]);
-    snprintf(add_fact(s, "--dropout", NULL), CKPT_FACT_TEXT, "%.9g", o->dropout);
-    snprintf(add_fact(s, "--dropout-rng", NULL), CKPT_FACT_TEXT, "%s", ckpt_dropout_rng_choices[o->dropout_rng]);
+    snprintf(add_fact(s, "--optimizer", NULL), CKPT_FACT_TEXT, "%s", ckpt_optimizer_choices[o->job.optimizer]);
+    snprintf(add_fact(s, "--dropout", NULL), CKPT_FACT_TEXT, "%.9g", o->job.dropout);
+    snprintf(add_fact(s, "--dropout-rng", NULL), CKPT_FACT_TEXT, "%s", ckpt_dropout_rng_choices[o->job.dropout_rng]);
     snprintf(add_fact(s, "--lr", NULL), CKPT_FACT_TEXT, "%.9g", o->lr); /* a float's digits: it is used as one */
     snprintf(add_fact(s, "--seed", NULL), CKPT_FACT_TEXT, "%" PRIu64, o->seed);
     snprintf(add_fact(s, "--shuffle", NULL), CKPT_FACT_TEXT, "%s", ckpt_off_on_choices[o->shuffle]);
-    snprintf(add_fact(s, "--ignore-index", NULL), CKPT_FACT_TEXT, "%" PRId64, o->ignore_index);
+    snprintf(add_fact(s, "--ignore-index", NULL), CKPT_FACT_TEXT, "%" PRId64, o->job.ignore_index);
     snprintf(add_fact(s, "--drop-last", "setting of --drop-last"), CKPT_FACT_TEXT, "%s", ckpt_off_on_choices[o->drop_last]);
     hash_data(source->data, add_fact(s, "data", "set of training data"));
     snprintf(add_fact(s, "model", "model, loss or dimension"), CKPT_FACT_TEXT, "%s", s->run.graph->hash);

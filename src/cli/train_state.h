@@ -8,7 +8,7 @@
 #ifndef CKPT_TRAIN_STATE_H
 #define CKPT_TRAIN_STATE_H
 
-#include "cli/job.h"
+#include "cli/options.h"
 #include "data/dataset.h"
 #include "runtime/state_file.h"
 

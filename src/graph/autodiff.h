@@ -4,9 +4,11 @@
  *     ckpt_training_defaults(&training);
  *     ckpt_autodiff_run(&graph, &training, &err);
  *
- * Gradients run in the reverse order of the forward nodes. A parameter's update follows its last gradient
- * contribution at once, so weight gradients are transient; with `accumulate` they are summed into persistent
- * GRADSUM tensors instead, and the updates run after the last micro-batch.
+ * Gradients run in the reverse order of the forward nodes. Of one forward node's gradients, those of parameters come
+ * before that of its input: dw reads dz and x, and with dx first both would be live beside dx and dw. A parameter is
+ * updated behind its last gradient contribution and its last reader, so weight gradients are transient; with `accumulate`
+ * they are summed into persistent GRADSUM tensors instead, and the updates run after the last micro-batch. The planner
+ * may choose another order (planner/core/order.h).
  */
 #ifndef CKPT_AUTODIFF_H
 #define CKPT_AUTODIFF_H
@@ -34,6 +36,8 @@ typedef struct ckpt_training_options {
     bool accumulate; /* several micro-batches a step */
     bool bf16;         /* activations in bf16, */
     bool bf16_kernels; /* on a device whose nodes work in it (ckpt_rewrite_add_casts) */
+    const ckpt_graph *like; /* of the same model for a larger batch, or NULL: what is broadcast there has its gradient summed
+                               here too, if only over one sample, so that both graphs have the same nodes */
 } ckpt_training_options;
 
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
@@ -75,7 +79,8 @@ typedef struct ckpt_autodiff {
     bool *wanted;  /* tensor -> whether the loss's gradient flows through it to a parameter */
     bool *reached; /* tensor -> wanted, and the loss depends on it by way of nodes with a gradient */
     int *first_reader; /* tensor -> the first forward node that reads it */
-    int layer;     /* of the forward node at work */
+    int layer;     /* of the forward node at work, */
+    const ckpt_node *like; /* and the same node of options->like, or NULL */
     const char *name;
 } ckpt_autodiff;
 
@@ -84,12 +89,19 @@ int ckpt_gradient_tensor(ckpt_autodiff *ad, int like, ckpt_error *err);
 ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *attr, int in_count, const int *in,
                                int out, ckpt_error *err);
 
+/* Of two operands, whether the second's gradient is emitted first: it alone is a parameter. */
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b);
+
 /* Hands `gradient` to `tensor` as one contribution; sums it with what came before. */
 ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt_error *err);
 
 /* Hands sign * whole (of the shape of a broadcast output) to `operand`, summed over the axes where its stride is 0. */
 ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *geometry, const int64_t *stride, int operand,
                                        int whole, float sign, ckpt_error *err);
+
+/* For an operand that the forward node at work does not broadcast: whether it does so in the graph that this one is to be
+ * like. Then the axes of *sum become one of length one, over which to sum, and the operand's values. */
+bool ckpt_gradient_sums_one(const ckpt_autodiff *ad, int operand, ckpt_reduce_attr *sum);
 
 /* For nodes that can add to a sum while they compute: the tensor to add to (and, when it is persistent, to write),
  * or -1. The node's output must then be given with ckpt_gradient_replace. */

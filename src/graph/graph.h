@@ -14,225 +14,12 @@
 #ifndef CKPT_GRAPH_H
 #define CKPT_GRAPH_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "base/pool.h"
 #include "base/status.h"
+#include "graph/attr.h"
+#include "graph/tensor.h"
 
-enum { CKPT_MAX_RANK = 8, CKPT_MAX_IN = 64, CKPT_MAX_OUT = 4, CKPT_MAX_SPATIAL = 3, CKPT_MAX_TARGETS = 8 };
-
-/* X(name, bytes of an element) */
-#define CKPT_DTYPE_LIST(X) X(F32, 4) X(F64, 8) X(I32, 4) X(I64, 8) X(BOOL, 1) X(F16, 2) X(BF16, 2)
-typedef enum ckpt_dtype {
-#define X(name, bytes) CKPT_##name,
-    CKPT_DTYPE_LIST(X)
-#undef X
-} ckpt_dtype;
-
-typedef enum ckpt_role {
-    CKPT_ROLE_STEP,     /* made in a step: an activation, a gradient; packed into the arena by the plan */
-    CKPT_ROLE_INPUT,    /* a batch input, filled before the step */
-    CKPT_ROLE_TARGET,   /* what the loss compares with, filled before the step */
-    CKPT_ROLE_PARAM,    /* trained */
-    CKPT_ROLE_CONST,    /* from the file, not trained */
-    CKPT_ROLE_STATISTIC, /* from the file and saved with it: a running mean that follows the batches, no gradient */
-    CKPT_ROLE_STATE,    /* optimizer state, zero at first */
-    CKPT_ROLE_GRADSUM,  /* a gradient summed over micro-batches */
-    CKPT_ROLE_RESULT    /* f64[2]: sum of the mean losses, number of correct rows; summed over micro-batches */
-} ckpt_role;
-
-typedef struct ckpt_tensor {
-    const char *name;
-    ckpt_dtype dtype;
-    ckpt_role role;
-    int rank;
-    int64_t dim[CKPT_MAX_RANK];
-    int64_t count;      /* product of dim: checked when the tensor is made */
-    int producer;       /* node that makes a STEP tensor, else -1 */
-    int owner;          /* GRADSUM, STATE: the parameter it belongs to; otherwise -1 */
-    const void *source; /* PARAM, CONST, STATISTIC: the TensorProto that holds the values, one for all where it has one; or NULL */
-    const void *data;   /* CONST: values held in the graph's own pool (dtype's layout), or NULL */
-} ckpt_tensor;
-
-/* Element functions y = f(x); acts.def has their formulas. */
-typedef enum ckpt_act {
-#define X(ID, name, from_output, costly) CKPT_ACT_##ID,
-#include "graph/acts.def"
-#undef X
-    CKPT_ACT_COUNT
-} ckpt_act;
-
-/* Who draws a dropout's random numbers: Philox, counted by stream, step and element; or numpy's legacy generator, seeded
- * anew for each mask, as ONNX's reference implementation does (runtime/numpy_random.h). */
-typedef enum ckpt_drop_rng { CKPT_DROP_PHILOX, CKPT_DROP_ONNX_REF } ckpt_drop_rng;
-
-/* What follows a product or stands alone: y = dropout(act(x)). */
-typedef struct ckpt_epilogue {
-    ckpt_act act;
-    float alpha, beta; /* the act's constants */
-    float drop;        /* 0: no dropout; else each element is zeroed with this probability, others divided by 1 - drop */
-    ckpt_drop_rng rng;
-    uint32_t stream;   /* number of the random node (design section 6); ONNX_REF: its seed */
-} ckpt_epilogue;
-
-typedef enum ckpt_binary { CKPT_BINARY_ADD, CKPT_BINARY_SUB, CKPT_BINARY_MUL, CKPT_BINARY_DIV } ckpt_binary;
-/* Element functions of two tensors that need a gradient of their own. */
-typedef enum ckpt_pair { CKPT_PAIR_MAX, CKPT_PAIR_MIN, CKPT_PAIR_POW } ckpt_pair;
-typedef enum ckpt_loss { CKPT_LOSS_NONE, CKPT_LOSS_CE, CKPT_LOSS_BCE, CKPT_LOSS_MSE, CKPT_LOSS_NLL, CKPT_LOSS_FILE } ckpt_loss;
-
-/* y[rows][out] = epilogue(alpha * x[rows][in] . w + beta * b[out]); w is [out][in] if trans_w, else [in][out].
- * The same for its gradient nodes. */
-typedef struct ckpt_linear_attr {
-    int64_t rows, in_features, out_features;
-    bool trans_w;
-    float alpha, beta;
-    ckpt_epilogue epilogue;
-} ckpt_linear_attr;
-
-/* c[i] = alpha * op(a[i]) . op(b[i]) over a batch of matrices; stride_* count matrices, 0 where broadcast. */
-typedef struct ckpt_matmul_attr {
-    int64_t m, n, k;
-    bool trans_a, trans_b;
-    float alpha;
-    int batch_rank;
-    int64_t batch_dim[CKPT_MAX_RANK], stride_a[CKPT_MAX_RANK], stride_b[CKPT_MAX_RANK];
-} ckpt_matmul_attr;
-
-/* c = a op b over the output's dims, adjacent dims merged where both operands allow; a stride of 0 broadcasts. */
-typedef struct ckpt_binary_attr {
-    ckpt_binary kind;
-    int rank;
-    int64_t dim[CKPT_MAX_RANK], stride_a[CKPT_MAX_RANK], stride_b[CKPT_MAX_RANK];
-} ckpt_binary_attr;
-
-/* y = alpha * sum of x over the axes whose bit is not in keep; adjacent like axes are merged. */
-typedef struct ckpt_reduce_attr {
-    int rank;
-    int64_t dim[CKPT_MAX_RANK];
-    uint32_t keep; /* bit i: dim[i] stays */
-    float alpha;
-} ckpt_reduce_attr;
-
-/* y has dims dim[perm[0]], dim[perm[1]], ... */
-typedef struct ckpt_transpose_attr {
-    int rank;
-    int64_t dim[CKPT_MAX_RANK];
-    int perm[CKPT_MAX_RANK];
-} ckpt_transpose_attr;
-
-/* Windows over up to three axes behind the batch and the channels, where the larger of two tensors (Conv's and the
- * pools' input, ConvTranspose's output) lies in `dense` and the smaller in `coarse`: output o of a Conv reads
- * dense[o * stride + tap * dilation - before]. */
-typedef struct ckpt_window_attr {
-    int axes;
-    int64_t batch, in_channels, out_channels, groups;
-    int64_t dense[CKPT_MAX_SPATIAL], coarse[CKPT_MAX_SPATIAL];
-    int64_t kernel[CKPT_MAX_SPATIAL], stride[CKPT_MAX_SPATIAL], dilation[CKPT_MAX_SPATIAL], before[CKPT_MAX_SPATIAL];
-    bool count_padding; /* AveragePool: what lies outside counts as a zero */
-    uint64_t flops;
-} ckpt_window_attr;
-
-typedef enum ckpt_fill { CKPT_FILL_CONSTANT, CKPT_FILL_REFLECT, CKPT_FILL_EDGE, CKPT_FILL_WRAP } ckpt_fill;
-
-/* part[i] is whole[start + i * step] along each axis. PLACE fills the rest of the whole with `value`, or with the part's
- * own values seen again; SLICE with such a fill adds them up again. */
-typedef struct ckpt_slice_attr {
-    int rank;
-    int64_t whole[CKPT_MAX_RANK], part[CKPT_MAX_RANK], start[CKPT_MAX_RANK], step[CKPT_MAX_RANK];
-    ckpt_fill fill;
-    float value;
-} ckpt_slice_attr;
-
-/* y = condition ? a : b; strides of the three in this order, 0 where broadcast. */
-typedef struct ckpt_select_attr {
-    int rank;
-    int64_t dim[CKPT_MAX_RANK], stride[3][CKPT_MAX_RANK];
-} ckpt_select_attr;
-
-typedef enum ckpt_compare {
-    CKPT_COMPARE_EQUAL, CKPT_COMPARE_LESS, CKPT_COMPARE_LESS_EQUAL, CKPT_COMPARE_GREATER, CKPT_COMPARE_GREATER_EQUAL,
-    CKPT_COMPARE_AND, CKPT_COMPARE_OR, CKPT_COMPARE_XOR, CKPT_COMPARE_NOT
-} ckpt_compare;
-
-/* ONNX Attention: `heads` queries share kv_heads keys and values; head_in and head_out are the sizes of a head of the
- * keys and of the values. packed: the heads of the queries,
- * packed_keys: those of keys and values, lie beside each other in a row (3-D inputs). */
-typedef struct ckpt_attention_attr {
-    int64_t batch, heads, kv_heads, queries, keys, head_in, head_out;
-    float scale, softcap;
-    bool causal, packed, packed_keys;
-} ckpt_attention_attr;
-
-typedef enum ckpt_resize { CKPT_RESIZE_NEAREST, CKPT_RESIZE_LINEAR, CKPT_RESIZE_CUBIC } ckpt_resize;
-
-typedef union ckpt_attr {
-    ckpt_linear_attr linear;
-    ckpt_matmul_attr matmul;
-    ckpt_binary_attr binary;
-    ckpt_epilogue act;
-    struct {
-        int64_t rows, cols;
-        float epsilon;
-    } norm;
-    struct {
-        int64_t outer, axis, inner;
-    } axis;
-    ckpt_transpose_attr transpose;
-    ckpt_reduce_attr reduce;
-    ckpt_window_attr window;
-    ckpt_slice_attr slice;
-    ckpt_select_attr select;
-    ckpt_attention_attr attention;
-    struct {
-        ckpt_compare kind;
-        ckpt_binary_attr geometry; /* its own kind is not used */
-    } compare;
-    struct {
-        int64_t outer, axis, inner; /* of the data; each index takes `inner` values, an outer at a time */
-        int64_t picks;
-    } gather;
-    struct {
-        int64_t batch, channels, groups, inner; /* scale and bias are a channel's, statistics a group's */
-        float epsilon, momentum;
-    } group;
-    struct {
-        ckpt_pair kind;
-        bool second;               /* PAIR_GRAD: with respect to b */
-        ckpt_binary_attr geometry; /* its own kind is not used */
-    } pair;
-    struct {
-        int64_t outer, classes, inner; /* of x; a target for each outer and inner */
-        int64_t ignore;                /* this class counts for nothing, as negative ones do */
-    } class_loss;
-    struct {
-        int64_t batch, channels, inner, size;
-        float alpha, beta, bias;
-    } lrn;
-    struct {
-        int rank;
-        int64_t from[CKPT_MAX_RANK], to[CKPT_MAX_RANK];
-        ckpt_resize mode;
-    } resize;
-    struct {
-        int64_t outer, rows, cols, diagonal;
-        bool upper;
-    } triangle;
-    struct {
-        ckpt_loss kind;
-        int64_t outer, classes, inner; /* CE, NLL: of the prediction, whose rows are outer * inner. BCE, MSE: outer * inner values,
-                                          an outer a sample; FILE: an outer a sample. There classes is 1 */
-        bool soft;       /* CE: the target is f32, a probability a class, instead of i32 */
-        float smoothing; /* CE */
-        float scale;     /* of this loss in the sum of all */
-        bool sum;        /* FILE: the file's loss is a sum over the samples, not a mean */
-        int term;        /* its number: of ckpt_scalars.denominator */
-    } loss;
-    struct {
-        float beta1, beta2, epsilon, weight_decay, momentum;
-    } update;
-} ckpt_attr;
+enum { CKPT_MAX_IN = 64, CKPT_MAX_OUT = 4, CKPT_MAX_TARGETS = 8 };
 
 /* One row of ops.def each. */
 typedef enum ckpt_op {
@@ -306,19 +93,12 @@ ckpt_status ckpt_graph_copy(const ckpt_graph *graph, ckpt_graph *copy, ckpt_erro
 ckpt_status ckpt_graph_find_layers(ckpt_graph *graph, ckpt_error *err);
 void ckpt_graph_compute_hash(ckpt_graph *graph);
 
-uint64_t ckpt_dtype_bytes(ckpt_dtype dtype);
-const char *ckpt_dtype_name(ckpt_dtype dtype);
-uint64_t ckpt_tensor_bytes(const ckpt_tensor *tensor);
-/* Whether training changes it and the model is saved with it: PARAM and STATISTIC. */
-bool ckpt_tensor_is_saved(const ckpt_tensor *tensor);
 bool ckpt_tensor_is_step(const ckpt_graph *graph, int tensor);
 /* True when the node writes a tensor that outlives the step. */
 bool ckpt_node_has_effect(const ckpt_graph *graph, int node);
 /* Whether a node must run when the nodes behind it need the tensors in `needed`: it makes one of them, or has an effect.
  * A running statistic follows what others need, and is no reason by itself. */
 bool ckpt_node_must_run(const ckpt_graph *graph, int node, const bool *needed);
-/* "batch x 64 x 8" style text for messages and tables: "[64,8]". */
-const char *ckpt_shape_text(const ckpt_tensor *tensor, char text[128]);
 
 void ckpt_graph_free(ckpt_graph *graph);
 

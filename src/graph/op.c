@@ -5,7 +5,7 @@
 #define ckpt_gradient_none NULL
 
 static const ckpt_op_row rows[CKPT_OP_COUNT] = {
-#define X(ID, op_name, op_flags, op_inplace, op_cost, op_gradient, cpu, cuda)                                \
+#define X(ID, op_name, op_flags, op_inplace, op_cost, op_gradient)                                           \
     [CKPT_OP_##ID] = {.name = op_name, .flags = op_flags, .inplace = op_inplace,                             \
                       .cost = ckpt_cost_##op_cost, .gradient = ckpt_gradient_##op_gradient},
 #include "graph/ops.def"
@@ -16,8 +16,9 @@ static const struct {
     const char *name;
     bool from_output;
     int flops;
+    bool constant;
 } acts[CKPT_ACT_COUNT] = {
-#define X(ID, act_name, output, costly) [CKPT_ACT_##ID] = {act_name, output, costly},
+#define X(ID, act_name, output, costly, slope_is_constant) [CKPT_ACT_##ID] = {act_name, output, costly, slope_is_constant},
 #include "graph/acts.def"
 #undef X
 };
@@ -26,6 +27,7 @@ const ckpt_op_row *ckpt_op_info(ckpt_op op) { return &rows[op]; }
 const char *ckpt_act_name(ckpt_act act) { return acts[act].name; }
 bool ckpt_act_from_output(ckpt_act act) { return acts[act].from_output; }
 int ckpt_act_flops(ckpt_act act) { return acts[act].flops; }
+bool ckpt_act_slope_is_constant(ckpt_act act) { return acts[act].constant; }
 
 ckpt_cost ckpt_node_cost(const ckpt_graph *graph, int node) {
     const ckpt_node *n = &graph->node[node];

@@ -4,7 +4,7 @@
  *     ckpt_cost cost = ckpt_node_cost(&graph, n);
  *     if (row->flags & CKPT_MATMUL) heavy += cost.flops;
  *
- * Inputs and outputs of each op, by tensor (shapes in graph.h's attributes, rows before columns):
+ * Inputs and outputs of each op, by tensor (shapes in the attributes of attr_*.h, rows before columns):
  *   LINEAR        x w [b] -> y
  *   MATMUL        a b -> c
  *   BINARY        a b -> c                    f32; forward only also i32, i64, f64
@@ -38,7 +38,7 @@
  *                                             weights[class] or 1; both 0 where the class does not count. target i32
  *   LOSS          prediction [target] [weights] -> result    adds to result; FILE has no target
  *   LOSS_GRAD     prediction [target] [weights] -> gradient
- *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; none for IDENTITY, NEG, SCALE
+ *   ACT_GRAD      dy [x or y] -> dx           y where acts.def says from_output, x otherwise; neither where f' is constant
  *   LINEAR_DX     dz w -> dx                  dx = alpha * dz . w'
  *   LINEAR_DW     dz x [sum] -> dw            dw = alpha * dz'x (laid out as w) + sum
  *   LAYERNORM_DX  dy x [scale] -> dx          statistics recomputed from x
@@ -93,5 +93,6 @@ ckpt_slice_attr ckpt_slice_merged(const ckpt_slice_attr *slice);
 const char *ckpt_act_name(ckpt_act act);
 bool ckpt_act_from_output(ckpt_act act);
 int ckpt_act_flops(ckpt_act act);
+bool ckpt_act_slope_is_constant(ckpt_act act);
 
 #endif

@@ -38,7 +38,7 @@ ckpt_status ckpt_gradient_act(ckpt_autodiff *ad, int node, ckpt_error *err) {
     const ckpt_node n = ad->graph->node[node];
     const int x = n.in[0], y = n.out[0];
     const ckpt_act act = n.attr.act.act;
-    const bool constant = act == CKPT_ACT_IDENTITY || act == CKPT_ACT_NEG || act == CKPT_ACT_SCALE;
+    const bool constant = ckpt_act_slope_is_constant(act);
     if (!ad->wanted[x]) return CKPT_OK;
     const int in[2] = {ad->gradient[y], ckpt_act_from_output(act) ? y : x};
     int dx = ckpt_gradient_tensor(ad, x, err);

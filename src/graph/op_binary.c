@@ -39,6 +39,7 @@ ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr
             reduce.reduce.dim[reduce.reduce.rank++] = f->dim[i];
         }
     }
+    broadcast = broadcast || ckpt_gradient_sums_one(ad, operand, &reduce.reduce);
     if (!broadcast && sign == 1) return ckpt_gradient_give(ad, operand, whole, err);
     int result = ckpt_gradient_tensor(ad, operand, err);
     if (result < 0) return CKPT_NOMEM;
@@ -68,23 +69,24 @@ static ckpt_status times(ckpt_autodiff *ad, const ckpt_binary_attr *f, ckpt_bina
     return ckpt_gradient_node(ad, CKPT_OP_BINARY, &attr, 2, in, *whole, err);
 }
 
+/* da = dc op b, db = dc op a; nothing but the sum over broadcast axes for a sum. */
+static ckpt_status operand_gradient(ckpt_autodiff *ad, const ckpt_node *n, bool second, ckpt_error *err) {
+    const ckpt_binary_attr *f = &n->attr.binary;
+    const int a = n->in[0], b = n->in[1], c = n->out[0];
+    const bool quotient = f->kind == CKPT_BINARY_DIV;
+    int whole = ad->gradient[c];
+    if (!ad->wanted[second ? b : a]) return CKPT_OK;
+    if (f->kind == CKPT_BINARY_MUL)
+        CKPT_TRY(times(ad, f, CKPT_BINARY_MUL, whole, second ? a : b, second ? f->stride_a : f->stride_b, &whole, err));
+    if (quotient && second) CKPT_TRY(times(ad, f, CKPT_BINARY_MUL, whole, c, NULL, &whole, err));
+    if (quotient) CKPT_TRY(times(ad, f, CKPT_BINARY_DIV, whole, b, f->stride_b, &whole, err));
+    const float sign = second && (quotient || f->kind == CKPT_BINARY_SUB) ? -1 : 1;
+    return ckpt_gradient_give_reduced(ad, f, second ? f->stride_b : f->stride_a, second ? b : a, whole, sign, err);
+}
+
 ckpt_status ckpt_gradient_binary(ckpt_autodiff *ad, int node, ckpt_error *err) {
     const ckpt_node n = ad->graph->node[node];
-    const ckpt_binary_attr f = n.attr.binary;
-    const int a = n.in[0], b = n.in[1], c = n.out[0], dc = ad->gradient[c];
-    const bool product = f.kind == CKPT_BINARY_MUL, quotient = f.kind == CKPT_BINARY_DIV;
-    int da = dc, db = dc;
-    if (ad->wanted[a]) {
-        if (product || quotient) CKPT_TRY(times(ad, &f, f.kind, dc, b, f.stride_b, &da, err));
-    }
-    if (ad->wanted[b]) {
-        if (product) CKPT_TRY(times(ad, &f, CKPT_BINARY_MUL, dc, a, f.stride_a, &db, err));
-        if (quotient) {
-            CKPT_TRY(times(ad, &f, CKPT_BINARY_MUL, dc, c, NULL, &db, err));
-            CKPT_TRY(times(ad, &f, CKPT_BINARY_DIV, db, b, f.stride_b, &db, err));
-        }
-    }
-    if (ad->wanted[a]) CKPT_TRY(ckpt_gradient_give_reduced(ad, &f, f.stride_a, a, da, 1, err));
-    const float sign = f.kind == CKPT_BINARY_SUB || quotient ? -1 : 1;
-    return ad->wanted[b] ? ckpt_gradient_give_reduced(ad, &f, f.stride_b, b, db, sign, err) : CKPT_OK;
+    const bool b_first = ckpt_gradient_second_first(ad, n.in[0], n.in[1]);
+    CKPT_TRY(operand_gradient(ad, &n, b_first, err));
+    return operand_gradient(ad, &n, !b_first, err);
 }

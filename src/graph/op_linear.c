@@ -75,12 +75,11 @@ ckpt_status ckpt_gradient_linear(ckpt_autodiff *ad, int node, ckpt_error *err) {
                                     in, dz, err));
     }
     if (b >= 0 && ad->wanted[b]) CKPT_TRY(bias_gradient(ad, &n.attr.linear, b, dz, err));
-    if (ad->wanted[x]) {
-        int in[2] = {dz, w}, dx = ckpt_gradient_tensor(ad, x, err);
-        if (dx < 0) return CKPT_NOMEM;
-        CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LINEAR_DX, &n.attr, 2, in, dx, err));
-        CKPT_TRY(ckpt_gradient_give(ad, x, dx, err));
-    }
-    /* Last, so that the weight's update can follow at once: dx has read the old weight. */
-    return ad->wanted[w] ? weight_gradient(ad, &n.attr, x, w, dz, err) : CKPT_OK;
+    /* Before dx, which is live from then on; x may go as soon as dw is there (autodiff.h). */
+    if (ad->wanted[w]) CKPT_TRY(weight_gradient(ad, &n.attr, x, w, dz, err));
+    if (!ad->wanted[x]) return CKPT_OK;
+    int in[2] = {dz, w}, dx = ckpt_gradient_tensor(ad, x, err);
+    if (dx < 0) return CKPT_NOMEM;
+    CKPT_TRY(ckpt_gradient_node(ad, CKPT_OP_LINEAR_DX, &n.attr, 2, in, dx, err));
+    return ckpt_gradient_give(ad, x, dx, err);
 }

@@ -70,6 +70,7 @@ static ckpt_status operand_gradient(ckpt_autodiff *ad, int operand, const ckpt_m
     }
     reduce.reduce.dim[product->batch_rank] = product->m * product->n;
     reduce.reduce.keep |= 1u << product->batch_rank;
+    broadcast = broadcast || ckpt_gradient_sums_one(ad, operand, &reduce.reduce);
     int result = ckpt_gradient_tensor(ad, operand, err);
     if (result < 0) return CKPT_NOMEM;
     if (!broadcast) {
@@ -95,7 +96,9 @@ ckpt_status ckpt_gradient_matmul(ckpt_autodiff *ad, int node, ckpt_error *err) {
     db.m = f.k, db.k = f.m, db.trans_a = true;
     for (int i = 0; i < f.batch_rank; i++) da.stride_a[i] = db.stride_b[i] = dense[i];
     const int a_in[2] = {dc, b}, b_in[2] = {a, dc};
+    const bool b_first = ckpt_gradient_second_first(ad, a, b);
+    if (ad->wanted[b] && b_first) CKPT_TRY(operand_gradient(ad, b, &db, b_in, f.stride_b, err));
     if (ad->wanted[a]) CKPT_TRY(operand_gradient(ad, a, &da, a_in, f.stride_a, err));
-    if (ad->wanted[b]) CKPT_TRY(operand_gradient(ad, b, &db, b_in, f.stride_b, err));
+    if (ad->wanted[b] && !b_first) CKPT_TRY(operand_gradient(ad, b, &db, b_in, f.stride_b, err));
     return CKPT_OK;
 }

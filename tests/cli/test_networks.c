@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/devices.h"
+#include "job/devices.h"
 #include "graph/autodiff.h"
 #include "import/model.h"
 #include "planner/plan.h"

@@ -63,13 +63,13 @@ static void test_spelling(void **state) {
     ckpt_error err;
     char copy[512];
     assert_int_equal(parse(CKPT_PROGRAM_PLAN, "--batch=7 m.onnx -ofile.json --dim a=b=3", copy, &o, &err), CKPT_OK);
-    assert_int_equal(o.batch, 7);
-    assert_string_equal(o.model_path, "m.onnx");
+    assert_int_equal(o.job.batch, 7);
+    assert_string_equal(o.job.model_path, "m.onnx");
     assert_string_equal(o.output, "file.json");
-    assert_string_equal(o.dim[0].name, "a=b"); /* names may hold '=' */
-    assert_int_equal(o.dim[0].value, 3);
+    assert_string_equal(o.job.dim[0].name, "a=b"); /* names may hold '=' */
+    assert_int_equal(o.job.dim[0].value, 3);
     assert_int_equal(parse(CKPT_PROGRAM_PLAN, "-- --batch", copy, &o, &err), CKPT_OK); /* a file of that name */
-    assert_string_equal(o.model_path, "--batch");
+    assert_string_equal(o.job.model_path, "--batch");
     static const char *const wrong[] = {
         "m.onnx --json=1", "m.onnx -x", "m.onnx other.onnx", "m.onnx --batch= ", "m.onnx --batch +3", "m.onnx --batch 0x10",
         "m.onnx --batch 2147483648", "m.onnx --dim a", "m.onnx --dim =3", "m.onnx --dim a=1 --dim a=2", "m.onnx --every 3 --layers 1",
@@ -114,7 +114,7 @@ static void test_what_implies_what(void **state) {
         ckpt_error err;
         char copy[512];
         if (parse(CKPT_PROGRAM_TRAIN, cases[i].words, copy, &o, &err) != CKPT_OK) fail_msg("%s: %s", cases[i].words, err.message);
-        assert_int_equal(o.strategy, cases[i].strategy);
+        assert_int_equal(o.job.strategy, cases[i].strategy);
         assert_int_equal(o.checkpoint, cases[i].checkpoint);
     }
     ckpt_cli_options o;

@@ -68,14 +68,13 @@ def doubles(state):
     return {name: value.detach().double().numpy() for name, value in state.items() if value.is_floating_point()}
 
 
-def unfit(spec, net, arrays, exact):
-    """Why a network says nothing about single precision, or None: it is not finite, it explodes, or PyTorch's own float32 is
-    farther from float64 than a tenth of what is allowed."""
+def unfit(spec, net, exact, single):
+    """Why a network says nothing about single precision, or None: it is not finite, it explodes, or PyTorch's own float32,
+    `single`, is farther from float64 than a tenth of what is allowed."""
     if not np.all(np.isfinite(exact.losses)) or max(map(abs, exact.losses)) > 1e3:
         return "not finite, or a large loss"
     if abs(exact.losses[0]) < 1e-2:
         return "a loss of nearly zero"
-    single = train(spec, net, arrays, torch.float32)
     if not np.all(np.isfinite(single.losses)) or abs(single.losses[0] - exact.losses[0]) > 1e-6 * abs(exact.losses[0]):
         return "the loss depends on rounding"
     before, after, rounded = doubles(net.state_dict()), doubles(exact.net.state_dict()), doubles(single.net.state_dict())
@@ -91,6 +90,12 @@ def unfit(spec, net, arrays, exact):
         if error > 1e-4 * change + floor(before[name]):
             return "the weights depend on rounding"
     return None
+
+
+def rounding(exact, single):
+    """{parameter: how far PyTorch's own float32 is from float64 in it}"""
+    after, rounded = doubles(exact.net.state_dict()), doubles(single.net.state_dict())
+    return {name: np.linalg.norm(rounded[name] - after[name]) for name in after}
 
 
 def floor(value):

@@ -133,9 +133,11 @@ static void resize_and_plan(const ckpt_model *whole, const ckpt_plan *plan, cons
     ckpt_model model;
     ckpt_error err;
     ckpt_model_options one = *options;
+    ckpt_training_options like = *training;
     one.batch = 1;
+    like.like = &whole->graph;
     if (ckpt_model_resize(whole, &one, &model, &err) != CKPT_OK) return;
-    if (ckpt_autodiff_run(&model.graph, training, &err) == CKPT_OK) {
+    if (ckpt_autodiff_run(&model.graph, &like, &err) == CKPT_OK) {
         const ckpt_plan_room room = {&whole->graph, plan, plan->memory.arena};
         ckpt_plan *resized;
         int *origin = calloc((size_t)model.graph.tensor_count + 1, sizeof *origin);

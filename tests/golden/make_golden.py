@@ -30,7 +30,7 @@ from golden_files import Output, agree_with_reference, make_model, normal
 from golden_losses import make_terms
 from golden_operators import make_bounded, make_operators
 from golden_tier import make_tier
-from onnx_in_torch import forward, parameters_of, run_graph, to_torch
+from onnx_in_torch import forward, parameters_of, train_step
 
 HERE = Path(__file__).resolve().parent
 MODELS = HERE.parents[1] / "models"
@@ -243,26 +243,15 @@ def make_training(out, name, model, random, steps=3, batch=7):
     """training/NAME: SGD steps on consecutive batches: loss of each, weights and running statistics at the end."""
     x = normal(random, steps * batch, 12)
     target = random.randint(0, 5, steps * batch).astype(np.int64)
-    constants = {p.name: to_torch(p) for p in model.graph.initializer}
     parameters = parameters_of(model.graph)
-    running = {i: o for node in model.graph.node if node.op_type == "BatchNormalization"
-               for i, o in zip(node.input[3:], node.output[1:])}
-    options = {"lr": 2.0**-4}
-    optimizer = torch.optim.SGD([p for k, p in parameters.items() if k not in running], **options)
-    losses = []
+    rate, losses = 2.0**-4, []
     for step in range(steps):
         rows = slice(step * batch, (step + 1) * batch)
-        values = run_graph(model.graph, {**constants, **parameters, "x": torch.from_numpy(x[rows].astype(np.float64))})
-        y = values["logits"]
+        loss_of = lambda y: F.cross_entropy(y, torch.from_numpy(target[rows]))
+        y, loss = train_step(model.graph, parameters, torch.from_numpy(x[rows].astype(np.float64)), loss_of, rate)
         if step == 0:
             agree_with_reference(model, {"x": x[rows]}, y)
-        loss = F.cross_entropy(y, torch.from_numpy(target[rows]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        for kept, moved in running.items():
-            parameters[kept] = values[moved].detach()
-        losses.append(loss.detach())
+        losses.append(loss)
 
     folder = f"training/{name}"
     out.model(f"{folder}/model.onnx", model)
@@ -274,7 +263,7 @@ def make_training(out, name, model, random, steps=3, batch=7):
     data = io.BytesIO()
     np.savez(data, x=x, y=target)
     out.files[f"{folder}/data.npz"] = data.getvalue()
-    settings = {"batch": batch, "steps": steps, "optimizer": "sgd", "lr": options["lr"], "shuffle": "off"}
+    settings = {"batch": batch, "steps": steps, "optimizer": "sgd", "lr": rate, "shuffle": "off"}
     out.files[f"{folder}/options.txt"] = "".join(f"{k} {v}\n" for k, v in settings.items()).encode()
     out.case(folder, 1, "ce")
 

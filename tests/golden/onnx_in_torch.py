@@ -76,7 +76,7 @@ def batch_norm(attrs, x, scale, bias, mean, variance):
     """In training, with ONNX's running statistics: of the population, momentum on the old value."""
     axes, keep = [0, *range(2, x.dim())], attrs.get("momentum", 0.9)
     batch = x.mean(axes), x.var(axes, unbiased=False)
-    y = F.batch_norm(x, None, None, scale, bias, True, 0.0, attrs.get("epsilon", 1e-5))
+    y = torch.batch_norm(x, scale, bias, None, None, True, 0.0, attrs.get("epsilon", 1e-5), False)  # F's refuses one sample
     return y, *(old * keep + new * (1 - keep) for old, new in zip((mean, variance), batch))
 
 
@@ -219,3 +219,19 @@ def forward(graph, feed, parameters):
     tensors.update(parameters)
     tensors.update(feed)
     return run_graph(graph, tensors)[graph.output[0].name]
+
+
+def train_step(graph, parameters, x, loss_of, rate):
+    """A step of SGD on ``loss_of(output)`` for a batch; ``parameters``, and running statistics among them, are replaced.
+
+    Returns output and loss."""
+    running = {i: o for node in graph.node if node.op_type == "BatchNormalization" for i, o in zip(node.input[3:], node.output[1:])}
+    constants = {p.name: to_torch(p) for p in graph.initializer}
+    tensors = run_graph(graph, {**constants, **parameters, graph.input[0].name: x})
+    y = tensors[graph.output[0].name]
+    loss = loss_of(y)
+    trained = [name for name in parameters if name not in running]
+    for name, gradient in zip(trained, torch.autograd.grad(loss, [parameters[name] for name in trained])):
+        parameters[name] = (parameters[name] - rate * gradient).detach().requires_grad_()
+    parameters.update((kept, tensors[moved].detach()) for kept, moved in running.items())
+    return y.detach(), loss.detach()

@@ -71,7 +71,7 @@ static void test_frontier(void **state) {
         check_points(&f);
         uint64_t most, least;
         ckpt_error err;
-        assert_int_equal(ckpt_plan_extremes(&graph, &eval, NULL, &plan_graph_traits, &most, &least, &err), CKPT_OK);
+        plan_graph_extremes(&graph, &eval, &most, &least);
         assert_int_equal(f.point[0].total_bytes, least);
         assert_true(f.point[f.count - 1].total_bytes <= most);
         assert_int_equal(f.point[f.count - 1].recompute_flops, 0);
@@ -138,8 +138,7 @@ static void test_bands_add_up(void **state) {
 
 static ckpt_report report_of(const ckpt_frontier *f, const char *model) {
     return (ckpt_report){.graph = &graph, .plan = plan, .frontier = f, .model = model, .step = "batch 20", .precision = "fp32",
-                         .parts = 1, .compute = plan->compute, .store_all_bytes = plan->memory.total,
-                         .minimum_bytes = plan->memory.total};
+                         .parts = 1, .compute = plan->compute, .store_all_bytes = plan->memory.total};
 }
 
 /* Twice the area that the path at `d` encloses (shoelace). */

@@ -9,6 +9,7 @@
 #include <curand.h>
 #endif
 
+#include "graph/op.h"
 #include "runtime/act_math.h"
 #include "runtime/numpy_random.h"
 
@@ -183,16 +184,9 @@ static void test_gradient_mask(void **state) {
         rig_run(&r, CKPT_OP_ACT, &attr, 1, &x, 1, &y);
         /* y becomes an input */
         memcpy(r.buffer[y].initial, r.buffer[y].at, r.buffer[y].bytes);
-        bool from_output = false;
-        switch ((ckpt_act)a) {
-#define X(ID, name, out, costly)                                                                             \
-    case CKPT_ACT_##ID: from_output = out; break;
-#include "graph/acts.def"
-#undef X
-        case CKPT_ACT_COUNT: break;
-        }
+        const bool from_output = ckpt_act_from_output((ckpt_act)a);
         const int in[2] = {dy, from_output ? y : x};
-        const bool constant = a == CKPT_ACT_IDENTITY || a == CKPT_ACT_NEG || a == CKPT_ACT_SCALE;
+        const bool constant = ckpt_act_slope_is_constant((ckpt_act)a);
         rig_run(&r, CKPT_OP_ACT_GRAD, &attr, constant ? 1 : 2, in, 1, &dx);
         for (int64_t i = 0; i < 50 * 401; i++) {
             const bool k = kept(&r, &attr.act, i, 401);

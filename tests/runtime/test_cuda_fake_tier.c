@@ -3,26 +3,18 @@
 #include "cuda_rig.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "graph/op.h"
 
 static void test_no_operator_is_the_cpus_alone(void **state) {
     (void)state;
-    static const char *const kernel[][2] = {
-#define X(ID, name, flags, inplace, cost, gradient, cpu, cuda) [CKPT_OP_##ID] = {#cpu, #cuda},
-#include "graph/ops.def"
-#undef X
-    };
-    int empty = 0;
+    int without = 0;
     for (int op = 0; op < CKPT_OP_COUNT; op++) {
-        assert_int_equal(ckpt_cpu_supports((ckpt_op)op), strcmp(kernel[op][0], "none") != 0);
-        assert_int_equal(ckpt_cuda_supports((ckpt_op)op), strcmp(kernel[op][1], "none") != 0);
         if (ckpt_cpu_supports((ckpt_op)op) && !ckpt_cuda_supports((ckpt_op)op))
             fail_msg("%s has a kernel on the CPU and none on CUDA", ckpt_op_info((ckpt_op)op)->name);
-        empty += !ckpt_cuda_supports((ckpt_op)op);
+        without += !ckpt_cuda_supports((ckpt_op)op);
     }
-    assert_true(empty > 0); /* the columns do say what is missing */
+    assert_true(without > 0); /* the tables do say what is missing */
 }
 
 static void batch_case(ckpt_op op, int64_t rows, int64_t channels, int64_t inner, bool over) {

@@ -28,7 +28,9 @@ void sized_make(sized *size, const sized_whole *whole, int64_t samples, const ck
     *size = (sized){0};
     MUST(ckpt_model_resize(whole->model, &options, &size->model, &err), &err);
     if (whole->change) whole->change(&size->model.graph);
-    MUST(ckpt_training_graphs_make(&size->model.graph, &whole->training, &size->evaluation, &err), &err);
+    ckpt_training_options training = whole->training;
+    training.like = &whole->model->graph;
+    MUST(ckpt_training_graphs_make(&size->model.graph, &training, &size->evaluation, &err), &err);
     size->origin = calloc((size_t)(size->model.graph.tensor_count + size->evaluation.tensor_count), sizeof *size->origin);
     if (whole->evaluation) {
         const ckpt_plan_room room = {whole->evaluation, whole->evaluation_plan, whole->plan->memory.arena};
