@@ -4,7 +4,7 @@
  *     ckpt_order_find(&problem, 0, &pool, &order, &err);
  *     ckpt_graph view;
  *     ckpt_order_view(&graph, &order, &pool, &view, &err);
- *     ... any solver makes a schedule of the view ...
+ *     // here any solver makes a schedule of the view
  *     ckpt_order_map(&order, &schedule);                     // now of the graph
  *
  * A view is an ordinary graph whose backward and update nodes are permuted, so a solver that runs nodes in the
