@@ -64,6 +64,7 @@ static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     s->filled = true;
     for (int i = 0; i < s->branch_count; i++)
         CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &s->options, err));
+    CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
     return ckpt_pareto_improve(&s->frontier, &s->options, err);
 }
 
@@ -196,8 +197,6 @@ ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_err
 
 ckpt_status ckpt_solver_least_bytes(ckpt_solver *s, uint64_t *known, uint64_t *lower_bound, ckpt_error *err) {
     if (!s->least_known) {
-        CKPT_TRY(fill(s, err));
-        CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
         CKPT_TRY(ckpt_solver_smallest_bytes(s, &s->least_known, err));
         CKPT_TRY(ckpt_bound_least_bytes(s->problem, &s->least_bound, err));
         if (s->search) CKPT_TRY(search_least(s, err));
