@@ -18,7 +18,7 @@
 #include "planner/graph/pareto.h"
 
 enum { RESTARTS = 16, ROUNDS = 8, FIRST_TARGETS = 10, TARGETS = 40 };
-enum { MOST_RECOMPUTED = 4, MOST_RESCHEDULED = 2, MOST_CLOSURE = 96, MOST_DESCENT = 400 };
+enum { MOST_RECOMPUTED = 4, MOST_RESCHEDULED = 2, MOST_CLOSURE = 96, MOST_DESCENT = 400, MOST_SIDEWAYS = 20 };
 enum { STEPS_PER_NODE = 4 }; /* of the longest schedule */
 
 typedef enum kind { RECOMPUTE, RESCHEDULE, LEAVE_OUT } kind;
@@ -45,6 +45,7 @@ typedef struct moves {
     int *seen, search; /* by node: the last search that came by */
     move *list;
     bool perturbed;
+    int sideways; /* moves to come that need not lower the peak */
     uint64_t random; /* state of the generator */
 } moves;
 
@@ -172,7 +173,7 @@ static bool may_reschedule(const moves *m, int from, int to) {
 static void list_reschedule(moves *m, int from, int to, double value, int *count) {
     if (!m->reschedules || to == from || to == from + 1 || !may_reschedule(m, from, to)) return;
     /* costs nothing: before all recomputations */
-    m->list[(*count)++] = (move){.kind = RESCHEDULE, .from = from, .to = to, .value = 1e30 * (1 + value)};
+    m->list[(*count)++] = (move){.kind = RESCHEDULE, .from = from, .to = to, .value = 1e30 * perturb(m, 1 + value)};
 }
 
 /* Moves that take something away from the peak. */
@@ -210,7 +211,13 @@ static bool lower_peak(moves *m) {
     for (int i = 0; i < count; i++) {
         const move x = m->list[i];
         if (left[x.kind]-- <= 0 || !apply(m, &x)) continue;
-        if (replay(m) && (m->now.peak_bytes < peak || (m->now.peak_bytes == peak && m->now.peak_count < steps))) return true;
+        if (replay(m)) {
+            if (m->now.peak_bytes < peak || (m->now.peak_bytes == peak && m->now.peak_count < steps)) return true;
+            if (m->now.peak_bytes == peak && m->now.peak_count == steps && m->sideways > 0) {
+                m->sideways--;
+                return true;
+            }
+        }
         take_back(m);
     }
     return false;
@@ -281,6 +288,7 @@ static ckpt_status run(moves *m, const ckpt_schedule *from, uint64_t limit, ckpt
     m->count = from->count;
     memcpy(m->node, from->node, sizeof *m->node * (size_t)m->count);
     if (!replay(m)) return CKPT_OK;
+    m->sideways = m->by_bytes && m->perturbed ? MOST_SIDEWAYS : 0;
     for (int i = 0; i < MOST_DESCENT && m->now.peak_bytes > limit && m->frontier->work < m->most_work && lower_peak(m); i++)
         CKPT_TRY(keep(m, err));
     if (m->now.peak_bytes > limit) return CKPT_OK;
@@ -368,14 +376,14 @@ ckpt_status ckpt_pareto_improve(ckpt_pareto *f, const ckpt_solver_options *optio
 }
 
 ckpt_status ckpt_pareto_shrink(ckpt_pareto *f, const ckpt_solver_options *options, ckpt_error *err) {
-    enum { MOST_SHRINKING = 20000000, SHRINKING_ROUNDS = 4 };
+    enum { MOST_SHRINKING = 20000000, SHRINKING_ROUNDS = 64, LOWEST = 8 };
     if (options->without_moves || f->count == 0) return CKPT_OK;
     ckpt_pool pool = {0};
     moves m;
     ckpt_pareto start = ckpt_pareto_of(f->problem);
     ckpt_status status = open_moves(&m, f->problem, options, &pool, err);
     for (int i = 0; i < f->count && status == CKPT_OK; i++)
-        if (f->point[i].pinned || i == 0)
+        if (f->point[i].pinned || i < LOWEST)
             status = ckpt_pareto_insert(&start, f->point[i].schedule.node, f->point[i].schedule.count, f->point[i].bytes,
                                         f->point[i].cost, true, err);
     m.frontier = f;

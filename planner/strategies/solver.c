@@ -197,6 +197,8 @@ ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_err
 
 ckpt_status ckpt_solver_least_bytes(ckpt_solver *s, uint64_t *known, uint64_t *lower_bound, ckpt_error *err) {
     if (!s->least_known) {
+        CKPT_TRY(fill(s, err));
+        CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
         CKPT_TRY(ckpt_solver_smallest_bytes(s, &s->least_known, err));
         CKPT_TRY(ckpt_bound_least_bytes(s->problem, &s->least_bound, err));
         if (s->search) CKPT_TRY(search_least(s, err));
