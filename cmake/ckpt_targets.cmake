@@ -2,6 +2,9 @@
 #   A static library ckpt_NAME from DIR. Its headers are included as "NAME/header.h", by it and by targets
 #   that link it, through a folder of links in the build tree: a target sees only what it links.
 #   DEPS: what its headers include, visible to whoever links it. USES: what only its sources include.
+# ckpt_headers(NAME FOLDER HEADER...)
+#   An interface target ckpt_NAME: of the current folder these headers and no others, included as
+#   "FOLDER/HEADER", for targets that need a library's types and call none of its functions.
 # ckpt_flags(TARGET)
 #   Warnings, sanitizers and the floating-point rules of this project.
 
@@ -36,4 +39,15 @@ function(ckpt_library name)
   target_include_directories(ckpt_${name} PUBLIC ${root})
   target_link_libraries(ckpt_${name} PUBLIC ${arg_DEPS} PRIVATE ${arg_USES})
   ckpt_flags(ckpt_${name})
+endfunction()
+
+function(ckpt_headers name folder)
+  set(root ${PROJECT_BINARY_DIR}/include/${name})
+  foreach(header ${ARGN})
+    cmake_path(GET header PARENT_PATH inner)
+    file(MAKE_DIRECTORY ${root}/${folder}/${inner})
+    file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR}/${header} ${root}/${folder}/${header} SYMBOLIC)
+  endforeach()
+  add_library(ckpt_${name} INTERFACE)
+  target_include_directories(ckpt_${name} INTERFACE ${root})
 endfunction()

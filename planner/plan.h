@@ -1,7 +1,7 @@
 /* A plan: in which order nodes run and where every byte lies, before anything is allocated.
  *
  *     ckpt_plan *plan;
- *     ckpt_plan_make(&graph, &options, &traits, &plan, &err);
+ *     ckpt_plan_make(&graph, &options, traits, NULL, &plan, &err);
  *     printf("%llu bytes\n", plan->memory.total);
  *     ckpt_plan_free(plan);
  *

@@ -3,7 +3,7 @@
  *     ckpt_plan_write(plan, "plan.json", &err);
  *     ckpt_plan_read("plan.json", &graph, NULL, &plan, &err);
  *
- * Schema "ckptplan-file/1". Steps are [node, recompute, [instances read], [instances written]], instances are
+ * Schema "ckptplan-file/4". Steps are [node, recompute, [instances read], [instances written]], instances are
  * [tensor, first, end, offset, bytes, reuses]; -1 stands for none. Fields that it does not know a reader
  * refuses.
  */

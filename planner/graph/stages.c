@@ -12,10 +12,6 @@ static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory while cutting the graph into stages");
 }
 
-bool ckpt_stage_once(const ckpt_graph *graph, int node) {
-    return graph->node[node].op == CKPT_OP_LOSS || ckpt_node_has_effect(graph, node);
-}
-
 /* Where the forward pass may be cut: out[n] is the one tensor that passes from nodes [0, n] to those behind,
  * or -1. Of several places where the same tensor passes the first is taken. A tensor that no gradient reads is no
  * place to begin again: such as a copy in another type, beside the tensor that is read. */
@@ -131,7 +127,7 @@ static bool join_where_needed(cutting *c, int *written_in) {
     for (int n = 0; n < g->forward_count; n++)
         for (int i = 0; i < g->node[n].in_count; i++)
             if (g->node[n].in[i] >= 0 && written_in[g->node[n].in[i]] > c->stage_of[n] &&
-                !ckpt_stage_once(g, n)) {
+                ckpt_node_is_recomputable(g, n)) {
                 join(c, c->stage_of[n], written_in[g->node[n].in[i]]);
                 joined = true;
             }
@@ -230,32 +226,32 @@ static ckpt_status fill_stages(ckpt_stages *stages, const cutting *c, ckpt_pool 
     return CKPT_OK;
 }
 
-static ckpt_status find_stages(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes, int most_stages,
+static ckpt_status find_stages(const ckpt_problem *problem, const ckpt_solver_options *options, int most_stages,
                                ckpt_stages *stages, ckpt_error *err) {
-    *stages = (ckpt_stages){.graph = graph, .costs = costs, .alignment_bytes = alignment_bytes};
+    *stages = (ckpt_stages){.problem = problem, .options = options};
     ckpt_pool scratch = {0};
-    cutting c = {.graph = graph};
+    cutting c = {.graph = problem->graph};
     ckpt_status status = cut(&c, most_stages, &scratch) ? fill_stages(stages, &c, &scratch, err) : out_of_memory(err);
     ckpt_pool_free(&scratch);
     if (status != CKPT_OK) ckpt_stages_free(stages);
     return status;
 }
 
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
-                             ckpt_stages *stages, ckpt_error *err) {
+ckpt_status ckpt_stages_find(const ckpt_problem *problem, const ckpt_solver_options *options, ckpt_stages *stages,
+                             ckpt_error *err) {
     uint64_t runs;
-    CKPT_TRY(find_stages(graph, costs, alignment_bytes, MOST_REPEATED, stages, err));
+    CKPT_TRY(find_stages(problem, options, MOST_REPEATED, stages, err));
     const int count = stages->chain.stage_count;
     if (count <= MOST_STAGES) return CKPT_OK;
     ckpt_status status = ckpt_chain_count_runs(&stages->chain, &runs, err);
     if (status == CKPT_OK && runs <= BLOCK * (uint64_t)count) return CKPT_OK;
     ckpt_stages_free(stages);
-    return status == CKPT_OK ? find_stages(graph, costs, alignment_bytes, MOST_STAGES, stages, err) : status;
+    return status == CKPT_OK ? find_stages(problem, options, MOST_STAGES, stages, err) : status;
 }
 
 ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program *program, ckpt_pool *pool,
                              ckpt_schedule *schedule, ckpt_error *err) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     ckpt_pool scratch = {0};
     bool *ran = ckpt_pool_array(&scratch, g->node_count, bool);
     unsigned char *mark = ckpt_pool_array(&scratch, g->tensor_count, unsigned char);
@@ -275,7 +271,7 @@ ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program
             count = ckpt_stage_list_backward(stages, step->stage, nodes->kept[step->option], step->has_output,
                                              mark, list);
         for (int j = 0; j < count && status == CKPT_OK; j++) {
-            if (ran[list[j]] && ckpt_stage_once(g, list[j])) continue;
+            if (ran[list[j]] && !stages->problem->recomputable[list[j]]) continue;
             ran[list[j]] = true;
             status = ckpt_schedule_append(pool, schedule, list[j], err);
         }

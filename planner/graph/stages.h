@@ -1,7 +1,7 @@
 /* From a training graph to a chain of stages (chain.h), and from a program of the chain back to a schedule.
  *
  *     ckpt_stages stages;
- *     ckpt_stages_find(&graph, &costs, 256, &stages, &err);
+ *     ckpt_stages_find(&problem, &options, &stages, &err);
  *     ... ckpt_chain_tables_build(&stages.chain, ...), ckpt_chain_solve(...) ...
  *     ckpt_stages_emit(&stages, &program, &pool, &schedule, &err);
  *     ckpt_stages_free(&stages);
@@ -15,6 +15,8 @@
 #define CKPT_STAGES_H
 
 #include "planner/chain/chain.h"
+#include "planner/core/problem.h"
+#include "planner/core/solver_options.h"
 #include "planner/plan.h"
 
 /* Node ids; half-open. */
@@ -32,9 +34,8 @@ typedef struct ckpt_stage_nodes {
 
 typedef struct ckpt_stages {
     ckpt_pool pool;
-    const ckpt_graph *graph; /* not owned */
-    const ckpt_costs *costs; /* not owned */
-    uint64_t alignment_bytes;
+    const ckpt_problem *problem;         /* not owned */
+    const ckpt_solver_options *options;  /* not owned */
     ckpt_chain chain;
     ckpt_stage_nodes *nodes; /* [1, stage_count] */
     bool deep;    /* some stage has too many internals for all sets of them to be looked at: tables may miss much */
@@ -42,9 +43,9 @@ typedef struct ckpt_stages {
     uint64_t forward_cost;  /* of one forward pass, without what runs once only */
 } ckpt_stages;
 
-/* Errors: CKPT_NOMEM. */
-ckpt_status ckpt_stages_find(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes,
-                             ckpt_stages *stages, ckpt_error *err);
+/* Of the problem's graph in its own order. Problem and options must outlive the result. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_stages_find(const ckpt_problem *problem, const ckpt_solver_options *options, ckpt_stages *stages,
+                             ckpt_error *err);
 
 /* Appends the program's nodes. Nodes with an effect and the loss are listed once. */
 ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program *program, ckpt_pool *pool,
@@ -52,10 +53,7 @@ ckpt_status ckpt_stages_emit(const ckpt_stages *stages, const ckpt_chain_program
 
 void ckpt_stages_free(ckpt_stages *stages);
 
-/* Below: between stages.c and chain_stage.c. */
-
-/* True for a node that must not run twice. */
-bool ckpt_stage_once(const ckpt_graph *graph, int node);
+/* Below: between stages.c and stage_modes.c. */
 
 /* Lists the backward of stage k when `kept` of its internals (and x_k, where there) are at hand: what is
  * missing is made again just before its first use. Returns the number of nodes; `list` has room for twice the

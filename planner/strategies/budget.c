@@ -5,6 +5,7 @@
  * recomputes least among them. Going down from any budget passes the same schedules, so a smaller budget never gets a larger
  * arena. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/units.h"

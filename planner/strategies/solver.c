@@ -8,7 +8,7 @@
 #include "planner/core/order.h"
 #include "planner/graph/bound_spine.h"
 #include "planner/graph/bound_step.h"
-#include "planner/graph/frontier.h"
+#include "planner/graph/pareto.h"
 #include "planner/graph/search.h"
 #include "planner/graph/stages.h"
 #include "planner/strategies/refine.h"
@@ -53,27 +53,18 @@ static ckpt_status open_branch(ckpt_solver *s, int which, ckpt_error *err) {
     CKPT_TRY(ckpt_order_find(p, which, &s->pool, &b->order, err));
     CKPT_TRY(ckpt_order_view(p->graph, &b->order, &s->pool, &b->view, err));
     CKPT_TRY(ckpt_problem_open(&b->view, p->costs, p->alignment_bytes, &s->pool, &b->problem, err));
-    CKPT_TRY(TEMP_STAGES(&b->problem, &s->options, &b->stages, err));
+    CKPT_TRY(ckpt_stages_find(&b->problem, &s->options, &b->stages, err));
     s->branch_count++;
     if (s->options.without_tables) return CKPT_OK;
-    return TEMP_TABLES(&b->stages.chain, &b->tables, err);
+    return ckpt_chain_tables_build(&b->stages.chain, &(ckpt_chain_limits){0}, &b->tables, err);
 }
 
 static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     if (s->filled) return CKPT_OK;
     s->filled = true;
-    for (int i = 0; i < s->branch_count; i++) {
-        branch *b = &s->branch[i];
-        ckpt_pareto own = ckpt_pareto_of(&b->problem);
-        ckpt_status status = ckpt_pareto_fill(&own, &b->stages, b->tables, &s->options, err);
-        for (int k = 0; k < own.count && status == CKPT_OK; k++) {
-            ckpt_order_map(&b->order, &own.point[k].schedule);
-            status = ckpt_pareto_add(&s->frontier, &own.point[k].schedule, err);
-        }
-        ckpt_pareto_free(&own);
-        CKPT_TRY(status);
-    }
-    return CKPT_OK;
+    for (int i = 0; i < s->branch_count; i++)
+        CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &s->options, err));
+    return ckpt_pareto_improve(&s->frontier, &s->options, err);
 }
 
 /* --- without searches -------------------------------------------------------------------------------- */
@@ -205,6 +196,8 @@ ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_err
 
 ckpt_status ckpt_solver_least_bytes(ckpt_solver *s, uint64_t *known, uint64_t *lower_bound, ckpt_error *err) {
     if (!s->least_known) {
+        CKPT_TRY(fill(s, err));
+        CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
         CKPT_TRY(ckpt_solver_smallest_bytes(s, &s->least_known, err));
         CKPT_TRY(ckpt_bound_least_bytes(s->problem, &s->least_bound, err));
         if (s->search) CKPT_TRY(search_least(s, err));

@@ -54,18 +54,21 @@ ckpt_status ckpt_gradient_node(ckpt_autodiff *ad, ckpt_op op, const ckpt_attr *a
     return CKPT_OK;
 }
 
+bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
+    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
+}
+
 static bool stands_still(int rank, const int64_t *stride) {
     for (int i = 0; i < rank; i++)
         if (stride[i] == 0) return true;
     return false;
 }
 
-bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand) {
-    const ckpt_node *there = ad->like;
-    if (!there || there->in_count != 2 || (there->in[0] != operand && there->in[1] != operand)) return false;
-    const bool first = there->in[0] == operand;
-    const ckpt_attr *attr = &there->attr;
-    switch (there->op) {
+static bool is_broadcast(const ckpt_node *node, int operand) {
+    const ckpt_attr *attr = &node->attr;
+    if (node->in_count != 2 || (node->in[0] != operand && node->in[1] != operand)) return false;
+    const bool first = node->in[0] == operand;
+    switch (node->op) {
     case CKPT_OP_BINARY: return stands_still(attr->binary.rank, first ? attr->binary.stride_a : attr->binary.stride_b);
     case CKPT_OP_PAIR:
         return stands_still(attr->pair.geometry.rank, first ? attr->pair.geometry.stride_a : attr->pair.geometry.stride_b);
@@ -74,8 +77,10 @@ bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand) {
     }
 }
 
-ckpt_reduce_attr ckpt_reduce_of_one(int64_t count, float alpha) {
-    return (ckpt_reduce_attr){.rank = 2, .dim = {1, count}, .keep = 2, .alpha = alpha};
+bool ckpt_gradient_sums_one(const ckpt_autodiff *ad, int operand, ckpt_reduce_attr *sum) {
+    if (!ad->like || !is_broadcast(ad->like, operand)) return false;
+    *sum = (ckpt_reduce_attr){.rank = 2, .dim = {1, ad->graph->tensor[operand].count}, .keep = 2, .alpha = sum->alpha};
+    return true;
 }
 
 /* The same node of the larger batch's graph: it makes the same tensor. */
@@ -85,10 +90,6 @@ static const ckpt_node *find_like(const ckpt_autodiff *ad, const ckpt_node *node
     if (!like || t < 0 || t >= like->tensor_count || like->tensor[t].producer < 0) return NULL;
     const ckpt_node *there = &like->node[like->tensor[t].producer];
     return there->op == node->op && strcmp(like->tensor[t].name, ad->graph->tensor[t].name) == 0 ? there : NULL;
-}
-
-bool ckpt_gradient_second_first(const ckpt_autodiff *ad, int a, int b) {
-    return ad->graph->tensor[b].role == CKPT_ROLE_PARAM && ad->graph->tensor[a].role != CKPT_ROLE_PARAM;
 }
 
 /* The parameter's GRADSUM tensor, made on first use together with the node that clears it; -1 when gradients are

@@ -9,7 +9,7 @@
 
 #include "chain_oracle.h"
 #include "planner/core/liveness.h"
-#include "planner/graph/stages.h"
+#include "planner/core/problem.h"
 
 static ckpt_random_chain g_random; /* for its generator */
 static ckpt_error g_err;
@@ -101,7 +101,7 @@ uint64_t graphs_peak(const ckpt_graph *g, const ckpt_schedule *schedule, uint64_
         int n = schedule->node[i];
         if (runs[n]++) {
             *recomputed += price->node[n];
-            assert_true(n < g->forward_count && !ckpt_stage_once(g, n));
+            assert_true(n < g->forward_count && ckpt_node_is_recomputable(g, n));
         }
     }
     for (int n = 0; n < g->node_count; n++) assert_true(runs[n] >= 1);

@@ -64,7 +64,7 @@ static void check_points(const ckpt_frontier *f) {
 static void test_frontier(void **state) {
     (void)state;
     for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++) {
-        make_graph((plan_graph_kind)kind, 13);
+        make_graph((plan_graph_kind)kind, 9);
         ckpt_frontier f;
         find_frontier(CKPT_FRONTIER_POINTS, &f);
         assert_true(f.complete && f.count > 2);
@@ -202,7 +202,7 @@ static const char hostile[] = "</title></script><img src=x onerror=alert(1)>\"];
 static void test_hostile_names(void **state) {
     (void)state;
     ckpt_error err;
-    make_graph(PLAN_GRAPH_PRENORM, 9);
+    make_graph(PLAN_GRAPH_MLP, 9);
     make_plan(CKPT_STRATEGY_SQRT, 0);
     for (int n = 0; n < graph.node_count; n++) graph.node[n].name = hostile;
     for (int i = 0; i < graph.layer_count; i++) graph.layer[i].name = hostile;

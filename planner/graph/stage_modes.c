@@ -1,5 +1,4 @@
-/* What a stage costs: its forward and backward replayed node by node for every set of internals worth
- * keeping. */
+/* The modes of a stage: its forward and backward replayed node by node for every set of saved activations worth keeping. */
 #include <limits.h>
 #include <stdlib.h>
 
@@ -11,13 +10,8 @@ enum { EXHAUSTIVE = 8, MOST_OPTIONS = 6 }; /* internals; sets kept */
 
 enum { AT_HAND = 1, WANTED = 2 };
 
-static uint64_t larger(uint64_t a, uint64_t b) {
-    return a > b ? a : b;
-}
-
 static uint64_t bytes_of(const ckpt_stages *stages, int tensor) {
-    if (!ckpt_tensor_is_step(stages->graph, tensor)) return 0;
-    return ckpt_align_up(ckpt_tensor_bytes(&stages->graph->tensor[tensor]), stages->alignment_bytes);
+    return tensor >= 0 ? stages->problem->bytes[tensor] : 0;
 }
 
 static bool made_by(const ckpt_graph *g, int tensor, const ckpt_stage_nodes *nodes) {
@@ -50,7 +44,7 @@ static int list_missing(const ckpt_graph *g, const ckpt_stage_nodes *nodes, unsi
 
 int ckpt_stage_list_backward(const ckpt_stages *stages, int k, uint64_t kept, bool has_output,
                              unsigned char *mark, int *list) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     const ckpt_stage_nodes *nodes = &stages->nodes[k];
     int count = 0;
     for (int i = 0; i < nodes->inside_count; i++)
@@ -86,28 +80,19 @@ static void set_last(const replay *r, const int *tensor, int count, int value) {
         if (tensor[i] >= 0) r->last[tensor[i]] = value;
 }
 
-/* The input that output 0 is written over, or -1; the rule of liveness.c. */
-static int written_over(const replay *r, const ckpt_node *node, int at) {
-    const ckpt_graph *g = r->stages->graph;
-    const uint64_t mask = ckpt_op_info(node->op)->inplace;
-    if (node->out_count < 1 || !ckpt_tensor_is_step(g, node->out[0])) return -1;
-    for (int i = 0; i < node->in_count; i++) {
-        int t = node->in[i];
-        if (!(mask >> i & 1) || !ckpt_tensor_is_step(g, t) || r->last[t] != at ||
-            ckpt_tensor_bytes(&g->tensor[t]) != ckpt_tensor_bytes(&g->tensor[node->out[0]]))
-            continue;
-        bool otherwise = false;
-        for (int j = 0; j < node->in_count; j++) otherwise |= node->in[j] == t && !(mask >> j & 1);
-        if (!otherwise) return t;
-    }
-    return -1;
+/* Whether out[0] takes over the buffer of an input that is read last at step `at`. */
+static bool is_overwriting(const replay *r, int n, int at) {
+    const ckpt_problem *p = r->stages->problem;
+    for (int i = 0; i < p->graph->node[n].in_count; i++)
+        if (p->overwrite[n] >> i & 1 && r->last[p->graph->node[n].in[i]] == at) return true;
+    return false;
 }
 
 /* Most at once while list[0..count) runs. There before: `there`; `stay` is there afterwards too. Leaves
  * last[] -1. */
 static uint64_t replay_peak(const replay *r, int count, const int *there, int there_count, const int *stay,
                             int stay_count) {
-    const ckpt_graph *g = r->stages->graph;
+    const ckpt_graph *g = r->stages->problem->graph;
     for (int s = 0; s < count; s++)
         for (int i = 0; i < g->node[r->list[s]].in_count; i++)
             if (g->node[r->list[s]].in[i] >= 0) r->last[g->node[r->list[s]].in[i]] = s;
@@ -118,14 +103,14 @@ static uint64_t replay_peak(const replay *r, int count, const int *there, int th
     peak = live;
     for (int s = 0; s < count; s++) {
         const ckpt_node *node = &g->node[r->list[s]];
-        int over = written_over(r, node, s);
+        const bool over = is_overwriting(r, r->list[s], s);
         uint64_t after = live;
         for (int i = 0; i < node->out_count; i++) {
             uint64_t bytes = node->out[i] >= 0 ? bytes_of(r->stages, node->out[i]) : 0;
-            if (i > 0 || over < 0) live += bytes;
+            if (i > 0 || !over) live += bytes;
             if (node->out[i] >= 0 && r->last[node->out[i]] > s) after += bytes;
         }
-        peak = larger(peak, live);
+        peak = ckpt_max_u64(peak, live);
         for (int i = 0; i < node->in_count; i++) {
             bool again = false;
             for (int j = 0; j < i; j++) again |= node->in[j] == node->in[i];
@@ -148,7 +133,7 @@ static int add_kept(const ckpt_stage_nodes *nodes, uint64_t kept, int *tensor, i
 static void measure_option(const replay *r, int k, uint64_t kept, bool needs_output, int *there, int *stay,
                            ckpt_chain_option *option) {
     const ckpt_stages *stages = r->stages;
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     const ckpt_stage_nodes *nodes = &stages->nodes[k], *below = &stages->nodes[k - 1];
     uint64_t before = below->out >= 0 ? bytes_of(stages, below->out) : 0;
     *option = (ckpt_chain_option){0};
@@ -167,7 +152,7 @@ static void measure_option(const replay *r, int k, uint64_t kept, bool needs_out
         int count = ckpt_stage_list_backward(stages, k, kept, has || !needs_output, r->mark, r->list);
         for (int i = 0; i < count; i++)
             if (r->list[i] < g->forward_count)
-                option->recompute_cost[has] += stages->costs->node[r->list[i]];
+                option->recompute_cost[has] += stages->problem->costs->node[r->list[i]];
         for (int dies = 0; dies < 2; dies++) {
             int theres = 0, stays = 0;
             there[theres++] = below->out;
@@ -177,7 +162,7 @@ static void measure_option(const replay *r, int k, uint64_t kept, bool needs_out
             if (!dies) stay[stays++] = below->out;
             for (int i = 0; i < below->carry_count; i++) stay[stays++] = below->carry[i];
             uint64_t peak = replay_peak(r, count, there, theres, stay, stays);
-            option->backward_bytes[has][dies] = larger(peak, before) - before;
+            option->backward_bytes[has][dies] = ckpt_max_u64(peak, before) - before;
         }
     }
 }
@@ -208,7 +193,7 @@ static bool early_can_run(const ckpt_graph *g, const ckpt_stage_nodes *nodes, ui
 
 /* Tensors of the backward pass that are there behind the early part: made so far, and read later or carried on. */
 static int list_behind_early(const ckpt_stages *stages, int k, int *tensor) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     const ckpt_stage_nodes *nodes = &stages->nodes[k], *below = &stages->nodes[k - 1];
     int made = 0, count = 0;
     for (int i = 0; i < nodes->carry_count; i++) tensor[made++] = nodes->carry[i];
@@ -233,7 +218,7 @@ static uint64_t sum_bytes(const ckpt_stages *stages, const int *tensor, int coun
 /* Whether the backward can be cut between the last node that reads what the stage made and the first one that reads its input:
  * where it is cut least is there. `behind` has room for what is carried and made. */
 static bool find_early(const ckpt_stages *stages, int k, ckpt_stage_nodes *nodes, int *behind) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     const int input = stages->nodes[k - 1].out;
     int first = nodes->backward, last = nodes->backward, best = 0;
     while (last < nodes->backward_end && !reads(&g->node[last], input)) last++;
@@ -256,7 +241,7 @@ static void measure_early(const replay *r, int k, uint64_t kept, const int *behi
     const ckpt_stage_nodes *nodes = &r->stages->nodes[k];
     for (int has = 0; has < 2; has++) {
         option->early_bytes[has] = CKPT_CHAIN_NEVER;
-        if (!behind || !early_can_run(r->stages->graph, nodes, kept, has)) continue;
+        if (!behind || !early_can_run(r->stages->problem->graph, nodes, kept, has)) continue;
         int count = 0, theres = 0;
         for (int n = nodes->backward; n < nodes->early_end; n++) r->list[count++] = n;
         if (has) there[theres++] = nodes->out;
@@ -281,7 +266,7 @@ static ckpt_chain_option measure_behind_early(const replay *r, int k, const int 
         if (!dies) stay[stays++] = below->out;
         for (int i = 0; i < below->carry_count; i++) stay[stays++] = below->carry[i];
         const uint64_t peak = replay_peak(r, count, there, theres, stay, stays);
-        left.backward_bytes[0][dies] = left.backward_bytes[1][dies] = larger(peak, before) - before;
+        left.backward_bytes[0][dies] = left.backward_bytes[1][dies] = ckpt_max_u64(peak, before) - before;
     }
     return left;
 }
@@ -300,7 +285,7 @@ static bool serves_better(const ckpt_chain_option *a, const ckpt_chain_option *b
 
 /* Internals: all when they are few, otherwise those that the backward reads. */
 static bool find_inside(ckpt_stages *stages, int k, bool *needs_output, unsigned char *mark) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     ckpt_stage_nodes *nodes = &stages->nodes[k];
     int all = 0, read = 0;
     *needs_output = false;
@@ -333,14 +318,15 @@ static bool find_inside(ckpt_stages *stages, int k, bool *needs_output, unsigned
 static uint64_t candidate(const ckpt_stages *stages, const ckpt_stage_nodes *nodes, int i) {
     int count = nodes->inside_count;
     uint64_t all = ((uint64_t)1 << count) - 1;
+    if (stages->options->without_modes && i > 0) return i == 1 && count > 0 ? all : UINT64_MAX;
     if (count <= EXHAUSTIVE) return i <= (int)all ? (uint64_t)i : UINT64_MAX;
     if (i == 0) return 0;
     if (i == 1) return all;
     if (i == 2) {
         uint64_t products = 0;
         for (int j = 0; j < count; j++) {
-            int producer = stages->graph->tensor[nodes->inside[j]].producer;
-            if (ckpt_op_info(stages->graph->node[producer].op)->flags & CKPT_MATMUL)
+            int producer = stages->problem->graph->tensor[nodes->inside[j]].producer;
+            if (ckpt_op_info(stages->problem->graph->node[producer].op)->flags & CKPT_MATMUL)
                 products |= (uint64_t)1 << j;
         }
         return products;
@@ -381,12 +367,12 @@ static int thin_options(ckpt_chain_option *option, uint64_t *kept, int count, in
 
 static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_pool *scratch,
                            ckpt_chain_stage *stage, ckpt_error *err) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     ckpt_stage_nodes *nodes = &stages->nodes[k];
     stage->out_bytes = nodes->out >= 0 ? bytes_of(stages, nodes->out) : 0;
     for (int i = 0; i < nodes->carry_count; i++) stage->gradient_bytes += bytes_of(stages, nodes->carry[i]);
     for (int n = nodes->forward; n < nodes->forward_end; n++)
-        if (!ckpt_stage_once(g, n)) stage->forward_cost += stages->costs->node[n];
+        if (stages->problem->recomputable[n]) stage->forward_cost += stages->problem->costs->node[n];
     int count = 0, most = 0;
     if (!find_inside(stages, k, &stage->needs_output, r->mark))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory");
@@ -400,7 +386,7 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
     uint64_t *kept = ckpt_pool_array(scratch, most, uint64_t);
     if (!there || !option || !kept || !behind) return ckpt_fail(err, CKPT_NOMEM, "out of memory");
     int *stay = there + carried + nodes->inside_count + 4;
-    stage->early = k > 1 && find_early(stages, k, nodes, behind);
+    stage->early = k > 1 && !stages->options->without_eviction && find_early(stages, k, nodes, behind);
     const int behinds = stage->early ? list_behind_early(stages, k, behind) : 0;
     for (; count < most; count++) {
         kept[count] = candidate(stages, nodes, count);
@@ -419,7 +405,7 @@ static ckpt_status measure(ckpt_stages *stages, int k, const replay *r, ckpt_poo
 }
 
 ckpt_status ckpt_stage_measure(ckpt_stages *stages, int k, ckpt_chain_stage *stage, ckpt_error *err) {
-    const ckpt_graph *g = stages->graph;
+    const ckpt_graph *g = stages->problem->graph;
     ckpt_pool scratch = {0};
     replay r = {.stages = stages,
                 .last = ckpt_pool_array(&scratch, g->tensor_count, int),
