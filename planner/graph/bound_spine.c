@@ -21,7 +21,7 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/chain/chain_bound.h"
+#include "planner/chain/chain.h"
 #include "planner/graph/time_step.h"
 
 enum { MOST_WORK = 10000000, MOST_READERS = 8 }; /* cells times nodes, some hundred nanoseconds each */
@@ -323,7 +323,7 @@ static ckpt_status raise(const ckpt_problem *p, const ckpt_chain *chain, uint64_
     if (chain->stage_count == 0 || *lower_bound >= incumbent_cost) return CKPT_OK;
     for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
     const uint64_t limit = incumbent_cost < UINT64_MAX / 2 ? first + incumbent_cost : UINT64_MAX / 2;
-    CKPT_TRY(ckpt_chain_bound_long(chain, step_bytes, limit, limit, &least, err));
+    CKPT_TRY(ckpt_chain_lower_bound(chain, step_bytes, limit, &least, err));
     if (least > first + *lower_bound) *lower_bound = ckpt_round_up(least - first, ckpt_costs_divisor(p->graph, p->costs));
     return CKPT_OK;
 }
