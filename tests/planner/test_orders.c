@@ -177,9 +177,9 @@ static uint64_t compare_minimum(const ckpt_graph *g, const ckpt_costs costs[2], 
         arena[c] = plan->memory.arena;
         fixed = plan->memory.total - arena[c];
         assert_true(arena[c] >= least->bytes);
-        ckpt_plan *refused = plan_of(g, &costs[c], CKPT_STRATEGY_BUDGET, fixed + least->bytes - 1, &minimum);
-        assert_null(refused);
-        sum->refusals_wrong += minimum.total != plan->memory.total || plan->minimum.total != plan->memory.total;
+        if (c == 0) assert_null(plan_of(g, &costs[c], CKPT_STRATEGY_BUDGET, fixed + least->bytes - 1, &minimum));
+        else minimum = plan->minimum;
+        sum->refusals_wrong += minimum.total != plan->memory.total;
         sum->minimum_bounds_wrong += minimum.lower_bound_total > fixed + least->bytes;
         sum->minima_open += minimum.lower_bound_total < plan->memory.total;
         ckpt_plan_free(plan);
@@ -209,6 +209,10 @@ static void compare_point(const ckpt_graph *g, const ckpt_costs *costs, const or
     sum->told_apart += k > 0 && f->point[k - 1].cost > p->cost;
     const double above = ((double)cost - (double)p->cost) / (double)plan->compute.step_cost;
     if (above > sum->worst) sum->worst = above;
+    if (above > 0)
+        printf("graph %d at %llu bytes: cost %llu, least %llu, arena %llu, live peak %llu\n", sum->graphs, (unsigned long long)p->bytes,
+               (unsigned long long)cost, (unsigned long long)p->cost, (unsigned long long)plan->memory.arena,
+               (unsigned long long)plan->memory.live_peak);
     ckpt_plan_free(plan);
 }
 
