@@ -17,7 +17,7 @@
 enum { MOST_ORDERS = 2, LONG_GRAPH = 600 };
 
 /* States of one search, some two microseconds and a hundred bytes each. Few where little is left to gain. */
-enum { MOST_STATES = 1 << 19, FEW_STATES = 1 << 13 };
+enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 19 };
 #define LITTLE 0.01 /* of a step's cost, between the frontier and the bound */
 
 /* The graph in one order of the backward pass. Schedules are those of the view. */
@@ -173,7 +173,7 @@ static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
         const uint64_t middle = low + (s->least_known - low) / 2 / unit * unit;
         ckpt_pool scratch = {0};
         ckpt_search_result result;
-        ckpt_status status = ckpt_search_feasible(s->search, middle, MOST_STATES, &scratch, &result, err);
+        ckpt_status status = ckpt_search_feasible(s->search, middle, MOST_LEAST_STATES, &scratch, &result, err);
         if (status == CKPT_OK && result.found) {
             s->least_known = result.peak_bytes;
             status = ckpt_pareto_add(&s->frontier, &result.schedule, err);
