@@ -190,9 +190,9 @@ ckpt_status ckpt_pareto_fill(ckpt_pareto *f, const ckpt_order *order, const ckpt
                              const ckpt_solver_options *options, ckpt_error *err) {
     shape of = CHAIN;
     CKPT_TRY(find_shape(stages, &of, err));
-    const bool narrow = of == NARROW && !stages->deep && tables, is_long = stages->problem->graph->node_count > SHORT;
-    /* The tables are all that a chain needs, and nearly all that a long narrow graph does. */
-    if (tables && (of == CHAIN || (narrow && is_long && !stages->thinned))) return CKPT_OK;
+    const bool narrow = of != BRANCHING && !stages->deep && tables, is_long = stages->problem->graph->node_count > SHORT;
+    /* The tables are all that a long chain needs, and nearly all that a long narrow graph does. */
+    if (tables && is_long && (of == CHAIN || (narrow && !stages->thinned))) return CKPT_OK;
     if (tables) CKPT_TRY(add_from_tables(f, order, stages, tables, err));
     if (narrow && is_long) return CKPT_OK;
     f->most_improving = ckpt_max_u64(f->most_improving, narrow ? MOST_NARROW_IMPROVING : MOST_IMPROVING);
