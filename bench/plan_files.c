@@ -31,7 +31,7 @@ static uint64_t row(const char *model, const ckpt_job *job, const char *what, co
     ckpt_error err;
     ckpt_plan *plan;
     const double start = milliseconds();
-    must(ckpt_job_plan_strategy(job, options, job->traits, &plan, &err), &err);
+    must(ckpt_job_plan_strategy(job, options, &plan, &err), &err);
     const double ms = milliseconds() - start;
     const uint64_t total = plan->memory.total, flops = plan->compute.recompute_flops;
     const double step = (double)(plan->compute.forward_flops + plan->compute.backward_flops);

@@ -5,8 +5,8 @@
  *
  * The last batch of an epoch is smaller than the others, and needs no more memory than they do. Where its graph is the
  * same but for sizes it runs the same steps at the same offsets, each buffer a part of the one that it had: it is, where
- * it was made like the other (ckpt_training_options.like). Where it is not, as when a shape in the file has the batch in a
- * way of its own, it is planned for itself, within the same bytes. So a plan's total does not depend on the data.
+ * it was made like the other (ckpt_training_options.like). Where it is not, because shape arithmetic of the file comes out
+ * otherwise, it is planned for itself, within the same bytes. So a plan's total does not depend on the data.
  */
 #ifndef CKPT_PLAN_SIZE_H
 #define CKPT_PLAN_SIZE_H

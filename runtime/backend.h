@@ -3,8 +3,8 @@
  *     const ckpt_backend *backend = ckpt_backend_cpu();
  *     backend->open(&options, &device, &err);
  *     backend->allocate(device, plan_bytes, &arena, &err);
- *     backend->bind(device, &bind, &launch, &err);      // once per plan step, at start
- *     backend->run(device, launch, n, &scalars, &err);  // every step; allocates nothing
+ *     backend->bind(device, &bind, &launches[s], &err); // once per plan step, at start
+ *     backend->run(device, launches, n, &scalars, &err);  // every step; allocates nothing
  *
  * The rest of the program does not know which backend runs. A backend that is not built in is a file whose
  * ckpt_backend_NAME returns NULL.
@@ -15,7 +15,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "graph/graph.h"
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* What changes from step to step. Masks depend on it and on nothing else (design section 6). */
 typedef struct ckpt_scalars {

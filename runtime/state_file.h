@@ -4,7 +4,7 @@
  *     ckpt_run_state run = {.graph = &training, .facts = facts, .fact_count = 2};
  *     bool found;
  *     CKPT_TRY(ckpt_state_read(&run, "run.state", &exec, 1, &report, &found, err));   // into the device
- *     ...steps...
+ *     // steps
  *     CKPT_TRY(ckpt_state_write(&run, "run.state", exec, &report, err));
  *
  * The file holds every tensor that outlives a step and is written by one (parameters, optimizer state, running

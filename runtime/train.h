@@ -1,6 +1,6 @@
 /* The training loop: data in, steps under a plan, weights out. Knows neither ONNX nor which device runs.
  *
- *     ckpt_train_options options = {.exec = exec, .training = &graph, .inputs = arrays, ...};
+ *     ckpt_train_options options = {.exec = exec, .graph = &graph, .data = &set, ...};
  *     ckpt_train_report report;
  *     ckpt_train_run(&options, &report, &err);
  *

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/chain/chain_exact.h"
 #include "planner/chain/chain_table.h"
 #include "planner/chain/chain_window.h"
 
@@ -130,7 +129,6 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     if (!tables) return ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of a chain");
     tables->chain = chain;
     tables->count = tables->longest = chain->stage_count;
-    tables->never_give_up = limits->never_give_up;
     tables->all_splits = limits->all_splits;
     tables->likely = likely;
     ckpt_status status = ckpt_chain_tables_start(tables, err);
@@ -155,18 +153,6 @@ static ckpt_status build(const ckpt_chain *chain, const ckpt_chain_limits *limit
     return CKPT_OK;
 }
 
-/* A short chain's range: the least that any schedule needs, and what the cheapest ones do. */
-static ckpt_status find_whole(ckpt_chain_tables *tables, ckpt_error *err) {
-    ckpt_pool scratch = {0};
-    ckpt_chain_program program;
-    tables->whole = true;
-    ckpt_status status = ckpt_chain_exact_least(tables->chain, &tables->least_bytes, err);
-    if (status == CKPT_OK) status = ckpt_chain_exact_solve(tables->chain, UINT64_MAX, &scratch, &program, err);
-    if (status == CKPT_OK) tables->most_bytes = program.needed_bytes;
-    ckpt_pool_free(&scratch);
-    return status;
-}
-
 /* Tables of likely splits with many more slots, for all budgets and for smaller ones. */
 static ckpt_status add_likely(ckpt_chain_tables *tables, ckpt_error *err) {
     ckpt_chain_likely *likely;
@@ -183,13 +169,9 @@ static ckpt_status add_likely(ckpt_chain_tables *tables, ckpt_error *err) {
 
 ckpt_status ckpt_chain_tables_build(const ckpt_chain *chain, const ckpt_chain_limits *limits,
                                     ckpt_chain_tables **out, ckpt_error *err) {
-    const bool tables_only = limits->tables_only || limits->never_give_up || limits->all_splits || limits->slots > 0;
-    const bool whole = !tables_only && ckpt_chain_exact_fits(chain);
     CKPT_TRY(build(chain, limits, 0, NULL, NULL, out, err));
     ckpt_status status = CKPT_OK;
-    if (whole)
-        status = find_whole(*out, err);
-    else if ((*out)->cap_bytes < ckpt_chain_most_bytes(*out))
+    if ((*out)->cap_bytes < ckpt_chain_most_bytes(*out))
         status = add_likely(*out, err);
     else if (!(*out)->even && limits->slots == 0) {
         ckpt_chain_tables *last = *out;
@@ -223,5 +205,5 @@ uint64_t ckpt_chain_floor_cost(const ckpt_chain_tables *tables) {
     return tables->floor_cost;
 }
 bool ckpt_chain_is_exact(const ckpt_chain_tables *tables) {
-    return tables->exact || tables->whole;
+    return tables->exact;
 }

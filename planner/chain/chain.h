@@ -15,8 +15,7 @@
  * chain.c). What a backward does before it reads x_{k-1} may run early (function R of the early option): x_k and internals
  * are then out of the way while x_{k-1} is made again.
  *
- * Short chains (chain_exact.h) are searched as a whole: cost, smallest budget and lower bound are those of all
- * schedules. Longer ones have tables, which give the least cost among schedules that hold a checkpoint, once
+ * The tables give the least cost among schedules that hold a checkpoint, once
  * kept, until the backward of the stage that reads it. Against all schedules of random chains of up to 7
  * stages that is the optimum in 97% of cases (96 to 98 by the kind of chain and the range of budgets), and the
  * smallest feasible budget is found; but for a few chains in 10,000 whose backward does not read every output,
@@ -84,9 +83,7 @@ ckpt_status ckpt_chain_count_runs(const ckpt_chain *chain, uint64_t *runs, ckpt_
 
 typedef struct ckpt_chain_limits {
     int slots;          /* of memory, at most; 0: chosen by the chain's length */
-    bool tables_only;   /* short chains too are solved by tables, not searched as a whole */
-    bool never_give_up; /* the tables without R: only to show what it is for; implies tables_only */
-    bool all_splits;    /* of long runs too (chain_window.h): only to show what is lost otherwise; implies tables_only */
+    bool all_splits;    /* of long runs too (chain_window.h): only to show what is lost otherwise */
 } ckpt_chain_limits;
 
 typedef enum ckpt_chain_act { CKPT_CHAIN_FORWARD, CKPT_CHAIN_BACKWARD, CKPT_CHAIN_EARLY } ckpt_chain_act;
@@ -132,30 +129,9 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
  * a budget_bytes that ckpt_chain_solve has been asked. */
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes);
 
-/* What no schedule within budget_bytes costs less than, whatever it keeps, drops and makes again. Of a short chain the least
- * there is, or CKPT_CHAIN_NEVER where it has no schedule at all. `cost`: of a program within budget_bytes, or
+/* What no schedule within budget_bytes costs less than, whatever it keeps, drops and makes again. `cost`: of a program within budget_bytes, or
  * CKPT_CHAIN_NEVER: no better bound is sought where it is proved the least. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
                                    ckpt_error *err);
-
-/* `all`: that; `persistent`: what no schedule costs less than that holds a checkpoint, once kept, until the backward that
- * reads it ("memory persistent" of Beaumont et al.), and runs stages only on the way to the next backward: what the tables can
- * say. To run ahead and hold what comes out pays at one in some thousand budgets of small random chains; `all` knows of it.
- * Where the best schedule of a kind is found (chain_tree.h, chain_persistent.c) the bound is what that costs, as a rule. */
-typedef struct ckpt_chain_bound {
-    uint64_t all, persistent;
-} ckpt_chain_bound;
-
-/* Both, where `cost` is that of a program within budget_bytes, which neither is above; and `program`: the best one known if it
- * is cheaper, else one without steps. Its memory comes from `pool`. It is the cheapest of persistent schedules and, where stages
- * have no internals and are at most a hundred, of those of chain_tree.h, so that more bytes never cost more; but where the
- * bound stays below what it costs, as it does where that takes too long, and then they may. Takes up to four seconds, a hundredth
- * of that as a rule. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_prove(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                             ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
-
-/* The same without what is done for `all` alone, for chains of any length. */
-ckpt_status ckpt_chain_improve(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, ckpt_pool *pool,
-                               ckpt_chain_program *program, ckpt_chain_bound *bound, ckpt_error *err);
 
 #endif

@@ -3,8 +3,7 @@
  * All of them look at what is held while each backward runs. Phase k is what happens between the backward of k + 1
  * and that of k, the first pass being phase L. In phase k x_{k-1} has to be there. An x_i, or internals of a stage,
  * that is there in two phases is held while the backward between them runs, beside that backward's own bytes; what
- * is not held is made again by forward runs from something that is. The memory that forward runs take is left out, but in
- * chain_tree.h.
+ * is not held is made again by forward runs from something that is. The memory that forward runs take is left out.
  * So every schedule is a tree in a grid of stages (to the right: a forward run) and phases (down: held), from x_0 to
  * the L places where a backward reads its input.
  */
@@ -12,7 +11,6 @@
 #define CKPT_CHAIN_BOUND_H
 
 #include "planner/chain/chain.h"
-#include "planner/chain/chain_corner.h"
 
 /* The least that the backward of a stage takes beyond its input, of all ways to run it. */
 uint64_t ckpt_chain_least_backward(const ckpt_chain_stage *stage);
@@ -41,34 +39,14 @@ typedef struct ckpt_chain_prices ckpt_chain_prices;
 ckpt_status ckpt_chain_prices_open(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_prices **prices, ckpt_error *err);
 void ckpt_chain_prices_close(ckpt_chain_prices *prices);
 
-/* What no schedule that holds what it keeps until the backward that reads it costs less than. */
-uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *prices);
-
 /* What no schedule at all costs less than; 0 where the chain is too long. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *prices, uint64_t *all, ckpt_error *err);
-
-/* From here on only trees of schedules that cost at most `cost`, of all kinds, are of interest; with a share below 1 only some of
- * them, in haste: those whose parts of a few phases are, at the prices, that share of the way from the cheapest tree to the limit
- * at most, and longer ones more. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *prices, uint64_t cost, double share, ckpt_error *err);
-
-/* Of these: what a part from x_i in phase q to the backwards k..q may cost, with its bytes beyond x_i, most_cost being 0 where it
- * is in none; and until which phases x_i is held there, or q where it is given up at once: phase[] has room for q - i. Returns
- * how many. */
-ckpt_corner_limit ckpt_chain_prices_part(const ckpt_chain_prices *prices, int i, int q, int k);
-int ckpt_chain_prices_list(const ckpt_chain_prices *prices, int i, int q, int k, int *phase);
-
-/* That such a part costs no less, its bytes paid for by a_byte of its limit; or that it only runs on to x_{i+1}. Those that
- * contain it are the fewer. Until the next limit. */
-void ckpt_chain_prices_raise(ckpt_chain_prices *prices, int i, int q, int k, double cost);
-void ckpt_chain_prices_raise_run(ckpt_chain_prices *prices, int i, int q, int k);
 
 /* Splits of programs: of stages s..t at checkpoint x_j. */
 typedef struct ckpt_chain_likely {
     size_t side, words; /* of 64 bits, for each s and t */
     uint64_t *bits;
     uint64_t count;
-    ckpt_corner_limit *limit; /* [s * side + t]: of stages s..t as a part of what is of interest; or NULL */
 } ckpt_chain_likely;
 
 static inline size_t ckpt_chain_likely_word(const ckpt_chain_likely *likely, int s, int t, int j) {
@@ -98,11 +76,6 @@ static inline void ckpt_chain_likely_add(ckpt_chain_likely *likely, int s, int t
 ckpt_status ckpt_chain_find_likely(const ckpt_chain *chain, uint64_t least_bytes, uint64_t most_bytes, ckpt_pool *pool,
                                    ckpt_chain_likely **likely, ckpt_error *err);
 
-/* Every split of every schedule of that kind that costs at most `cost` and fits the budget of the prices. Errors:
- * CKPT_NOMEM. */
-ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *prices, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **likely,
-                                   ckpt_error *err);
-
 /* A knapsack and counting, from what a schedule without recomputation costs. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_chain_bound_at_once(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t *bound, ckpt_error *err);
 
@@ -112,17 +85,5 @@ bool ckpt_chain_program_add(ckpt_pool *pool, ckpt_chain_program *program, ckpt_c
 
 /* Divides whatever a program can cost; early parts cost nothing. */
 uint64_t ckpt_chain_cost_unit(const ckpt_chain *chain);
-
-/* What ckpt_chain_lower_bound says of a chain that is too long to be searched, for chains of any length: the largest
- * of these bounds and a knapsack; and that of all trees (chain_tree.h) where it is still more than least_gap below `cost`. */
-ckpt_status ckpt_chain_bound_long(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t least_gap,
-                                  uint64_t *bound, ckpt_error *err);
-
-/* The cheapest schedule that holds what it keeps until the backward that reads it, exactly: a program that costs less than
- * `cost`, or one without steps where there is none; and what no such schedule beats, at most `cost`, or 0 where the chain is
- * too long to know. least: what none costs less than, or 0; prices: or NULL where there are none. Memory of the program comes from
- * `pool`. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_solve_priced(const ckpt_chain *chain, ckpt_chain_prices *prices, uint64_t budget_bytes, uint64_t least,
-                                    uint64_t cost, ckpt_pool *pool, ckpt_chain_program *program, uint64_t *bound, ckpt_error *err);
 
 #endif

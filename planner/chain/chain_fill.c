@@ -87,14 +87,6 @@ static bool share_pairs(ckpt_chain_tables *tables) {
 static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int option, ckpt_chain_fn *fn) {
     ckpt_chain_ref ref = {.type = type, .s = s, .t = t, .dies = d, .option = option};
     ckpt_chain_range range;
-    if (tables->by_corners) {
-        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
-        return ckpt_chain_fn_corners(tables, &ref, tables->split, count, fn);
-    }
-    if (tables->row) {
-        const int count = ckpt_chain_list_splits(tables, &ref, ckpt_chain_window_all(tables, &ref), tables->split);
-        return ckpt_chain_fn_of_interest(tables, &ref, tables->split, count, fn);
-    }
     if (tables->unit_bytes && ckpt_chain_window_set(tables, &ref, &range)) {
         const int count = ckpt_chain_list_splits(tables, &ref, range, tables->split);
         if (!ckpt_chain_fn_slots(tables, &ref, range.window, tables->split, count, fn)) return false;
@@ -110,7 +102,7 @@ static bool fill(ckpt_chain_tables *tables, int type, int s, int t, int d, int o
  * given up. */
 bool ckpt_chain_fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pair *pair) {
     const ckpt_chain_stage *last = &tables->chain->stage[t];
-    bool needs_output = last->needs_output, give_up = !tables->never_give_up || !needs_output;
+    bool needs_output = last->needs_output;
     if (!pair->held) pair->held = ckpt_pool_array(&tables->pool, ckpt_chain_options(last), ckpt_chain_held);
     if (!pair->held) return false;
     for (int d = 0; d <= tables->gains[s]; d++) {
@@ -123,9 +115,9 @@ bool ckpt_chain_fill_pair(ckpt_chain_tables *tables, int s, int t, ckpt_chain_pa
             if (!fill(tables, CKPT_FN_K, s, t, d, o, &pair->held[o].k[d])) return false;
         for (int o = 0; o < last->option_count; o++) {
             ckpt_chain_held *held = &pair->held[o];
-            if (give_up && !fill(tables, CKPT_FN_R, s, t, d, o, &held->r[d])) return false;
-            if (!needs_output || !give_up)
-                held->h[d] = give_up ? held->r[d] : held->k[d];
+            if (!fill(tables, CKPT_FN_R, s, t, d, o, &held->r[d])) return false;
+            if (!needs_output)
+                held->h[d] = held->r[d];
             else if (!ckpt_chain_fn_either(tables, &held->r[d], &held->k[d], &held->h[d]))
                 return false;
         }

@@ -7,7 +7,6 @@
 #include "planner/chain/chain_table.h"
 
 enum { PIECE = CKPT_CHAIN_PIECE }; /* slots that are combined, or passed over, together */
-enum { TERM_SLOTS = 500 };         /* that take as long as what a term takes however few it has */
 
 static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
@@ -20,11 +19,7 @@ static int smaller_int(int a, int b) {
 }
 
 int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes) {
-    return (int)((bytes + (tables->down ? 0 : tables->unit_bytes - 1)) / tables->unit_bytes);
-}
-
-int ckpt_chain_slots_for(const ckpt_chain_tables *tables, uint64_t bytes) {
-    return bytes > tables->offset_bytes ? ckpt_chain_slots_of(tables, bytes - tables->offset_bytes) : 0;
+    return (int)((bytes + tables->unit_bytes - 1) / tables->unit_bytes);
 }
 
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes) {
@@ -39,9 +34,8 @@ double ckpt_chain_fn_guess(const ckpt_chain_fn *fn, int64_t slot) {
 
 static double no_cost;
 static uint32_t no_split = CKPT_CHAIN_NO_SPLIT;
-static const ckpt_corner no_corner[2] = {{0, 0}, CKPT_CORNER_BEHIND};
 static const ckpt_chain_fn nothing = {
-    .value = &no_cost, .last = &no_cost, .best = &no_split, .corners = {.corner = no_corner, .count = 1}};
+    .value = &no_cost, .last = &no_cost, .best = &no_split};
 
 static const ckpt_chain_fn never = {.least_bytes = CKPT_CHAIN_NEVER, .most_bytes = CKPT_CHAIN_NEVER, .floor_cost = CKPT_CHAIN_NEVER};
 
@@ -54,12 +48,11 @@ const ckpt_chain_fn *ckpt_chain_find_fn(const ckpt_chain_tables *tables, const c
         const uint64_t cost = option->recompute_cost[ref->has_output];
         scratch->least_bytes = scratch->most_bytes = bytes;
         scratch->floor_cost = cost;
-        scratch->corners = ckpt_corner_constant(bytes, cost, scratch->only_corner);
         scratch->only = (double)cost;
         scratch->value = scratch->last = &scratch->only;
         scratch->best = &scratch->only_best;
         scratch->only_best = CKPT_CHAIN_NO_SPLIT;
-        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_for(tables, bytes) : 0;
+        scratch->lo = scratch->hi = tables->unit_bytes ? ckpt_chain_slots_of(tables, bytes) : 0;
         return scratch;
     }
     int d = ref->dies && tables->gains[ref->s];
@@ -99,9 +92,9 @@ static void make_term(const ckpt_chain_tables *tables, const ckpt_chain_split *s
     out->cost = (double)split->run_cost;
     /* What the slots take for more than it is, the way back makes use of; of what they take for less it runs out. With many
      * slots to a checkpoint it makes no difference that adds up. */
-    out->shift = tables->repeated || tables->down ? ckpt_chain_slots_of(tables, split->shift_bytes)
+    out->shift = tables->repeated ? ckpt_chain_slots_of(tables, split->shift_bytes)
                                   : ckpt_chain_slots_near(tables, split->shift_bytes);
-    int least = ckpt_chain_slots_for(tables, split->least_bytes);
+    int least = ckpt_chain_slots_of(tables, split->least_bytes);
     out->lo = larger_int(larger_int(least, out->right->lo + out->shift), out->left->lo);
     out->hi = larger_int(larger_int(least, out->right->hi + out->shift), out->left->hi);
 }
@@ -131,10 +124,6 @@ static inline void lower_to(double *restrict out, uint32_t *restrict best, uint3
 void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term) {
     ckpt_chain_fn *backward = tables->backward;
     for (int i = 0; i < count; i++) make_term(tables, &split[i], &backward, &term[i]);
-}
-
-ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *fn) {
-    return (ckpt_chain_term){.lo = fn->lo, .hi = fn->hi, .right = fn, .left = &nothing};
 }
 
 double ckpt_chain_term_at(const ckpt_chain_term *t, int slot) {
@@ -265,7 +254,7 @@ static bool add_last(ckpt_chain_tables *tables, ckpt_chain_fn *fn) {
 }
 
 static int most_slots(const ckpt_chain_tables *tables) {
-    return (int)(tables->cap_bytes / tables->unit_bytes) + 1 + tables->more_slots;
+    return (int)(tables->cap_bytes / tables->unit_bytes) + 1;
 }
 
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
@@ -287,74 +276,6 @@ bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, c
             fn->best[i] = fn->best[i - 1];
         }
     return add_last(tables, fn);
-}
-
-/* `only`: what it costs at least. */
-static void set_never(ckpt_chain_fn *fn, double least) {
-    static double forbidden = HUGE_VAL;
-    *fn = (ckpt_chain_fn){.lo = CKPT_CHAIN_NO_SLOT, .hi = CKPT_CHAIN_NO_SLOT, .only = least};
-    fn->value = fn->last = &forbidden;
-}
-
-static void lower_row(ckpt_chain_tables *tables, int count, double most, ckpt_chain_fn *fn) {
-    start(tables, most, fn);
-    tables->spent += (uint64_t)count * (uint64_t)(fn->hi - fn->lo + 1 + TERM_SLOTS);
-    for (int i = 0; i < count; i++) lower_pieces(&tables->term[i], fn, tables->first, (uint32_t)i, fn->lo, fn->hi + 1);
-}
-
-void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, double most, int lo, int hi, ckpt_chain_fn *fn) {
-    set_range(tables, count, lo, hi, fn);
-    if (fn->lo > hi) {
-        fn->lo = fn->hi = CKPT_CHAIN_NO_SLOT;
-        return;
-    }
-    lower_row(tables, count, most, fn);
-    ckpt_chain_set_last(fn);
-}
-
-bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
-                               ckpt_chain_fn *fn) {
-    const double most = ckpt_chain_most_of_interest(tables, ref->s, ref->t);
-    ckpt_chain_fn row = {.value = tables->row};
-    ckpt_chain_make_terms(tables, split, count, tables->term);
-    set_range(tables, count, 0, most_slots(tables), &row);
-    set_never(fn, most);
-    if (row.lo > most_slots(tables)) return true;
-    lower_row(tables, count, most, &row);
-    int dear = 0;
-    while (dear <= row.hi - row.lo && row.value[dear] > most) dear++;
-    const int slots = row.hi - row.lo + 1 - dear;
-    if (slots == 0) return true;
-    fn->lo = row.lo + dear;
-    fn->hi = row.hi;
-    fn->value = slots == 1 ? &fn->only : ckpt_pool_array(&tables->pool, slots, double);
-    if (!fn->value) return false;
-    memcpy(fn->value, row.value + dear, (size_t)slots * sizeof *fn->value);
-    return add_last(tables, fn);
-}
-
-/* What a run of stages can have at most beyond its input: each has its own unless equal ones share functions. */
-static uint64_t cap_of(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref) {
-    const uint64_t held = tables->likely && ref->s > 1 ? tables->chain->stage[ref->s - 1].out_bytes : 0;
-    return tables->cap_bytes > held ? tables->cap_bytes - held : 0;
-}
-
-bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
-                           ckpt_chain_fn *fn) {
-    const ckpt_chain_likely *likely = tables->likely;
-    ckpt_corner_start(&tables->corner_room, cap_of(tables, ref),
-                      likely ? likely->limit[(size_t)ref->s * likely->side + (size_t)ref->t] : CKPT_CORNER_NO_LIMIT);
-    for (int i = 0; i < count; i++) {
-        ckpt_chain_fn scratch[2];
-        if (split[i].shift_bytes > tables->cap_bytes) continue;
-        const ckpt_corner_term term = {.cost = split[i].run_cost,
-                                       .least = split[i].least_bytes,
-                                       .right_shift = (int64_t)split[i].shift_bytes,
-                                       .right = &ckpt_chain_find_fn(tables, &split[i].right, &scratch[0])->corners,
-                                       .left = &ckpt_chain_find_fn(tables, &split[i].left, &scratch[1])->corners};
-        if (!ckpt_corner_lower(&tables->corner_room, &term)) return false;
-    }
-    return ckpt_corner_keep(&tables->corner_room, &fn->corners);
 }
 
 static double cost_at(const ckpt_chain_fn *fn, int slot) {
@@ -379,16 +300,6 @@ static void use_slots(const ckpt_chain_fn *from, ckpt_chain_fn *fn) {
 
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn) {
-    if (tables->by_corners) {
-        ckpt_corner_start(&tables->corner_room, tables->cap_bytes, CKPT_CORNER_NO_LIMIT);
-        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &a->corners});
-        ckpt_corner_lower(&tables->corner_room, &(ckpt_corner_term){.right = &b->corners});
-        return ckpt_corner_keep(&tables->corner_room, &fn->corners);
-    }
-    if (tables->row && (a->lo >= CKPT_CHAIN_NO_SLOT || b->lo >= CKPT_CHAIN_NO_SLOT)) {
-        use_slots(a->lo >= CKPT_CHAIN_NO_SLOT ? b : a, fn);
-        return true;
-    }
     const ckpt_chain_fn *cheap = a->floor_cost < b->floor_cost ? a : b;
     if (a->floor_cost == b->floor_cost && a->most_bytes < b->most_bytes) cheap = a;
     fn->least_bytes = a->least_bytes < b->least_bytes ? a->least_bytes : b->least_bytes;

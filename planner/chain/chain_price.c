@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/units.h"
 #include "base/vector.h"
 #include "planner/chain/chain_bound.h"
 
@@ -30,23 +31,15 @@ typedef struct ckpt_chain_prices {
     int *option;            /* of stage i: where its options begin in the next two */
     double *option_cost, *option_bytes, *bare; /* of the backward with an option; of internals; without any of them */
     double paid;            /* for all the room there is */
-    double *needed;         /* [q]: bare backwards of 1..q, less what the room in these phases costs */
     double fixed;           /* of the backwards, without internals; and of stage count */
     double *outside;        /* [i][q], as marks are made: the rest of the cheapest tree that has one from x_i in phase q */
     double bound;           /* the best one, at the prices that there are */
     size_t *first;          /* [i]: where trees from x_i begin */
     double *tree;           /* of all schedules; NULL before they are asked for */
-    double *around;         /* like tree: the rest of the cheapest tree that has this one; HUGE_VAL: dearer than the limit */
-    double limit;           /* of trees */
-    double least, share;    /* the cheapest one; see limit_with_part */
 } prices;
 
 static double smaller(double a, double b) {
     return a < b ? a : b;
-}
-
-static double larger(double a, double b) {
-    return a > b ? a : b;
 }
 
 static double forward_cost(const ckpt_chain *chain) {
@@ -83,7 +76,7 @@ static bool make_room(prices *p) {
     ckpt_pool *pool = &p->pool;
     const size_t side = (size_t)p->count + 1;
     double **const line[] = {&p->price, &p->sum, &p->room, &p->held, &p->bytes, &p->before,
-                              &p->bare,  &p->needed, &p->best_price, &p->step};
+                              &p->bare, &p->best_price, &p->step};
     double **const matrix[] = {&p->row, &p->column, &p->saved, &p->outside};
     int options = 0;
     p->option = ckpt_pool_array(pool, side, int);
@@ -178,7 +171,6 @@ CKPT_VECTOR static void find_trees(prices *p) {
     p->paid = 0;
     for (int q = 1; q <= p->count; q++) {
         p->sum[q] = p->sum[q - 1] + p->price[q];
-        p->needed[q] = p->needed[q - 1] + p->bare[q] - p->price[q] * p->room[q];
         p->paid += p->price[q] * p->room[q];
     }
     find_saved(p);
@@ -429,10 +421,6 @@ void ckpt_chain_prices_close(ckpt_chain_prices *p) {
     free(p);
 }
 
-uint64_t ckpt_chain_prices_persistent(const ckpt_chain_prices *p) {
-    return whole_cost(p, p->bound);
-}
-
 ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *p, uint64_t *all, ckpt_error *err) {
     *all = 0;
     if (cube(p->count) * p->count / 4 > 2.0 * MOST_WORK) return CKPT_OK;
@@ -442,113 +430,16 @@ ckpt_status ckpt_chain_prices_all(ckpt_chain_prices *p, uint64_t *all, ckpt_erro
     return CKPT_OK;
 }
 
-/* Trees that fit schedules of at most `cost`. */
-static double limit_of(const prices *p, uint64_t cost) {
-    const double most = (double)cost / p->cost_unit + p->paid;
-    return most - p->fixed + 1e-9 * (1 + most);
-}
-
-static void lower_to(double *value, double other) {
-    if (other < *value) *value = other;
-}
-
-ckpt_status ckpt_chain_prices_limit(ckpt_chain_prices *p, uint64_t cost, double share, ckpt_error *err) {
-    const int count = p->count;
-    if (make_tree_room(p)) find_any_trees(p);
-    if (p->tree && !p->around) p->around = ckpt_pool_array(&p->pool, p->first[count], double);
-    if (!p->around) return ckpt_fail(err, CKPT_NOMEM, "out of memory for a bound of %d stages", count);
-    p->limit = limit_of(p, cost);
-    p->least = p->tree[tree_of(p, 0, count, 1)];
-    p->share = share;
-    for (size_t j = 0; j < p->first[count]; j++) p->around[j] = HUGE_VAL;
-    p->around[tree_of(p, 0, count, 1)] = 0;
-    for (int q = count; q >= 1; q--)
-        for (int i = 0; i < q - 1; i++)
-            for (int k = i + 1; k <= q; k++) {
-                const double around = p->around[tree_of(p, i, q, k)];
-                if (!(around + p->tree[tree_of(p, i, q, k)] <= p->limit)) continue;
-                const double run = around + run_cost(p, i) + at(p, p->saved, q)[i + 1];
-                if (k > i + 1 && run + p->tree[tree_of(p, i + 1, q, k)] <= p->limit)
-                    lower_to(&p->around[tree_of(p, i + 1, q, k)], run);
-                const int wall = wall_of(p, q)[i];
-                for (int r = k > wall ? k : wall; r < q; r++) {
-                    const double held = run + held_price(p, i, q, r), right = p->tree[tree_of(p, i + 1, q, r + 1)];
-                    const double left = p->tree[tree_of(p, i, r, k)];
-                    if (held + right + left > p->limit) continue;
-                    lower_to(&p->around[tree_of(p, i + 1, q, r + 1)], held + left);
-                    lower_to(&p->around[tree_of(p, i, r, k)], held + right);
-                }
-            }
-    return CKPT_OK;
-}
-
-/* The limit of a tree that has a part of backwards k..q: for those of the whole chain all of it, for the shortest ones that share
- * of what is above the cheapest tree. */
-static double limit_with_part(const prices *p, int q, int k) {
-    const double length = (double)(q - k + 1) / p->count;
-    return p->share < 1 ? p->least + (p->limit - p->least) * (p->share + (1 - p->share) * length) : p->limit;
-}
-
-int ckpt_chain_prices_list(const ckpt_chain_prices *p, int i, int q, int k, int *phase) {
-    const double left_over = limit_with_part(p, q, k) - p->around[tree_of(p, i, q, k)] - run_cost(p, i) - at(p, p->saved, q)[i + 1];
-    int count = 0;
-    if (k > i + 1 && p->tree[tree_of(p, i + 1, q, k)] <= left_over) phase[count++] = q;
-    const int wall = wall_of(p, q)[i], first = k > wall ? k : wall;
-    if (first >= q) return count;
-    const double *right = &p->tree[tree_of(p, i + 1, q, first + 1)] - first, *left = &p->tree[tree_of(p, i, first, k)];
-    const size_t next = (size_t)(p->count - i);
-    for (int r = first; r < q; r++, left += next)
-        if (p->bytes[i] * (p->sum[q] - p->sum[r]) + right[r] + *left <= left_over) phase[count++] = r;
-    return count;
-}
-
-/* What a part from x_i to the backwards k..q costs less by prices than itself and all of its bytes: the backwards without
- * internals, and the bytes that are no room for anything to hold. */
-static double part_offset(const prices *p, int i, int q, int k) {
-    double kept = 0; /* internals are in what the rest pays for, and in the bytes of the part */
-    for (int o = 0; o < p->chain->stage[q].option_count; o++) kept = larger(kept, p->option_bytes[p->option[q] + o]);
-    double cost = (p->sum[q] - p->sum[k - 1]) * (1 - p->bytes[i] + kept);
-    if (q == p->count) cost += (double)p->chain->stage[q].forward_cost / p->cost_unit;
-    return cost + p->needed[q] - p->needed[k - 1] + 1e-9 * (1 + p->paid + p->needed[p->count]);
-}
-
-/* What such a part may cost when the rest costs `around`, what that holds over these backwards being all that the part
- * leaves. */
-static ckpt_corner_limit limit_part(const prices *p, double around, double limit, int i, int q, int k) {
-    const double cost = (limit - around + part_offset(p, i, q, k)) * p->cost_unit;
-    if (!(cost < 9e18)) return CKPT_CORNER_NO_LIMIT;
-    return (ckpt_corner_limit){cost > 0 ? (uint64_t)ceil(cost) + 1 : 1, (p->sum[q] - p->sum[k - 1]) * p->cost_unit / p->byte_unit};
-}
-
-ckpt_corner_limit ckpt_chain_prices_part(const ckpt_chain_prices *p, int i, int q, int k) {
-    const double around = p->around[tree_of(p, i, q, k)];
-    const double limit = limit_with_part(p, q, k);
-    return around + p->tree[tree_of(p, i, q, k)] <= limit ? limit_part(p, around, p->limit, i, q, k) : (ckpt_corner_limit){0, 0};
-}
-
-void ckpt_chain_prices_raise(ckpt_chain_prices *p, int i, int q, int k, double cost) {
-    double *tree = &p->tree[tree_of(p, i, q, k)];
-    *tree = larger(*tree, (cost - 1) / p->cost_unit - part_offset(p, i, q, k));
-}
-
-void ckpt_chain_prices_raise_run(ckpt_chain_prices *p, int i, int q, int k) {
-    double *tree = &p->tree[tree_of(p, i, q, k)];
-    *tree = larger(*tree, run_cost(p, i) + at(p, p->saved, q)[i + 1] + p->tree[tree_of(p, i + 1, q, k)]);
-}
-
-ckpt_status ckpt_chain_prices_mark(ckpt_chain_prices *p, uint64_t cost, ckpt_pool *pool, ckpt_chain_likely **out,
+ckpt_status ckpt_chain_lower_bound(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t cost, uint64_t *bound,
                                    ckpt_error *err) {
-    const size_t side = (size_t)p->count + 1;
-    ckpt_corner_limit *part = ckpt_pool_array(pool, side * side, ckpt_corner_limit);
-    if (!part || !make_likely(p->count, pool, out))
-        return ckpt_fail(err, CKPT_NOMEM, "out of memory for the splits of %d stages", p->count);
-    const double limit = limit_of(p, cost);
-    mark_splits(p, limit, *out);
-    for (int i = 0; i < p->count; i++)
-        for (int q = i + 1; q <= p->count; q++) {
-            const double around = at(p, p->outside, i)[q];
-            if (around <= limit) part[(size_t)(i + 1) * side + (size_t)q] = limit_part(p, around, limit, i, q, i + 1);
-        }
-    (*out)->limit = part;
-    return CKPT_OK;
+    ckpt_chain_prices *best;
+    uint64_t priced = 0;
+    CKPT_TRY(ckpt_chain_bound_at_once(chain, budget_bytes, bound, err));
+    if (*bound >= cost) return CKPT_OK;
+    CKPT_TRY(ckpt_chain_prices_open(chain, budget_bytes, &best, err));
+    const ckpt_status status = best ? ckpt_chain_prices_all(best, &priced, err) : CKPT_OK;
+    ckpt_chain_prices_close(best);
+    priced = ckpt_round_up(priced, ckpt_chain_cost_unit(chain));
+    if (priced > *bound) *bound = priced;
+    return status;
 }

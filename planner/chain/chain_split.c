@@ -62,8 +62,8 @@ static void keep_checkpoint(splits *list, int j, int option, uint64_t cost, uint
     const ckpt_chain_ref *of = list->of;
     const ckpt_chain_stage *stage = &tables->chain->stage[j];
     uint64_t shift = stage->out_bytes + stage->option[option].kept_bytes;
-    bool both = !tables->gains[j + 1] && !tables->never_give_up; /* one split says it all */
-    if (!stage->needs_output || (!both && !tables->never_give_up)) {
+    bool both = !tables->gains[j + 1]; /* one split says it all */
+    if (!stage->needs_output || !both) {
         ckpt_chain_split *split = add_split(list, j, cost, least);
         split->option = option;
         split->shift_bytes = shift;
@@ -115,7 +115,6 @@ static void run_through(splits *list, int option, uint64_t cost, uint64_t least)
         least = larger(least, last->out_bytes + last->option[option].kept_bytes + last->gradient_bytes);
     for (int type = CKPT_FN_R; type <= CKPT_FN_K; type++) {
         if (type == CKPT_FN_K && !last->needs_output) continue;
-        if (type == CKPT_FN_R && last->needs_output && tables->never_give_up) continue;
         if (type == CKPT_FN_R && of->type == CKPT_FN_R) continue;
         ckpt_chain_split *split = add_split(list, of->t, cost, least);
         split->option = option;

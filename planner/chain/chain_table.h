@@ -10,7 +10,6 @@
 #define CKPT_CHAIN_TABLE_H
 
 #include "planner/chain/chain_bound.h"
-#include "planner/chain/chain_corner.h"
 
 enum { CKPT_FN_NONE, CKPT_FN_G, CKPT_FN_R, CKPT_FN_K, CKPT_FN_H, CKPT_FN_BACKWARD };
 
@@ -22,8 +21,6 @@ typedef struct ckpt_chain_fn {
     uint32_t *best;                  /* [0, hi - lo]: the checkpoint first kept, less the first stage; or NO_SPLIT */
     double only;                     /* what value points to where there is a single one */
     uint32_t only_best;
-    ckpt_corner_fn corners;          /* of tables by corners */
-    ckpt_corner only_corner[2];
     uint64_t least_bytes;            /* feasible from here on */
     uint64_t most_bytes, floor_cost; /* nothing cheaper than floor_cost, which is reached at most_bytes */
 } ckpt_chain_fn;
@@ -55,7 +52,7 @@ typedef struct ckpt_chain_pair {
     ckpt_chain_held *held; /* by option of stage t */
 } ckpt_chain_pair;
 
-enum { CKPT_CHAIN_NO_SPLIT = INT32_MAX, CKPT_CHAIN_NO_SLOT = 1 << 29, CKPT_CHAIN_RUNS = 16, CKPT_CHAIN_PIECE = 32 };
+enum { CKPT_CHAIN_NO_SPLIT = INT32_MAX, CKPT_CHAIN_RUNS = 16, CKPT_CHAIN_PIECE = 32 };
 
 /* Slots [from, to) for which a checkpoint is tried; none where `to` is 0. */
 typedef struct ckpt_chain_window {
@@ -67,8 +64,7 @@ struct ckpt_chain_tables {
     const ckpt_chain *chain;
     int count; /* stages */
     int longest; /* runs of more stages have no functions but G */
-    bool short_runs; /* they are in no program of interest */
-    bool never_give_up, all_splits;
+    bool all_splits;
     bool repeated;      /* functions are shared by many runs of stages */
     bool loss_is_light; /* x_L and its gradient take no bytes: nothing is gained by running through to it */
     uint64_t *cost;     /* [k]: of forward runs of stages 1..k */
@@ -77,7 +73,6 @@ struct ckpt_chain_tables {
     ckpt_chain_pair **pair; /* [s * (count + 1) + t]: shared by equal runs of stages */
     ckpt_chain_fn *g[2];    /* [s] */
     uint64_t unit_bytes;    /* of a slot; 0 before it is known */
-    bool down;  /* sizes are rounded down: for a bound */
     bool exact; /* every size is whole in slots */
     bool even;  /* what is held is: a slot's cost is the least of all sizes that fill as many slots */
     uint64_t from_bytes, cap_bytes; /* no budget below, or above, is asked for */
@@ -87,30 +82,10 @@ struct ckpt_chain_tables {
     struct ckpt_chain_term *term;   /* the same, in slots */
     ckpt_chain_fn *backward;        /* room for those that are backwards of one stage */
     double *first;                  /* of the function that is filled, as last: the value at the first slot of a piece */
-    bool whole;                     /* a short chain: answers come from chain_exact.h */
     uint64_t least_bytes, most_bytes, floor_cost; /* of all programs */
     ckpt_chain_window *window;      /* [j - s]: room for those of one function */
     struct ckpt_chain_tables *fine; /* the same chain in other slots; or NULL */
     ckpt_chain_likely *likely;      /* only these splits, and only functions that they lead to; or NULL: all */
-    bool by_corners;                /* functions are exact, in bytes, up to cap_bytes; nothing is in slots */
-    ckpt_corner_room corner_room;
-    /* of tables for one budget: */
-    uint64_t offset_bytes;  /* beside any number of slots: what the budget leaves over, where all that is held is whole */
-    uint16_t **way[2];      /* [s][slot - lo]: which way G takes, instead of values (chain_first.c) */
-    double *row;            /* room for the values of one function, */
-    uint32_t *taken;        /* and for which way they take */
-    double least_cost;      /* with cap_bytes */
-    double limit_cost;      /* what costs more is of no interest, */
-    double spare_cost;      /* nor are runs that cost so much more than when each stage is run once */
-    double *most_cost;      /* [k]: of stages 1..k run once, with all that backwards may run again */
-    double *least_part;     /* [n]: of any n stages in a row but the last, on their own, at least */
-    double least_left_out;  /* what functions do not say costs so much more than one run of each stage, at least */
-    double rest_cost;       /* beside a run of as many stages as are filled now: of all others, at least */
-    int filled;             /* runs of so many stages are */
-    uint64_t spent;         /* work, so far */
-    bool no_longer;         /* none of more is of interest */
-    uint64_t least_gradient; /* of x_1..x_{L-1} */
-    int more_slots;         /* that functions have beyond the budget: a gradient */
     int point_count;                /* 0 until the first ckpt_chain_solve */
     struct ckpt_chain_point {
         uint64_t budget_bytes, needed_bytes, cost;
@@ -171,63 +146,11 @@ void ckpt_chain_fn_bytes(const ckpt_chain_tables *tables, const ckpt_chain_split
 bool ckpt_chain_fn_slots(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_window *window,
                          const ckpt_chain_split *split, int count, ckpt_chain_fn *fn);
 
-/* What a run of stages s..t costs at most as part of what is of interest, beside the first run of each. */
-double ckpt_chain_most_of_interest(const ckpt_chain_tables *tables, int s, int t);
-
-/* The stage of the last ones of s..t whose output has the smallest gradient: where a part of a run best ends. */
-int ckpt_chain_part_end(const ckpt_chain_tables *tables, int s, int t);
-
-/* What the gradient of x_u takes beyond the smallest one of later stages, the last one among them or not: what stages up to u have
- * beside it before it is made, if it is there from the beginning. */
-int ckpt_chain_slots_beside(const ckpt_chain_tables *tables, int u, bool with_last);
-
-/* The same of tables for one budget, with all splits, in slots that may be part of what is of interest. */
-bool ckpt_chain_fn_of_interest(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
-                               ckpt_chain_fn *fn);
-
-/* Splits in slots; and a function as it is. */
+/* Splits in slots. */
 void ckpt_chain_make_terms(const ckpt_chain_tables *tables, const ckpt_chain_split *split, int count, ckpt_chain_term *term);
-ckpt_chain_term ckpt_chain_make_ahead(const ckpt_chain_fn *fn);
 
 /* What a term says; below where it begins the cost there stands in. */
 double ckpt_chain_term_at(const ckpt_chain_term *term, int slot);
-
-/* fn->last from its values. */
-void ckpt_chain_set_last(ckpt_chain_fn *fn);
-
-/* fn from tables->term[0, count), in slots [lo, hi], as far as it costs no more than `most`; best: the number of the term. fn has
- * room for all slots, and gets NO_SLOT where it has no value in any. */
-void ckpt_chain_fn_row(ckpt_chain_tables *tables, int count, double most, int lo, int hi, ckpt_chain_fn *fn);
-
-/* The corners of a function from its splits. False: see corner_room. */
-bool ckpt_chain_fn_corners(ckpt_chain_tables *tables, const ckpt_chain_ref *ref, const ckpt_chain_split *split, int count,
-                           ckpt_chain_fn *fn);
-
-/* Tables by corners, for budgets up to budget_bytes. likely: the only splits (not owned), or NULL: all. NULL where `work`
- * corners are not enough. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_corners_build(const ckpt_chain *chain, uint64_t budget_bytes, ckpt_chain_likely *likely, uint64_t work,
-                                     ckpt_chain_tables **tables, ckpt_error *err);
-
-typedef struct ckpt_chain_wanted {
-    uint64_t cost;   /* of a known program: what is dearer is not looked for; or CKPT_CHAIN_NEVER */
-    uint64_t work;   /* splits times slots, at most, about: if it takes fewer slots they are rounded down */
-    bool short_runs; /* least_cost is to be that of programs which run none of many stages again */
-    int longest;     /* runs that have functions at first; 0: as many as the budget may have a use for, if equal runs share them */
-} ckpt_chain_wanted;
-
-/* Tables of all splits in slots, for one budget, where equal runs share functions: exact where sizes are whole in slots, rounded
- * down where they can be told apart; NULL elsewhere. No program costs less than least_cost. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_chain_slots_build(const ckpt_chain *chain, uint64_t budget_bytes, const ckpt_chain_wanted *wanted,
-                                   ckpt_chain_tables **tables, ckpt_error *err);
-
-/* All G of these, once the other functions are made. False: no memory. */
-bool ckpt_chain_first_pass(ckpt_chain_tables *tables);
-
-/* Which way G goes with so many slots; NULL where that is none that a program can take. */
-const ckpt_chain_split *ckpt_chain_first_way(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, int64_t slot);
-
-/* Whether there is a program of least_cost, if the tables are exact. */
-bool ckpt_chain_first_is_whole(const ckpt_chain_tables *tables);
 
 /* The program that the tables have for a budget. False: no memory. */
 bool ckpt_chain_trace_program(const ckpt_chain_tables *tables, uint64_t budget_bytes, ckpt_pool *pool,
@@ -240,9 +163,8 @@ void ckpt_chain_mark_least(const ckpt_chain_tables *tables, ckpt_chain_likely *l
 bool ckpt_chain_fn_either(ckpt_chain_tables *tables, const ckpt_chain_fn *a, const ckpt_chain_fn *b,
                           ckpt_chain_fn *fn);
 
-/* Bytes in slots, rounded up, or down for a bound; or to the nearest. And so many slots have room for bytes that are not held. */
+/* Bytes in slots, rounded up; or to the nearest. */
 int ckpt_chain_slots_of(const ckpt_chain_tables *tables, uint64_t bytes);
-int ckpt_chain_slots_for(const ckpt_chain_tables *tables, uint64_t bytes);
 int ckpt_chain_slots_near(const ckpt_chain_tables *tables, uint64_t bytes);
 
 /* The value at `slot`; below lo the value at lo stands in. */

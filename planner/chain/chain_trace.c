@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "planner/chain/chain_exact.h"
 #include "planner/chain/chain_table.h"
 #include "planner/chain/chain_window.h"
 
@@ -65,44 +64,8 @@ static const ckpt_chain_split *choose_from(const ckpt_chain_tables *tables, cons
     return best < 0 ? NULL : &tables->split[best];
 }
 
-/* The split that costs least with `budget` bytes, exactly; the first of equals. Some fit. */
-static ckpt_chain_split choose_by_corners(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
-    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(tables, ref), tables->split);
-    uint64_t best_cost = CKPT_CHAIN_NEVER;
-    int best = 0;
-    for (int i = 0; i < count; i++) {
-        const ckpt_chain_split *split = &tables->split[i];
-        if (split->least_bytes > budget || split->shift_bytes > budget) continue;
-        ckpt_chain_fn scratch[2];
-        const ckpt_chain_fn *after = ckpt_chain_find_fn(tables, &split->right, &scratch[0]);
-        const uint64_t right = ckpt_corner_cost(&after->corners, budget - split->shift_bytes);
-        const uint64_t left = ckpt_corner_cost(&ckpt_chain_find_fn(tables, &split->left, &scratch[1])->corners, budget);
-        if (right == CKPT_CHAIN_NEVER || left == CKPT_CHAIN_NEVER || split->run_cost + right + left >= best_cost) continue;
-        best_cost = split->run_cost + right + left;
-        best = i;
-    }
-    return tables->split[best];
-}
-
-/* The same by slots in which nothing is lost; NULL where no program can take the way that G goes. */
-static const ckpt_chain_split *choose_by_slots(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
-    const int slot = (int)(budget / tables->unit_bytes);
-    if (ref->type == CKPT_FN_G) return ckpt_chain_first_way(tables, ref, slot);
-    const int count = ckpt_chain_list_splits(tables, ref, ckpt_chain_window_all(tables, ref), tables->split);
-    int best = -1;
-    double best_cost = HUGE_VAL;
-    ckpt_chain_make_terms(tables, tables->split, count, tables->term);
-    for (int i = 0; i < count; i++) {
-        const double cost = slot < tables->term[i].lo ? HUGE_VAL : ckpt_chain_term_at(&tables->term[i], slot);
-        if (cost < best_cost) best = i, best_cost = cost;
-    }
-    return best < 0 ? NULL : &tables->split[best];
-}
-
 /* Of those around the best one by the slots, or of all where they do not fit: budget >= fn.least_bytes, which one gave. */
 static ckpt_chain_split choose(const ckpt_chain_tables *tables, const ckpt_chain_ref *ref, uint64_t budget) {
-    if (tables->by_corners) return choose_by_corners(tables, ref, budget);
-    if (tables->way[0]) return *choose_by_slots(tables, ref, budget);
     const int64_t slot = tables->unit_bytes ? (int64_t)(budget / tables->unit_bytes) : 0;
     const ckpt_chain_split *split = choose_from(tables, ref, ckpt_chain_window_near(tables, ref, slot), budget);
     if (!split) split = choose_from(tables, ref, ckpt_chain_window_all(tables, ref), budget);
@@ -145,8 +108,7 @@ static uint64_t follow(trace *tr, const ckpt_chain_ref *ref, uint64_t budget) {
         return option->backward_bytes[ref->has_output][ref->dies];
     }
     const ckpt_chain_fn *fn = ckpt_chain_find_fn(tr->tables, ref, NULL);
-    const bool one_budget = tr->tables->by_corners || tr->tables->way[0];
-    const bool cheapest = !one_budget && budget >= fn->most_bytes;
+    const bool cheapest = budget >= fn->most_bytes;
     if (cheapest && !tr->pool) {
         tr->program->cost += fn->floor_cost;
         return fn->most_bytes;
@@ -273,7 +235,6 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
     if (budget_bytes < least)
         return ckpt_fail(err, CKPT_INFEASIBLE, "no schedule fits %llu bytes: the smallest takes %llu",
                          (unsigned long long)budget_bytes, (unsigned long long)least);
-    if (tables->whole) return ckpt_chain_exact_solve(tables->chain, budget_bytes, pool, program, err);
     uint64_t budget = 0;
     const ckpt_chain_tables *from = tables;
     if (tables->even) {
@@ -289,22 +250,6 @@ ckpt_status ckpt_chain_solve(ckpt_chain_tables *tables, uint64_t budget_bytes, c
     if (!ckpt_chain_trace_program(from, budget, pool, program))
         return ckpt_fail(err, CKPT_NOMEM, "out of memory for a program of %d stages", tables->count);
     return CKPT_OK;
-}
-
-/* Down from the most, one cheapest program after the other. */
-static uint64_t next_whole_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
-    uint64_t next = UINT64_MAX, at = tables->most_bytes;
-    while (at > budget_bytes) {
-        ckpt_pool scratch = {0};
-        ckpt_chain_program program;
-        ckpt_error err; /* memory that ran out here runs out again where it is reported */
-        const ckpt_status status = ckpt_chain_exact_solve(tables->chain, at, &scratch, &program, &err);
-        ckpt_pool_free(&scratch);
-        if (status != CKPT_OK || program.needed_bytes <= budget_bytes) break;
-        next = program.needed_bytes;
-        at = next - 1;
-    }
-    return next;
 }
 
 /* What the program of the next cheaper slot needs. */
@@ -326,7 +271,6 @@ static uint64_t next_even_bytes(const ckpt_chain_tables *tables, uint64_t budget
 
 uint64_t ckpt_chain_next_bytes(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
     if (budget_bytes < ckpt_chain_least_bytes(tables)) return ckpt_chain_least_bytes(tables);
-    if (tables->whole) return next_whole_bytes(tables, budget_bytes);
     if (!tables->even) {
         for (int i = 0; i < tables->point_count; i++)
             if (tables->point[i].needed_bytes > budget_bytes) return tables->point[i].needed_bytes;

@@ -139,3 +139,20 @@ void ckpt_chain_choose_unit(ckpt_chain_tables *tables, uint64_t slots, bool give
     }
     tables->unit_bytes = unit;
 }
+
+/* How long runs are, of all stages' size, that fit the budget with all they make. */
+static double held_stages(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    double bytes = 1;
+    for (int k = 1; k <= tables->count; k++) bytes += (double)tables->chain->stage[k].out_bytes;
+    return (double)budget_bytes * tables->count / bytes;
+}
+
+/* How long a run that is made again from its first stage may have to be: as if stages were equal, of which all but one in so many
+ * hold something (Griewank and Walther: of C(held + times, times) stages the first C(held + times - 1, times - 1)). */
+int ckpt_chain_guess_longest(const ckpt_chain_tables *tables, uint64_t budget_bytes) {
+    const double held = held_stages(tables, budget_bytes);
+    double stages = 1;
+    int times = 0;
+    while (stages < tables->count && times < tables->count) stages *= (held + times + 1) / (times + 1), times++;
+    return (int)fmin(2.8 * times / (held + times) * tables->count + 16, tables->count);
+}

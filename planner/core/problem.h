@@ -3,7 +3,7 @@
  *     ckpt_problem problem;
  *     ckpt_problem_open(&graph, &costs, 256, &pool, &problem, &err);
  *     uint64_t bytes = problem.bytes[tensor];
- *     for (int i = problem.before_first[n]; i < problem.before_first[n + 1]; i++) ... problem.before[i] ...
+ *     for (int i = problem.before_first[n]; i < problem.before_first[n + 1]; i++) use(problem.before[i]);
  *
  * A node is recomputable when it may run more than once: a forward node that is no loss and writes nothing
  * that outlives the step. All others are fixed and run exactly once. Autodiff's order of nodes is one

@@ -21,16 +21,19 @@
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/chain/chain_bound.h"
+#include "planner/chain/chain.h"
 #include "planner/graph/time_step.h"
 
 enum { MOST_WORK = 10000000, MOST_READERS = 8 }; /* cells times nodes, some hundred nanoseconds each */
 
-/* The nodes of an event: the first of them is the one that the next event depends on. */
+/* The nodes of an event: the first of them is the one that the next event depends on. Bytes are what is live at least but for
+ * lower cells. */
 typedef struct event {
     int count;
     int node[MOST_READERS];
-    uint64_t bytes; /* live at least, but for lower cells */
+    uint64_t bytes;
+    bool twice;                             /* the cell is read before the event too, and in between there are at least */
+    uint64_t alone, alone_bytes, beside;    /* bytes at node[0]; between: without the cell; or, if the first reader comes late, with it */
 } event;
 
 /* Cell k lies between path[k] and path[k + 1]; the last node of the path has none. */
@@ -47,6 +50,10 @@ typedef struct spine {
     bool *wanted, *made; /* by tensor and by node, of one cell at a time */
     int *next;       /* by node: the highest cell below the one looked at from which a descendant reads, or -1 */
 } spine;
+
+static uint64_t smaller(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
 
 static ckpt_status make_room(spine *s, ckpt_pool *scratch, ckpt_error *err) {
     const int nodes = s->problem->graph->node_count, tensors = s->problem->graph->tensor_count;
@@ -135,17 +142,13 @@ static void find_next(spine *s, int k) {
     }
 }
 
-/* What is live at least while nodes[0] runs and the others have not, but for tensors of cells below k. */
-static uint64_t bytes_of_first(spine *s, const int *nodes, int count, int k) {
+/* What is live at least while `node` runs, where before[] have run and behind[] have not, but for tensors of cells below k. */
+static uint64_t bytes_at(spine *s, int node, const int *before, int before_count, const int *behind, int behind_count, int k) {
     const ckpt_problem *p = s->problem;
-    ckpt_time_step_set(&s->step, nodes[0], NULL, 0, nodes + 1, count - 1);
+    ckpt_time_step_set(&s->step, node, before, before_count, behind, behind_count);
     uint64_t bytes = s->step.bytes;
-    for (int i = 0; i < p->graph->node[nodes[0]].in_count; i++) {
-        const int t = p->graph->node[nodes[0]].in[i];
-        if (ckpt_tensor_is_step(p->graph, t)) s->step.hold[t] = 0; /* counted, whatever keeping it takes */
-    }
     for (int t = 0; t < p->graph->tensor_count; t++)
-        if (s->cell[t] >= 0 && s->cell[t] < k && s->step.hold[t] == 0) bytes -= p->bytes[t];
+        if (s->cell[t] >= 0 && s->cell[t] < k && s->step.live[t]) bytes -= p->bytes[t];
     return bytes;
 }
 
@@ -156,7 +159,7 @@ static uint64_t bytes_of_event(spine *s, event e, int k) {
         const int first = e.node[0];
         e.node[0] = e.node[i];
         e.node[i] = first;
-        const uint64_t bytes = bytes_of_first(s, e.node, e.count, k);
+        const uint64_t bytes = bytes_at(s, e.node[0], NULL, 0, e.node + 1, e.count - 1, k);
         if (bytes < least) least = bytes;
     }
     return least;
@@ -165,7 +168,7 @@ static uint64_t bytes_of_event(spine *s, event e, int k) {
 /* The event that begins with node `main`, and other readers where they make it larger. */
 static event find_event(spine *s, int main, const int *reader, int count, int k) {
     event best = {.count = 1, .node = {main}};
-    best.bytes = bytes_of_event(s, best, k);
+    best.bytes = best.alone = bytes_of_event(s, best, k);
     for (int i = 0; i < count && best.count < MOST_READERS; i++) {
         event more = best;
         bool apart = true;
@@ -190,10 +193,42 @@ static int list_readers(spine *s, int before, int k, int *reader) {
     return count;
 }
 
+/* Reader u of cell k, which need not run before or after the event's node n; and m, an ancestor of n that follows the event before:
+ * what is live at least between two readings. */
+static void read_twice(spine *s, int u, int m, int k, int above, event *e) {
+    const int n = e->node[0];
+    ckpt_time_step_set(&s->step, m, NULL, 0, NULL, 0);
+    const bool first = s->step.done[u], late = s->step.open[u];
+    if (late) return;
+    uint64_t beside = UINT64_MAX;
+    if (!first) {
+        beside = smaller(bytes_at(s, u, &m, 1, &n, 1, k), bytes_at(s, n, &m, 1, &u, 1, k));
+    }
+    const uint64_t bytes = bytes_at(s, m, &u, 1, &n, 1, above);
+    if (e->twice && smaller(bytes, beside - s->size[k]) <= smaller(e->alone_bytes, e->beside - s->size[k])) return;
+    e->twice = true;
+    e->alone_bytes = bytes;
+    e->beside = beside;
+}
+
+static void find_twice(spine *s, int before, const int *reader, int count, int k, int above, event *e) {
+    const int first = s->problem->graph->forward_count, n = e->node[0];
+    int between[MOST_READERS], number = 0;
+    bool apart[MOST_READERS];
+    if (before >= 0) ckpt_time_step_set(&s->step, before, NULL, 0, NULL, 0);
+    for (int m = first; m < n; m++) s->made[m] = before < 0 || s->step.open[m];
+    ckpt_time_step_set(&s->step, n, NULL, 0, NULL, 0);
+    for (int m = n - 1; m >= first && number < MOST_READERS; m--)
+        if (s->made[m] && s->step.done[m]) between[number++] = m;
+    for (int i = 0; i < count; i++) apart[i] = reader[i] != n && !s->step.done[reader[i]] && !s->step.open[reader[i]];
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < number && apart[i]; j++) read_twice(s, reader[i], between[j], k, above, e);
+}
+
 /* From the last cell down. A cell's event begins with a node from which the nearest lower cell can be reached, and takes as many
  * bytes as possible. A cell without such a node has no event if there are lower ones to reach. */
 static void choose_events(spine *s) {
-    int before = -1;
+    int before = -1, above = s->count - 1; /* the last event's first node, and its cell */
     for (int k = s->count - 2; k >= 0; k--) {
         int reader[MOST_READERS], nearest = -1;
         const int count = list_readers(s, before, k, reader);
@@ -207,30 +242,54 @@ static void choose_events(spine *s) {
             const event e = find_event(s, reader[i], reader, count, k);
             if (s->event[k].count == 0 || e.bytes > s->event[k].bytes) s->event[k] = e;
         }
-        if (s->event[k].count) before = s->event[k].node[0];
+        if (s->event[k].count == 0) continue;
+        find_twice(s, before, reader, count, k, above, &s->event[k]);
+        before = s->event[k].node[0];
+        above = k;
     }
 }
 
-/* Stage j ends with the j-th cell that has an event; what lies between two of them is held as if it were the later one. */
-static bool make_stages(const spine *s, ckpt_pool *pool, ckpt_chain *chain) {
-    int count = 1, j = 1;
-    for (int k = 0; k + 1 < s->count; k++) count += s->event[k].count > 0;
+/* `bytes` with the input, of `input` bytes. */
+static void set_backward(ckpt_chain_option *option, uint64_t bytes, uint64_t input) {
+    for (int i = 0; i < 4; i++) option->backward_bytes[i / 2][i % 2] = bytes > input ? bytes - input : 0;
+}
+
+/* Cells without an event belong to a neighbour that has one, below or above, where they do not make the smallest tensor smaller; the
+ * stage between two groups ends with the first node of the upper one. Returns the last cell of the group of cell k, which has an
+ * event, or -1 for those below all events, and the next cell with an event, or -1. */
+static int end_group(const spine *s, int k, int *next) {
+    int end = k;
+    for (*next = k + 1; *next + 1 < s->count && s->event[*next].count == 0;) ++*next;
+    if (*next + 1 >= s->count) return (*next = -1, k);
+    for (int i = k + 1; i < *next && s->size[i] < s->size[*next] && k >= 0 && s->size[i] >= s->size[k]; i++) end = i;
+    return end;
+}
+
+/* Stage j ends with the j-th group of cells. `twice`: a cell that is read twice is followed by a stage that costs nothing, for the
+ * first of the readings. */
+static bool make_stages(const spine *s, bool twice, ckpt_pool *pool, ckpt_chain *chain) {
+    int count = 1, j = 1, next;
+    for (int k = 0; k + 1 < s->count; k++) count += (s->event[k].count > 0) + (twice && s->event[k].twice);
     if (count == 1) return true;
     ckpt_chain_stage *stage = ckpt_pool_array(pool, count + 1, ckpt_chain_stage);
     ckpt_chain_option *option = ckpt_pool_array(pool, count + 1, ckpt_chain_option);
     if (!stage || !option) return false;
-    uint64_t least = UINT64_MAX;
-    for (int k = 0; k < s->count; k++) {
-        stage[j].forward_cost += s->problem->costs->node[s->path[k]];
-        if (k + 1 == s->count) break;
-        if (s->size[k] < least) least = s->size[k];
-        if (s->event[k].count == 0) continue;
+    int from = end_group(s, -1, &next) + 1;
+    for (int at = 0; next >= 0; j++) {
+        const int k = next, end = end_group(s, k, &next);
+        const event *e = &s->event[k];
+        uint64_t least = UINT64_MAX;
+        for (int i = from; i <= end; i++) least = smaller(least, s->size[i]);
+        for (; at <= k; at++) stage[j].forward_cost += s->problem->costs->node[s->path[at]];
+        at = from = end + 1;
         stage[j].out_bytes = least;
-        for (int i = 0; i < 4; i++)
-            option[j + 1].backward_bytes[i / 2][i % 2] = s->event[k].bytes > least ? s->event[k].bytes - least : 0;
-        least = UINT64_MAX;
-        j++;
+        set_backward(&option[j + 1], twice && e->twice ? e->alone : e->bytes, least);
+        if (!twice || !e->twice) continue;
+        const uint64_t between = smaller(e->alone_bytes, e->beside - least);
+        stage[++j].out_bytes = smaller(least, between);
+        set_backward(&option[j + 1], between, stage[j].out_bytes);
     }
+    for (int k = from; k < s->count; k++) stage[j].forward_cost += s->problem->costs->node[s->path[k]];
     for (int k = 1; k <= count; k++) {
         stage[k].kind = k;
         stage[k].option_count = 1;
@@ -240,36 +299,42 @@ static bool make_stages(const spine *s, ckpt_pool *pool, ckpt_chain *chain) {
     return true;
 }
 
-ckpt_status ckpt_spine_find(const ckpt_problem *problem, ckpt_pool *pool, ckpt_chain *chain, ckpt_error *err) {
+ckpt_status ckpt_spine_find(const ckpt_problem *problem, ckpt_pool *pool, ckpt_chain chain[2], ckpt_error *err) {
     ckpt_pool scratch = {0};
     spine s = {.problem = problem};
-    *chain = (ckpt_chain){0};
+    chain[0] = chain[1] = (ckpt_chain){0};
     ckpt_status status = make_room(&s, &scratch, err);
     if (status == CKPT_OK) {
         for (int t = 0; t < problem->graph->tensor_count; t++) s.cell[t] = -1;
         find_path(&s);
         for (int k = 0; k + 1 < s.count; k++) find_cell(&s, k);
         if ((int64_t)s.count * problem->graph->node_count <= MOST_WORK) choose_events(&s);
-        if (!make_stages(&s, pool, chain)) status = ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
+        if (!make_stages(&s, false, pool, &chain[0]) || !make_stages(&s, true, pool, &chain[1]))
+            status = ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     }
     ckpt_pool_free(&scratch);
     return status;
+}
+
+/* Of one chain. */
+static ckpt_status raise(const ckpt_problem *p, const ckpt_chain *chain, uint64_t step_bytes, uint64_t incumbent_cost,
+                         uint64_t *lower_bound, ckpt_error *err) {
+    uint64_t first = 0, least;
+    if (chain->stage_count == 0 || *lower_bound >= incumbent_cost) return CKPT_OK;
+    for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
+    const uint64_t limit = incumbent_cost < UINT64_MAX / 2 ? first + incumbent_cost : UINT64_MAX / 2;
+    CKPT_TRY(ckpt_chain_lower_bound(chain, step_bytes, limit, &least, err));
+    if (least > first + *lower_bound) *lower_bound = ckpt_round_up(least - first, ckpt_costs_divisor(p->graph, p->costs));
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_bound_spine(const ckpt_problem *problem, const ckpt_solver_options *options, uint64_t step_bytes,
                              uint64_t incumbent_cost, uint64_t *lower_bound, ckpt_error *err) {
     if (options->without_spine || *lower_bound >= incumbent_cost) return CKPT_OK;
     ckpt_pool scratch = {0};
-    ckpt_chain chain;
-    ckpt_status status = ckpt_spine_find(problem, &scratch, &chain, err);
-    if (status == CKPT_OK && chain.stage_count > 0) {
-        uint64_t first = 0, least;
-        for (int k = 1; k <= chain.stage_count; k++) first += chain.stage[k].forward_cost;
-        const uint64_t limit = incumbent_cost < UINT64_MAX / 2 ? first + incumbent_cost : UINT64_MAX / 2;
-        status = ckpt_chain_bound_long(&chain, step_bytes, limit, limit, &least, err);
-        if (status == CKPT_OK && least > first + *lower_bound)
-            *lower_bound = ckpt_round_up(least - first, ckpt_costs_divisor(problem->graph, problem->costs));
-    }
+    ckpt_chain chain[2];
+    ckpt_status status = ckpt_spine_find(problem, &scratch, chain, err);
+    for (int i = 0; i < 2 && status == CKPT_OK; i++) status = raise(problem, &chain[i], step_bytes, incumbent_cost, lower_bound, err);
     ckpt_pool_free(&scratch);
     return status;
 }

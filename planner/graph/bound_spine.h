@@ -17,7 +17,8 @@
 ckpt_status ckpt_bound_spine(const ckpt_problem *problem, const ckpt_solver_options *options, uint64_t step_bytes,
                              uint64_t incumbent_cost, uint64_t *lower_bound, ckpt_error *err);
 
-/* The chain that the bound looks at; stage_count is 0 where there is none. Its arrays are the pool's. Errors: CKPT_NOMEM. */
-ckpt_status ckpt_spine_find(const ckpt_problem *problem, ckpt_pool *pool, ckpt_chain *chain, ckpt_error *err);
+/* The chains that the bound looks at, the second with two phases for a cell that is read twice; stage_count is 0 where there is
+ * none. Their arrays are the pool's. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_spine_find(const ckpt_problem *problem, ckpt_pool *pool, ckpt_chain chain[2], ckpt_error *err);
 
 #endif

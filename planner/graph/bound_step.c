@@ -29,7 +29,7 @@
 #include "planner/graph/time_step.h"
 
 /* Work: steps times nodes, of the knapsacks; arcs, of the cuts. TOGETHER: nodes whose orders are told apart. */
-enum { MOST_WORK = 50000000, MOST_ARCS = 300000000, MOST_PRICES = 12, LOOKED_AT = 128, TOGETHER = 3 };
+enum { MOST_WORK = 50000000, MOST_ARCS = 300000000, MOST_PRICES = 12, LOOKED_AT = 128, TOGETHER = 7 };
 #define MOST_PRICE (UINT64_C(1) << 52)
 
 /* A forward node that must run again unless its outputs are held. */
@@ -53,6 +53,10 @@ typedef struct bound {
     bool *held;
     int64_t *hold, *run; /* prices (cut.h) */
     int *ready;          /* by node: the last fixed node among its direct predecessors, or -1 */
+    uint64_t *until;     /* by open node: bytes of gradients that are live until it runs */
+    uint64_t *reader;    /* by tensor: the most of these among its readers */
+    uint64_t *made;      /* by forward tensor: bytes that it takes to have it after the step */
+    int *height;         /* by node: nodes on the longest way from it to a last one */
 } bound;
 
 /* What a time step says; by knapsack or by cuts. */
@@ -138,12 +142,12 @@ static uint64_t choose(bound *b, double rate, uint64_t space, choice *best) {
 }
 
 /* The largest bound over the prices of a byte. As a function of the price it is concave and made of straight pieces; the next
- * price is where the two pieces meet that are known on either side of its top. */
+ * price is where the two pieces meet that are known on either side of its top. Bytes of what could be held come in multiples of a
+ * unit, and so does what can be used of the room. */
 static uint64_t by_cuts(bound *b) {
-    const ckpt_graph *g = b->problem->graph;
     uint64_t most = 0, unit = 0, space = room(b);
     choice more = {0}, less = {.cost = b->all_cost}, middle;
-    for (int t = 0; t < g->tensor_count; t++) {
+    for (int t = 0; t < b->problem->graph->tensor_count; t++) {
         unit = ckpt_common_divisor(unit, b->step.hold[t]);
         if (b->step.needed[t]) more.bytes += b->step.hold[t];
     }
@@ -152,7 +156,7 @@ static uint64_t by_cuts(bound *b) {
         const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
         most = larger(most, choose(b, rate, space, &middle));
         choice *side = middle.bytes > space ? &more : &less;
-        if (middle.bytes == side->bytes || middle.bytes == space) break;
+        if ((middle.bytes == side->bytes && middle.cost == side->cost) || middle.bytes == space) break;
         *side = middle;
     }
     return most;
@@ -160,69 +164,78 @@ static uint64_t by_cuts(bound *b) {
 
 /* --- cases ------------------------------------------------------------------------------------------- */
 
-/* Nodes of which none depends on another, in the order of a case: the first `run` of them have run. */
+/* Nodes in the order of a case: the first of them have run. */
 typedef struct cases {
     int count;
     int node[TOGETHER];
 } cases;
 
-static void swap(int *a, int *b) {
-    const int c = *a;
-    *a = *b;
-    *b = c;
+/* Sets the time step of node[run], unless a node behind it has to run first. */
+static bool set_step(bound *b, const cases *c, int run) {
+    ckpt_time_step_set(&b->step, c->node[run], c->node, run, c->node + run + 1, c->count - run - 1);
+    for (int i = run + 1; i < c->count; i++)
+        if (b->step.done[c->node[i]]) return false;
+    return true;
 }
 
-/* The least over all orders of the rest of the largest of their steps. `enough`: nobody asks for more. */
-static uint64_t least_of_orders(bound *b, cases *c, int run, uint64_t enough, value *value_of) {
+/* The least over all orders of the rest of the largest of their steps. Nobody asks for more than `enough`, or cares how much less
+ * than `few` it is. */
+static uint64_t least_of_orders(bound *b, cases c, int run, uint64_t few, uint64_t enough, value *value_of) {
     uint64_t least = enough;
-    for (int i = run; i < c->count && least > 0; i++) {
-        swap(&c->node[run], &c->node[i]);
-        ckpt_time_step_set(&b->step, c->node[run], c->node, run, c->node + run + 1, c->count - run - 1);
+    for (int i = run; i < c.count && least > few; i++) {
+        const int next = c.node[i];
+        c.node[i] = c.node[run];
+        c.node[run] = next;
+        if (!set_step(b, &c, run)) continue;
         uint64_t most = value_of(b);
-        if (most < least && run + 1 < c->count) most = larger(most, least_of_orders(b, c, run + 1, least, value_of));
+        if (most < least && run + 1 < c.count) most = larger(most, least_of_orders(b, c, run + 1, few, least, value_of));
         if (most < least) least = most;
-        swap(&c->node[run], &c->node[i]);
     }
     return least;
 }
 
-/* A later predecessor first, then the larger output. */
-static bool is_closer(const bound *b, int n, int than) {
-    if (than < 0 || b->ready[n] != b->ready[than]) return than < 0 || b->ready[n] > b->ready[than];
-    const ckpt_node *x = &b->problem->graph->node[n], *y = &b->problem->graph->node[than];
-    return x->out_count > 0 && y->out_count > 0 && b->problem->bytes[x->out[0]] > b->problem->bytes[y->out[0]];
+static uint64_t output_bytes(const ckpt_problem *p, int n) {
+    return p->graph->node[n].out_count > 0 && p->graph->node[n].out[0] >= 0 ? p->bytes[p->graph->node[n].out[0]] : 0;
 }
 
-/* Node n and fixed nodes that may run before or after it and whose predecessors have all run by then; so none of them depends on
- * another. Those that have become ready last. */
-static void find_cases(bound *b, int n, cases *c) {
+/* Another node that waits for the last predecessor of n, and neither for n nor n for it: the one with the largest output, or -1. */
+static int find_sibling(bound *b, int n) {
     const ckpt_problem *p = b->problem;
-    *c = (cases){.count = 1, .node = {n}};
+    const int from = b->ready[n];
+    int best = -1;
+    if (from < 0) return -1;
     ckpt_time_step_set(&b->step, n, NULL, 0, NULL, 0);
-    for (int u = 0; u < p->graph->node_count; u++) {
-        bool ready = u != n && !p->recomputable[u] && !b->step.done[u] && !b->step.open[u];
-        for (int i = p->before_first[u]; i < p->before_first[u + 1] && ready; i++) ready = b->step.done[p->before[i]];
-        if (!ready) continue;
-        int at = c->count;
-        while (at > 1 && is_closer(b, u, c->node[at - 1])) at--;
-        if (at == TOGETHER) continue;
-        if (c->count < TOGETHER) c->count++;
-        memmove(&c->node[at + 1], &c->node[at], sizeof *c->node * (size_t)(c->count - at - 1));
-        c->node[at] = u;
+    for (int i = p->after_first[from]; i < p->after_first[from + 1]; i++) {
+        const int u = p->after[i];
+        if (u == n || b->ready[u] != from || b->step.done[u] || b->step.open[u]) continue;
+        if (best < 0 || output_bytes(p, u) > output_bytes(p, best)) best = u;
     }
+    return best;
 }
 
-/* The largest for n alone, with another node, with two. */
-static uint64_t largest_of_cases(bound *b, int n, value *value_of) {
-    cases all;
-    uint64_t most = 0;
-    find_cases(b, n, &all);
-    for (int count = 1; count <= all.count; count++) {
-        cases c = all;
-        c.count = count;
-        most = larger(most, least_of_orders(b, &c, 0, UINT64_MAX, value_of));
+/* The node after n on which most others wait, one behind the other; or -1. */
+static int find_next(const bound *b, int n) {
+    const ckpt_problem *p = b->problem;
+    int best = -1;
+    for (int i = p->after_first[n]; i < p->after_first[n + 1]; i++)
+        if (!p->recomputable[p->after[i]] && (best < 0 || b->height[p->after[i]] > b->height[best])) best = p->after[i];
+    return best;
+}
+
+/* A piece of the gradient path from n on, with siblings. */
+static cases find_cases(bound *b, int n) {
+    cases c = {.count = 0};
+    while (n >= 0 && c.count < TOGETHER) {
+        c.node[c.count++] = n;
+        const int sibling = find_sibling(b, n);
+        if (sibling >= 0 && c.count < TOGETHER) c.node[c.count++] = sibling;
+        n = find_next(b, n);
     }
-    return most;
+    return c;
+}
+
+static uint64_t largest_from(bound *b, int n, uint64_t few, value *value_of) {
+    return least_of_orders(b, find_cases(b, n), 0, few, UINT64_MAX, value_of);
 }
 
 /* --- steps ------------------------------------------------------------------------------------------- */
@@ -245,13 +258,13 @@ static bool may_go_on(const bound *b) {
 /* By cuts, of some steps at equal distances, and of those around the best. */
 static uint64_t largest_by_cuts(bound *b, const int *list, int count, int best) {
     const int apart = 1 + count / LOOKED_AT;
-    uint64_t most = count > 0 ? largest_of_cases(b, list[best], by_cuts) : 0;
+    uint64_t most = count > 0 ? largest_from(b, list[best], 0, by_cuts) : 0;
     for (int i = 0; i < count && may_go_on(b); i += apart) {
-        const uint64_t cost = largest_of_cases(b, list[i], by_cuts);
+        const uint64_t cost = largest_from(b, list[i], most, by_cuts);
         if (cost > most) best = i, most = cost;
     }
     for (int i = best < apart ? 0 : best - apart; i <= best + apart && i < count && may_go_on(b); i++)
-        most = larger(most, largest_of_cases(b, list[i], by_cuts));
+        most = larger(most, largest_from(b, list[i], most, by_cuts));
     return most;
 }
 
@@ -263,7 +276,11 @@ static ckpt_status open(bound *b, ckpt_pool *pool, ckpt_error *err) {
     b->hold = ckpt_pool_array(pool, g->tensor_count, int64_t);
     b->run = ckpt_pool_array(pool, g->forward_count, int64_t);
     b->ready = ckpt_pool_array(pool, g->node_count, int);
-    if (!b->item || !b->held || !b->hold || !b->run || !b->ready)
+    b->height = ckpt_pool_array(pool, g->node_count, int);
+    b->until = ckpt_pool_array(pool, g->node_count, uint64_t);
+    b->reader = ckpt_pool_array(pool, g->tensor_count, uint64_t);
+    b->made = ckpt_pool_array(pool, g->tensor_count, uint64_t);
+    if (!b->item || !b->held || !b->hold || !b->run || !b->ready || !b->height || !b->until || !b->reader || !b->made)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     for (int n = 0; n < g->node_count; n++) {
         b->ready[n] = -1;
@@ -271,6 +288,9 @@ static ckpt_status open(bound *b, ckpt_pool *pool, ckpt_error *err) {
             if (!p->recomputable[p->before[i]]) b->ready[n] = p->before[i];
         if (p->recomputable[n]) b->all_cost += p->costs->node[n];
     }
+    for (int n = g->node_count - 1; n >= 0; n--)
+        for (int i = p->after_first[n]; i < p->after_first[n + 1]; i++)
+            if (b->height[p->after[i]] >= b->height[n]) b->height[n] = b->height[p->after[i]] + 1;
     CKPT_TRY(ckpt_time_step_open(p, pool, &b->step, err));
     return ckpt_cut_open(g, &b->cut, err);
 }
@@ -286,7 +306,7 @@ ckpt_status ckpt_bound_steps(const ckpt_problem *problem, const ckpt_solver_opti
         uint64_t most = 0;
         int best = 0;
         for (int i = 0; i < count; i++) {
-            const uint64_t cost = largest_of_cases(&b, list[i], by_knapsack);
+            const uint64_t cost = largest_from(&b, list[i], most, by_knapsack);
             if (cost > most) best = i, most = cost;
         }
         if (!options->without_cuts) most = larger(most, largest_by_cuts(&b, list, count, best));
@@ -312,8 +332,67 @@ ckpt_status ckpt_bound_after(const ckpt_problem *problem, uint64_t step_bytes, u
     return status;
 }
 
+/* --- bytes ------------------------------------------------------------------------------------------- */
+
+/* What a forward node takes while it runs, at least. */
+static uint64_t bytes_of_run(const ckpt_problem *p, int n) {
+    const ckpt_node *node = &p->graph->node[n];
+    uint64_t bytes = 0;
+    for (int i = 0; i < node->in_count; i++) {
+        bool counted = !ckpt_tensor_is_step(p->graph, node->in[i]);
+        for (int j = 0; j < i && !counted; j++) counted = node->in[j] == node->in[i];
+        if (!counted) bytes += p->bytes[node->in[i]];
+    }
+    for (int i = p->overwrite[n] ? 1 : 0; i < node->out_count; i++)
+        if (node->out[i] >= 0) bytes += p->bytes[node->out[i]];
+    return bytes;
+}
+
+/* Bytes of gradients that are live at any time from the step on until node n runs: the inputs of n that are there, or, along a
+ * path to n, the smallest tensor (each is live until the next is made). */
+static uint64_t gradients_until(const bound *b, int n) {
+    const ckpt_problem *p = b->problem;
+    const ckpt_node *node = &p->graph->node[n];
+    uint64_t there = 0, most = 0;
+    for (int i = 0; i < node->in_count; i++) {
+        if (!ckpt_tensor_is_step(p->graph, node->in[i])) continue;
+        const int from = p->graph->tensor[node->in[i]].producer;
+        const uint64_t bytes = p->bytes[node->in[i]];
+        if (from < p->graph->forward_count) continue;
+        bool counted = false;
+        for (int j = 0; j < i; j++) counted |= node->in[j] == node->in[i];
+        if (from == b->step.node || b->step.done[from]) there += counted ? 0 : bytes;
+        else if (b->step.open[from]) most = larger(most, bytes < b->until[from] ? bytes : b->until[from]);
+    }
+    return larger(there, most);
+}
+
+/* A needed tensor is held over the step, or made after it beside the gradients of its reader, as are the inputs that this takes. */
 static uint64_t by_bytes(bound *b) {
-    return b->step.bytes;
+    const ckpt_problem *p = b->problem;
+    const ckpt_graph *g = p->graph;
+    uint64_t least = b->step.bytes;
+    for (int t = 0; t < g->tensor_count; t++) b->reader[t] = 0;
+    for (int n = g->forward_count; n < g->node_count; n++) {
+        if (!b->step.open[n]) continue;
+        b->until[n] = gradients_until(b, n);
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (g->node[n].in[i] >= 0) b->reader[g->node[n].in[i]] = larger(b->reader[g->node[n].in[i]], b->until[n]);
+    }
+    for (int n = 0; n < g->forward_count; n++) {
+        const uint64_t run = bytes_of_run(p, n);
+        uint64_t inputs = 0;
+        for (int i = 0; i < g->node[n].in_count; i++)
+            if (ckpt_tensor_is_step(g, g->node[n].in[i])) inputs = larger(inputs, b->made[g->node[n].in[i]]);
+        for (int i = 0; i < g->node[n].out_count; i++) {
+            const int t = g->node[n].out[i];
+            if (t < 0) continue;
+            const uint64_t held = b->step.bytes + b->step.hold[t], made = larger(inputs, run), read = larger(made, run + b->reader[t]);
+            b->made[t] = held < made ? held : made;
+            if (b->step.needed[t]) least = larger(least, held < read ? held : read);
+        }
+    }
+    return least;
 }
 
 ckpt_status ckpt_bound_least_bytes(const ckpt_problem *problem, uint64_t *bytes, ckpt_error *err) {
@@ -323,7 +402,7 @@ ckpt_status ckpt_bound_least_bytes(const ckpt_problem *problem, uint64_t *bytes,
     const ckpt_status status = list ? open(&b, &scratch, err) : ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     const int count = status == CKPT_OK ? list_steps(problem, MOST_WORK, list) : 0;
     *bytes = 0;
-    for (int i = 0; i < count; i++) *bytes = larger(*bytes, largest_of_cases(&b, list[i], by_bytes));
+    for (int i = 0; i < count; i++) *bytes = larger(*bytes, largest_from(&b, list[i], *bytes, by_bytes));
     ckpt_cut_close(b.cut);
     ckpt_pool_free(&scratch);
     return status;

@@ -7,8 +7,9 @@ ckpt_status ckpt_time_step_open(const ckpt_problem *p, ckpt_pool *pool, ckpt_tim
                              .done = ckpt_pool_array(pool, p->graph->node_count, bool),
                              .open = ckpt_pool_array(pool, p->graph->node_count, bool),
                              .needed = ckpt_pool_array(pool, p->graph->tensor_count, bool),
+                             .live = ckpt_pool_array(pool, p->graph->tensor_count, bool),
                              .hold = ckpt_pool_array(pool, p->graph->tensor_count, uint64_t)};
-    if (!step->done || !step->open || !step->needed || !step->hold)
+    if (!step->done || !step->open || !step->needed || !step->live || !step->hold)
         return ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     return CKPT_OK;
 }
@@ -39,15 +40,14 @@ static void find_needed(ckpt_time_step *s) {
         if (ckpt_tensor_is_step(g, g->output[i])) s->needed[g->output[i]] = true;
 }
 
-/* Moves the bytes of holding a tensor to those that are certain. */
 static void claim(ckpt_time_step *s, int t) {
-    s->bytes += s->hold[t];
-    s->hold[t] = 0;
+    if (!s->live[t]) s->bytes += s->problem->bytes[t];
+    s->live[t] = true;
 }
 
 /* out[0] takes bytes of its own unless it is written over an input that dies. The tensor of a fixed node that is needed does
- * not. Any other may; but if out[0] has only that one to take, keeping it takes another buffer. */
-static void write(ckpt_time_step *s) {
+ * not. Any other may; but if out[0] has only that one to take, which is returned, keeping it takes another buffer. */
+static int write(ckpt_time_step *s) {
     const ckpt_problem *p = s->problem;
     const ckpt_node *node = &p->graph->node[s->node];
     int over = -1;
@@ -61,9 +61,25 @@ static void write(ckpt_time_step *s) {
     }
     for (int i = over >= 0 ? 1 : 0; i < node->out_count; i++)
         if (ckpt_tensor_is_step(p->graph, node->out[i])) claim(s, node->out[i]);
-    if (over < 0) return;
-    s->hold[node->out[0]] = 0;
-    if (!choice) s->hold[over] = p->bytes[node->out[0]];
+    return choice ? -1 : over;
+}
+
+/* Tensors that are there cost nothing more to keep, those from which nothing needed can be made are not worth it. */
+static void find_hold(ckpt_time_step *s, int over) {
+    const ckpt_graph *g = s->problem->graph;
+    for (int t = 0; t < g->tensor_count; t++) s->hold[t] = s->needed[t] ? 1 : 0;
+    for (int n = g->forward_count - 1; n >= 0; n--) {
+        bool useful = false;
+        for (int i = 0; i < g->node[n].out_count; i++) useful |= g->node[n].out[i] >= 0 && s->hold[g->node[n].out[i]];
+        for (int i = 0; i < g->node[n].in_count && useful; i++)
+            if (ckpt_tensor_is_step(g, g->node[n].in[i])) s->hold[g->node[n].in[i]] = 1;
+    }
+    for (int t = 0; t < g->tensor_count; t++) {
+        const int producer = g->tensor[t].producer;
+        if (s->live[t] || producer == s->node || producer >= g->forward_count) s->hold[t] = 0;
+        else s->hold[t] *= s->problem->bytes[t];
+    }
+    if (over >= 0) s->hold[over] = s->problem->bytes[over];
 }
 
 void ckpt_time_step_set(ckpt_time_step *s, int node, const int *before, int before_count, const int *behind, int behind_count) {
@@ -73,14 +89,12 @@ void ckpt_time_step_set(ckpt_time_step *s, int node, const int *before, int befo
     s->bytes = 0;
     mark(s, before, before_count, behind, behind_count);
     find_needed(s);
-    memcpy(s->hold, p->bytes, sizeof *s->hold * (size_t)g->tensor_count);
+    memset(s->live, 0, sizeof *s->live * (size_t)g->tensor_count);
     for (int t = 0; t < g->tensor_count; t++) {
         const int producer = g->tensor[t].producer;
         if (s->needed[t] && !p->recomputable[producer] && s->done[producer]) claim(s, t);
     }
     for (int i = 0; i < g->node[node].in_count; i++)
         if (ckpt_tensor_is_step(g, g->node[node].in[i])) claim(s, g->node[node].in[i]);
-    write(s);
-    for (int t = 0; t < g->tensor_count; t++)
-        if (g->tensor[t].producer >= g->forward_count) s->hold[t] = 0;
+    find_hold(s, write(s));
 }

@@ -1,8 +1,9 @@
 /* Packing: offsets for buffers with fixed lifetimes, so that buffers alive at the same time never overlap.
  *
- *     ckpt_pack_problem problem = {.count = n, .lower = first, .upper = end, .size = bytes, .alignment =
- * 256}; ckpt_packing packing; ckpt_pack(&problem, &pool, &packing, &err); printf("%llu of at least %llu
- * bytes\n", packing.height, packing.lower_bound);
+ *     ckpt_pack_problem problem = {.count = n, .lower = first, .upper = end, .size = bytes, .alignment = 256};
+ *     ckpt_packing packing;
+ *     ckpt_pack(&problem, &pool, &packing, &err);
+ *     printf("%llu of at least %llu bytes\n", packing.height, packing.lower_bound);
  *
  * Known as dynamic storage allocation, or two-dimensional strip packing with fixed x; NP-hard (Garey and
  * Johnson 1979, problem SR2). Lifetimes of a training step nest like brackets, and nested lifetimes pack

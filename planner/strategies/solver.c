@@ -56,7 +56,7 @@ static ckpt_status open_branch(ckpt_solver *s, int which, ckpt_error *err) {
     CKPT_TRY(ckpt_stages_find(&b->problem, &s->options, &b->stages, err));
     s->branch_count++;
     if (s->options.without_tables) return CKPT_OK;
-    return ckpt_chain_tables_build(&b->stages.chain, &(ckpt_chain_limits){.tables_only = true}, &b->tables, err);
+    return ckpt_chain_tables_build(&b->stages.chain, &(ckpt_chain_limits){0}, &b->tables, err);
 }
 
 static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {

@@ -1,6 +1,6 @@
 /* What the kernels of the CPU backend share.
  *
- *     static void body(const void *context, int64_t begin, int64_t end);  // elements or whole rows
+ *     void body(const void *context, int64_t begin, int64_t end);  // elements or whole rows
  *     ckpt_cpu_for(rows, CKPT_CPU_GRAIN / cols, body, self);
  *
  * Each kernel file holds ckpt_cpu_NAME functions that kernels.def names: they check what they were given and keep

@@ -2,7 +2,7 @@
  *
  *     ckpt_cuda_fuse_describe(bind, launch, &err);                // behind a node's own binding
  *     n = ckpt_cuda_fuse(launches, count, merged, &pool);         // once for an array of launches
- *     run merged[0 .. n)
+ *     for (int i = 0; i < n; i++) run(&merged[i]);
  *
  * A node whose output element depends on the same element of its inputs is described as a short list of instructions beside
  * its own kernel. Where launches of such nodes stand beside each other in an array, over equally many elements, each after

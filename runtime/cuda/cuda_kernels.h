@@ -1,7 +1,7 @@
 /* What the files of the CUDA backend share, in C and in CUDA C++.
  *
+ *     void my_run(const void *self, const ckpt_scalars *scalars);               // starts kernels on the stream
  *     my_kernel *k = ckpt_cuda_launch(bind, sizeof *k, my_run, launch, &err);   // k->context is set
- *     static void my_run(const void *self, const ckpt_scalars *scalars);        // starts kernels on the stream
  *
  * Each kernel file holds ckpt_cuda_NAME functions that kernels.def names: they check what they were given and keep
  * a struct in the bind's pool that begins with a ckpt_cuda_context pointer. A run function only starts work on

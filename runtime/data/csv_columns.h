@@ -3,7 +3,7 @@
  *
  *     ckpt_csv_columns columns = {.name = names, .count = n, .unnamed = ..., .pool = &pool};
  *     CKPT_TRY(ckpt_csv_assign(&columns, wanted, err));
- *     columns.pick[r].column[v]   // the column of value v of request r
+ *     int column = columns.pick[r].column[v];   // the column of value v of request r
  */
 #ifndef CKPT_CSV_COLUMNS_H
 #define CKPT_CSV_COLUMNS_H

@@ -1,7 +1,7 @@
 /* ckptplan has no kernels: what has to be measured is measured by the ckpttrain beside it.
  *
  *     CKPT_TRY(ckpt_ask_ckpttrain(&options, &job, "cpu", argv, err));
- *     CKPT_TRY(ckpt_job_cost(&job, &options, "cpu", err));            // finds what was measured
+ *     CKPT_TRY(ckpt_job_cost(&job, &options, err));                    // finds what was measured
  */
 #ifndef CKPT_ASK_CKPTTRAIN_H
 #define CKPT_ASK_CKPTTRAIN_H

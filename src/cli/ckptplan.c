@@ -14,7 +14,7 @@ static const char program[] = "ckptplan";
 static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
     const ckpt_cli_options *o = report->options;
     ckpt_plan *plan;
-    CKPT_TRY(ckpt_job_plan(report->job, &o->job, report->traits, &plan, err));
+    CKPT_TRY(ckpt_job_plan(report->job, &o->job, &plan, err));
     report->plan = plan;
     ckpt_status status = CKPT_OK;
     const bool drawn = o->format > CKPT_FORMAT_JSON;
@@ -45,7 +45,7 @@ static ckpt_status run(const ckpt_cli_options *given, char **argv, ckpt_error *e
     CKPT_TRY(ckpt_job_load(&options.job, NULL, report.traits, &job, err));
     report.job = &job;
     ckpt_status status = ckpt_ask_ckpttrain(&options.job, &job, report.traits->device, argv, err);
-    if (status == CKPT_OK) status = ckpt_job_cost(&job, &options.job, report.traits->device, err);
+    if (status == CKPT_OK) status = ckpt_job_cost(&job, &options.job, err);
     if (status == CKPT_OK) status = options.compare    ? ckpt_plan_report_compare(&report, err)
                                        : options.frontier ? ckpt_plan_report_frontier(&report, err)
                                                           : show_plan(&report, err);

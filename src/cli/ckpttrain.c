@@ -81,7 +81,7 @@ static ckpt_status run(ckpt_cli_options *o, bool measure_only, ckpt_error *err) 
     }
     if (status == CKPT_OK) status = ckpt_train_data_load(o, &job, &data, err);
     if (status == CKPT_OK) status = ckpt_train_measure(o, backend, &job, &data, err);
-    if (status == CKPT_OK) status = ckpt_job_cost(&job, &o->job, backend->name, err);
+    if (status == CKPT_OK) status = ckpt_job_cost(&job, &o->job, err);
     if (status == CKPT_OK && !measure_only) status = run_session(o, backend, note, &job, &data, err);
     ckpt_train_data_free(&data);
     ckpt_job_free(&job);

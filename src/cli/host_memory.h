@@ -2,7 +2,7 @@
  *
  *     ckpt_host_memory memory = {.planned_bytes = plan->memory.total, .sample_bytes = ..., ...};
  *     ckpt_host_memory_measure(&memory);
- *     memory.anonymous_bytes <= ckpt_host_memory_bound(&memory)
+ *     bool within = memory.anonymous_bytes <= ckpt_host_memory_bound(&memory);
  *
  * Each part but the last is known before the first step. The last is a constant for the program and one for each of its
  * threads: oneDNN packs blocks of a product's factors into memory of its own, whose size its kernels limit. docs/benchmarks.md

@@ -25,7 +25,7 @@ static ckpt_status load(const search *s, int64_t size, ckpt_job *job, ckpt_error
     if (!s->answer->divisors) options.batch = size;
     else if (size != options.batch) options.micro_batch = size;
     CKPT_TRY(ckpt_job_load(&options, NULL, s->traits, job, err));
-    const ckpt_status status = ckpt_job_cost(job, &options, s->traits->device, err);
+    const ckpt_status status = ckpt_job_cost(job, &options, err);
     if (status != CKPT_OK) ckpt_job_free(job);
     return status;
 }
@@ -36,7 +36,7 @@ static ckpt_status find_total(search *s, int64_t size, ckpt_strategy strategy, u
     ckpt_plan *plan = NULL;
     CKPT_TRY(load(s, size, &job, err));
     const ckpt_plan_options options = {.strategy = strategy};
-    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, s->traits, &plan, err);
+    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, &plan, err);
     if (status == CKPT_OK) *total = plan->memory.total;
     s->answer->planned++;
     ckpt_plan_free(plan);
@@ -140,7 +140,7 @@ static ckpt_status try_size(search *s, int64_t size, ckpt_error *err) {
     ckpt_plan *plan = NULL;
     CKPT_TRY(load(s, size, &job, err));
     const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = a->budget_bytes};
-    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, s->traits, &plan, err);
+    const ckpt_status status = ckpt_job_plan_strategy(&job, &options, &plan, err);
     if (status == CKPT_OK) {
         const ckpt_plan_compute compute = ckpt_job_compute(&job, plan);
         ckpt_batch_trial *t = &a->trial[a->trial_count++];

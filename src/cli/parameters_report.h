@@ -1,7 +1,7 @@
 /* Which tensors of the model are trained, in one line and as JSON.
  *
  *     ckpt_parameters_say(&model, "ckptplan");
- *     "trains 14 tensors, 8,407,050 values; keeps 3: m, s (BUFFER), mask (0/1 mask)"
+ *     // "trains 14 tensors, 8,407,050 values; keeps 3: m, s (BUFFER), mask (0/1 mask)"
  */
 #ifndef CKPT_PARAMETERS_REPORT_H
 #define CKPT_PARAMETERS_REPORT_H

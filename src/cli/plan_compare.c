@@ -24,7 +24,7 @@ typedef struct comparison {
 
 static ckpt_status add(comparison *c, const ckpt_plan_options *options, ckpt_error *err) {
     ckpt_plan *plan;
-    CKPT_TRY(ckpt_job_plan_strategy(c->report->job, options, c->report->traits, &plan, err));
+    CKPT_TRY(ckpt_job_plan_strategy(c->report->job, options, &plan, err));
     row *r = &c->rows[c->row_count++];
     snprintf(r->strategy, sizeof r->strategy, "%s", plan->strategy);
     r->memory = plan->memory;

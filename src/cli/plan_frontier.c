@@ -94,7 +94,7 @@ ckpt_status ckpt_plan_report_frontier(const ckpt_plan_report *report, ckpt_error
         return ckpt_fail(err, CKPT_USAGE, "--frontier: without a loss there is nothing to recompute; give --loss");
     ckpt_plan_report r = *report;
     ckpt_plan *all;
-    CKPT_TRY(ckpt_job_plan_strategy(r.job, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, r.traits, &all, err));
+    CKPT_TRY(ckpt_job_plan_strategy(r.job, &(ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE}, &all, err));
     r.compute = ckpt_job_compute(r.job, all);
     r.store_all_bytes = all->store_all_total;
     ckpt_plan_free(all);

@@ -1,7 +1,7 @@
 /* A plan told: as text, as JSON (schema "ckptplan/1" of docs/design.md), and beside others.
  *
  *     ckpt_plan_report report = {.options = &options, .job = &job, .plan = plan, .traits = traits};
- *     ckpt_plan_report_text(&report, stdout, &err);
+ *     ckpt_plan_report_text(&report, &err);   // on stdout
  */
 #ifndef CKPT_PLAN_REPORT_H
 #define CKPT_PLAN_REPORT_H

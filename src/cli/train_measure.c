@@ -23,7 +23,7 @@ static ckpt_status open_under(const ckpt_cli_options *o, const ckpt_backend *bac
                               ckpt_plan **plan, ckpt_exec **exec, ckpt_error *err) {
     const ckpt_exec_options options = exec_options(o, backend);
     *exec = NULL;
-    CKPT_TRY(ckpt_job_plan_strategy(job, &(ckpt_plan_options){.strategy = strategy}, backend->traits, plan, err));
+    CKPT_TRY(ckpt_job_plan_strategy(job, &(ckpt_plan_options){.strategy = strategy}, plan, err));
     ckpt_status status = CKPT_NOMEM;
     if (strategy == CKPT_STRATEGY_MIN || !o->job.budget_bytes || (*plan)->memory.total <= o->job.budget_bytes)
         status = ckpt_exec_open(&options, &job->model.graph, *plan, NULL, NULL, exec, err);
@@ -53,7 +53,7 @@ static ckpt_status measure_nodes(const ckpt_cli_options *o, const ckpt_backend *
 
 static ckpt_status profile(const ckpt_cli_options *o, const ckpt_backend *backend, ckpt_job *job,
                            const ckpt_train_data *data, ckpt_error *err) {
-    const ckpt_profile_key key = ckpt_job_profile_key(job, &o->job, backend->name);
+    const ckpt_profile_key key = ckpt_job_profile_key(job, &o->job);
     double *seconds = ckpt_pool_array(&job->cost_pool, key.node_count, double);
     ckpt_error own; /* what cannot be kept serves this run all the same */
     if (!seconds) return ckpt_fail(err, CKPT_NOMEM, "out of host memory while measuring");

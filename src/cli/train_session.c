@@ -57,11 +57,11 @@ static ckpt_status say_what_fits(const ckpt_cli_options *o, const ckpt_session *
     const ckpt_plan_options smallest = {.strategy = CKPT_STRATEGY_MIN};
     if (try_device(s->backend, o, &bytes, &own) != CKPT_OK) return CKPT_NOMEM;
     const ckpt_plan_options fitting = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = bytes};
-    if (bytes < s->plan->memory.total && ckpt_job_plan_strategy(s->job, &fitting, s->backend->traits, &plan, &own) == CKPT_OK) {
+    if (bytes < s->plan->memory.total && ckpt_job_plan_strategy(s->job, &fitting, &plan, &own) == CKPT_OK) {
         const ckpt_plan_compute compute = ckpt_job_compute(s->job, plan);
         ckpt_fail(err, CKPT_NOMEM, "%s; --budget %" PRIu64 " would fit: %s, recomputing %.1f%%", err->message,
                   bytes, ckpt_units_format_size(plan->memory.total, size), 100 * ckpt_compute_recompute_fraction(&compute));
-    } else if (ckpt_job_plan_strategy(s->job, &smallest, s->backend->traits, &plan, &own) == CKPT_OK) {
+    } else if (ckpt_job_plan_strategy(s->job, &smallest, &plan, &own) == CKPT_OK) {
         ckpt_fail(err, CKPT_NOMEM, "%s; the smallest plan needs %s: use a smaller --batch or --micro-batch",
                   err->message, ckpt_units_format_size(plan->memory.total, size));
     }
@@ -150,9 +150,9 @@ static ckpt_status resume(const ckpt_cli_options *o, const ckpt_train_data *data
 static ckpt_status open_all(const ckpt_cli_options *o, const ckpt_train_data *data, ckpt_session *s, ckpt_error *err) {
     const ckpt_plan_options keep_all = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(check_outputs(o, err));
-    CKPT_TRY(ckpt_job_plan(s->job, &o->job, s->backend->traits, &s->plan, err));
+    CKPT_TRY(ckpt_job_plan(s->job, &o->job, &s->plan, err));
     CKPT_TRY(ckpt_plan_make(&s->job->evaluation, &keep_all, s->backend->traits, NULL, &s->evaluation_plan, err));
-    if (o->verify) CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, s->backend->traits, &s->reference_plan, err));
+    if (o->verify) CKPT_TRY(ckpt_job_plan_strategy(s->job, &keep_all, &s->reference_plan, err));
     const ckpt_train_plans plans = {{s->plan, s->reference_plan}, s->evaluation_plan};
     CKPT_TRY(ckpt_train_sizes_make(o, s->job, data, &plans, &s->sizes, err));
     const ckpt_status opened = open_exec(o, s, CKPT_SIZE_PLAN, &s->exec, err);

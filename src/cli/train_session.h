@@ -1,9 +1,9 @@
 /* A training run from device to saved file.
  *
  *     ckpt_session session;
- *     CKPT_TRY(ckpt_session_open(&options, &job, &session, err));
+ *     CKPT_TRY(ckpt_session_open(&options, backend, &job, &data, &session, err));
  *     status = ckpt_session_train(&session, &options, &data, &stop, err);
- *     ...report...
+ *     // here the run is reported
  *     ckpt_session_close(&session);
  */
 #ifndef CKPT_TRAIN_SESSION_H

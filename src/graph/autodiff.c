@@ -64,12 +64,11 @@ static bool stands_still(int rank, const int64_t *stride) {
     return false;
 }
 
-bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand) {
-    const ckpt_node *there = ad->like;
-    if (!there || there->in_count != 2 || (there->in[0] != operand && there->in[1] != operand)) return false;
-    const bool first = there->in[0] == operand;
-    const ckpt_attr *attr = &there->attr;
-    switch (there->op) {
+static bool is_broadcast(const ckpt_node *node, int operand) {
+    const ckpt_attr *attr = &node->attr;
+    if (node->in_count != 2 || (node->in[0] != operand && node->in[1] != operand)) return false;
+    const bool first = node->in[0] == operand;
+    switch (node->op) {
     case CKPT_OP_BINARY: return stands_still(attr->binary.rank, first ? attr->binary.stride_a : attr->binary.stride_b);
     case CKPT_OP_PAIR:
         return stands_still(attr->pair.geometry.rank, first ? attr->pair.geometry.stride_a : attr->pair.geometry.stride_b);
@@ -78,8 +77,10 @@ bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand) {
     }
 }
 
-ckpt_reduce_attr ckpt_reduce_of_one(int64_t count, float alpha) {
-    return (ckpt_reduce_attr){.rank = 2, .dim = {1, count}, .keep = 2, .alpha = alpha};
+bool ckpt_gradient_sums_one(const ckpt_autodiff *ad, int operand, ckpt_reduce_attr *sum) {
+    if (!ad->like || !is_broadcast(ad->like, operand)) return false;
+    *sum = (ckpt_reduce_attr){.rank = 2, .dim = {1, ad->graph->tensor[operand].count}, .keep = 2, .alpha = sum->alpha};
+    return true;
 }
 
 /* The same node of the larger batch's graph: it makes the same tensor. */

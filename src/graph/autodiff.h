@@ -36,8 +36,8 @@ typedef struct ckpt_training_options {
     bool accumulate; /* several micro-batches a step */
     bool bf16;         /* activations in bf16, */
     bool bf16_kernels; /* on a device whose nodes work in it (ckpt_rewrite_add_casts) */
-    const ckpt_graph *like; /* of the same model for a larger batch, or NULL: what is broadcast there has its gradient
-                                      summed here too, if only over one sample, so that both graphs have the same nodes */
+    const ckpt_graph *like; /* of the same model for a larger batch, or NULL: what is broadcast there has its gradient summed
+                               here too, if only over one sample, so that both graphs have the same nodes */
 } ckpt_training_options;
 
 bool ckpt_optimizer_parse(const char *name, ckpt_optimizer *optimizer);
@@ -99,11 +99,9 @@ ckpt_status ckpt_gradient_give(ckpt_autodiff *ad, int tensor, int gradient, ckpt
 ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr *geometry, const int64_t *stride, int operand,
                                        int whole, float sign, ckpt_error *err);
 
-/* Whether the forward node at work broadcasts this operand in the graph that this one is to be like. */
-bool ckpt_gradient_like_broadcast(const ckpt_autodiff *ad, int operand);
-
-/* The sum of such a gradient where nothing is broadcast here: over an axis of one. */
-ckpt_reduce_attr ckpt_reduce_of_one(int64_t count, float alpha);
+/* For an operand that the forward node at work does not broadcast: whether it does so in the graph that this one is to be
+ * like. Then the axes of *sum become one of length one, over which to sum, and the operand's values. */
+bool ckpt_gradient_sums_one(const ckpt_autodiff *ad, int operand, ckpt_reduce_attr *sum);
 
 /* For nodes that can add to a sum while they compute: the tensor to add to (and, when it is persistent, to write),
  * or -1. The node's output must then be given with ckpt_gradient_replace. */

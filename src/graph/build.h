@@ -4,7 +4,7 @@
  * with a shape of the moment, and Reshape, Flatten, Squeeze, Unsqueeze and Identity make no node at all.
  *
  *     ckpt_view y;
- *     ckpt_build_linear(&graph, "fc1", &x, w, b, &attr, &y, &err);
+ *     ckpt_build_linear(&graph, "fc1", &x, &w, b, &attr, &y, &err);
  *
  * Every function appends a node named `name` and stores the view of its output. Errors: CKPT_MODEL when the
  * shapes or types do not fit, without the node's name in front (the importer adds it); CKPT_NOMEM.

@@ -3,7 +3,7 @@
  * One type serves all of the way from the imported forward computation to the training graph:
  *
  *     ckpt_graph graph = {0};
- *     ... import fills in the forward nodes, ckpt_loss_attach the loss, ckpt_autodiff the rest ...
+ *     // import fills in the forward nodes, ckpt_loss_attach the loss, ckpt_autodiff_run the rest
  *     for (int n = 0; n < graph.node_count; n++) run(&graph.node[n]);   // one training step, nothing dropped
  *     ckpt_graph_free(&graph);
  *

@@ -4,7 +4,7 @@
  *     ckpt_cost cost = ckpt_node_cost(&graph, n);
  *     if (row->flags & CKPT_MATMUL) heavy += cost.flops;
  *
- * Inputs and outputs of each op, by tensor (shapes in graph.h's attributes, rows before columns):
+ * Inputs and outputs of each op, by tensor (shapes in the attributes of attr_*.h, rows before columns):
  *   LINEAR        x w [b] -> y
  *   MATMUL        a b -> c
  *   BINARY        a b -> c                    f32; forward only also i32, i64, f64

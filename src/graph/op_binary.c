@@ -39,10 +39,7 @@ ckpt_status ckpt_gradient_give_reduced(ckpt_autodiff *ad, const ckpt_binary_attr
             reduce.reduce.dim[reduce.reduce.rank++] = f->dim[i];
         }
     }
-    if (!broadcast && ckpt_gradient_like_broadcast(ad, operand)) {
-        reduce.reduce = ckpt_reduce_of_one(ad->graph->tensor[operand].count, sign);
-        broadcast = true;
-    }
+    broadcast = broadcast || ckpt_gradient_sums_one(ad, operand, &reduce.reduce);
     if (!broadcast && sign == 1) return ckpt_gradient_give(ad, operand, whole, err);
     int result = ckpt_gradient_tensor(ad, operand, err);
     if (result < 0) return CKPT_NOMEM;

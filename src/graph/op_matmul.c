@@ -70,10 +70,7 @@ static ckpt_status operand_gradient(ckpt_autodiff *ad, int operand, const ckpt_m
     }
     reduce.reduce.dim[product->batch_rank] = product->m * product->n;
     reduce.reduce.keep |= 1u << product->batch_rank;
-    if (!broadcast && ckpt_gradient_like_broadcast(ad, operand)) {
-        reduce.reduce = ckpt_reduce_of_one(ad->graph->tensor[operand].count, 1);
-        broadcast = true;
-    }
+    broadcast = broadcast || ckpt_gradient_sums_one(ad, operand, &reduce.reduce);
     int result = ckpt_gradient_tensor(ad, operand, err);
     if (result < 0) return CKPT_NOMEM;
     if (!broadcast) {

@@ -1,10 +1,10 @@
 /* Rewriting the imported forward graph. Nothing here changes what is computed beyond rounding.
  *
  *     ckpt_rewrite_recognise(&graph, &err);   // element functions that exporters spell out
- *     ... choose and attach the loss ...
+ *     // here the loss is chosen and attached
  *     ckpt_rewrite_fuse(&graph, &err);        // bias, activation and dropout into the node before them
  *     ckpt_rewrite_to_bf16(&graph, &err);     // with --precision bf16: what is kept takes half the memory
- *     ... ckpt_autodiff_run ...
+ *     ckpt_autodiff_run(&graph, &training, &err);
  *     ckpt_rewrite_add_casts(&graph, traits->bf16_kernels, &err);
  */
 #ifndef CKPT_REWRITE_H

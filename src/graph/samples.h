@@ -1,6 +1,6 @@
 /* Which axis of an output counts the samples.
  *
- *     ckpt_samples_first(&graph, "logits", &prediction, &moved, &split, &err);   // moved: [T,N,C] has become [N,T,C]
+ *     ckpt_samples_first(&graph, "logits", -1, &prediction, &moved, &split, &err);   // moved: [T,N,C] has become [N,T,C]
  *
  * A loss compares the first sample of the output with the first target. Sizes alone do not say which axis that is: [T,N,C] has
  * as many values, and T may be N. So the axis is followed from the output back to the model's input (span.h), of which the

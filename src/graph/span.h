@@ -3,7 +3,7 @@
  * products of dims alone, and only nodes that move elements change it.
  *
  *     ckpt_span span = ckpt_span_of(&view, 1);
- *     if (ckpt_span_transpose(&node->attr.transpose, &span)) ... where it is behind the Transpose ...
+ *     if (ckpt_span_transpose(&node->attr.transpose, &span)) ...   // now where it lies behind the Transpose
  *     int axis = ckpt_span_axis(&span, &other);   // which axis of another view that is, or -1
  */
 #ifndef CKPT_SPAN_H

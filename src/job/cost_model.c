@@ -1,13 +1,12 @@
 #include "job/cost_model.h"
 
-ckpt_profile_key ckpt_job_profile_key(const ckpt_job *job, const ckpt_job_options *o, const char *device) {
-    return (ckpt_profile_key){.device = device, .graph_hash = job->model.graph.hash, .threads = o->threads,
+ckpt_profile_key ckpt_job_profile_key(const ckpt_job *job, const ckpt_job_options *o) {
+    return (ckpt_profile_key){.device = job->traits->device, .graph_hash = job->model.graph.hash, .threads = o->threads,
                               .node_count = job->model.graph.node_count};
 }
 
-static bool find_profile(const ckpt_job *job, const ckpt_job_options *o, const char *device, ckpt_pool *pool,
-                         double **seconds) {
-    const ckpt_profile_key key = ckpt_job_profile_key(job, o, device);
+static bool find_profile(const ckpt_job *job, const ckpt_job_options *o, ckpt_pool *pool, double **seconds) {
+    const ckpt_profile_key key = ckpt_job_profile_key(job, o);
     *seconds = ckpt_pool_array(pool, key.node_count, double);
     return *seconds && ckpt_cost_cache_profile(&key, *seconds);
 }
@@ -17,7 +16,8 @@ ckpt_precision ckpt_cost_precision(const ckpt_job_options *o, const char *device
     return o->precision;
 }
 
-ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_job_options *o, const char *device, ckpt_error *err) {
+ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_job_options *o, ckpt_error *err) {
+    const char *device = job->traits->device;
     const ckpt_graph *graph = &job->model.graph;
     double *seconds;
     const ckpt_precision precision = ckpt_cost_precision(o, device);
@@ -25,7 +25,7 @@ ckpt_status ckpt_job_cost(ckpt_job *job, const ckpt_job_options *o, const char *
         job->rates = *ckpt_rates_nominal(device, precision);
     if (o->profile) {
         if (job->profile) seconds = job->profile;
-        else if (!find_profile(job, o, device, &job->cost_pool, &seconds))
+        else if (!find_profile(job, o, &job->cost_pool, &seconds))
             return ckpt_fail(err, CKPT_FAILED, "--profile: nothing is kept of what was measured of this model on the %s; set "
                              "XDG_CACHE_HOME to a folder that can be written", device);
         return ckpt_costs_measured(graph, seconds, "profile: each node measured on this machine", &job->cost_pool, &job->costs,
@@ -45,7 +45,7 @@ bool ckpt_cost_needs_measuring(const ckpt_job *job, const ckpt_job_options *o, c
     double *seconds;
     bool needed = o->cost == CKPT_COST_MODEL_ROOFLINE && !o->profile &&
                   !ckpt_cost_cache_rates(device, ckpt_cost_precision(o, device), &rates);
-    if (o->profile) needed = !find_profile(job, o, device, &scratch, &seconds);
+    if (o->profile) needed = !find_profile(job, o, &scratch, &seconds);
     ckpt_pool_free(&scratch);
     return needed;
 }

@@ -8,7 +8,7 @@
 #include "graph/loss_choice.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 #include "proto/onnx_file.h"
 
 ckpt_job_options ckpt_job_options_for(const char *model_path) {
@@ -193,16 +193,15 @@ ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_job_options *o, int6
     return status;
 }
 
-ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, const ckpt_traits *traits,
-                                   ckpt_plan **plan, ckpt_error *err) {
+ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, ckpt_plan **plan, ckpt_error *err) {
     ckpt_plan_options options = *strategy;
     options.eval = evaluation_of(job);
     options.costs = &job->costs;
-    return ckpt_plan_make(&job->model.graph, &options, traits, NULL, plan, err);
+    return ckpt_plan_make(&job->model.graph, &options, job->traits, NULL, plan, err);
 }
 
-static ckpt_status read_plan(const ckpt_job *job, const char *path, const ckpt_traits *traits, ckpt_plan **plan,
-                             ckpt_error *err) {
+static ckpt_status read_plan(const ckpt_job *job, const char *path, ckpt_plan **plan, ckpt_error *err) {
+    const ckpt_traits *traits = job->traits;
     CKPT_TRY(ckpt_plan_read(path, &job->model.graph, evaluation_of(job), plan, err));
     /* The same device, and laid out as it needs it. */
     if (strcmp((*plan)->device, traits->device) == 0 && (*plan)->alignment_bytes % traits->alignment_bytes == 0 &&
@@ -224,13 +223,12 @@ ckpt_status ckpt_job_budget(const ckpt_job_options *o, const ckpt_traits *traits
     return ckpt_device_host_budget(bytes, err);
 }
 
-ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_job_options *o, const ckpt_traits *traits, ckpt_plan **plan,
-                          ckpt_error *err) {
+ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_job_options *o, ckpt_plan **plan, ckpt_error *err) {
     *plan = NULL;
-    if (o->plan) return read_plan(job, o->plan, traits, plan, err);
+    if (o->plan) return read_plan(job, o->plan, plan, err);
     ckpt_plan_options options = {.strategy = o->strategy, .every = (int)o->every, .layers = o->layers};
-    CKPT_TRY(ckpt_job_budget(o, traits, &options.budget_bytes, err));
-    return ckpt_job_plan_strategy(job, &options, traits, plan, err);
+    CKPT_TRY(ckpt_job_budget(o, job->traits, &options.budget_bytes, err));
+    return ckpt_job_plan_strategy(job, &options, plan, err);
 }
 
 ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan) {

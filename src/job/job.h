@@ -5,7 +5,7 @@
  *     ckpt_plan *plan;
  *     options.strategy = CKPT_STRATEGY_MIN;
  *     ckpt_job_load(&options, NULL, traits, &job, &err);
- *     ckpt_job_plan(&job, &options, traits, &plan, &err);
+ *     ckpt_job_plan(&job, &options, &plan, &err);
  *     ckpt_job_resize(&job, &options, 10, &last, &err);      // for the last batch of an epoch, which has 10 samples
  *     ...
  *     ckpt_plan_free(plan);
@@ -18,6 +18,7 @@
 #include "import/model.h"
 #include "job/devices.h"
 #include "planner/core/step_time.h"
+#include "planner/plan.h"
 
 enum { CKPT_JOB_MAX_DIMS = 16 };
 
@@ -90,16 +91,14 @@ ckpt_status ckpt_job_resize(const ckpt_job *job, const ckpt_job_options *options
                             ckpt_error *err);
 
 /* The plan that the options ask for: made, or read from --plan. The caller frees it. */
-ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_job_options *options, const ckpt_traits *traits,
-                          ckpt_plan **plan, ckpt_error *err);
+ckpt_status ckpt_job_plan(const ckpt_job *job, const ckpt_job_options *options, ckpt_plan **plan, ckpt_error *err);
+
+/* The same with a strategy of the caller's; its eval is filled in. */
+ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, ckpt_plan **plan, ckpt_error *err);
 
 /* --budget in bytes, `auto` found out. */
 ckpt_status ckpt_job_budget(const ckpt_job_options *options, const ckpt_traits *traits, uint64_t *bytes,
                             ckpt_error *err);
-
-/* The same with a strategy of the caller's; its eval is filled in. */
-ckpt_status ckpt_job_plan_strategy(const ckpt_job *job, const ckpt_plan_options *strategy, const ckpt_traits *traits,
-                                   ckpt_plan **plan, ckpt_error *err);
 
 /* What a whole step computes: plan->compute is for one micro-batch. */
 ckpt_plan_compute ckpt_job_compute(const ckpt_job *job, const ckpt_plan *plan);

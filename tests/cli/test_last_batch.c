@@ -16,7 +16,7 @@
 #include "run_program.h"
 
 #define GOLDEN CKPT_SOURCE_DIR "/tests/golden/last_batch/"
-#define TOLERANCE 1e-4 /* of the weights' change, in float32 against float64 */
+#define CONTROL 0.01 /* of the weights' change, the least that another last batch makes */
 
 static program_run must_run(const char *which, const char *words) {
     program_run run = run_program(which, "%s", words);
@@ -60,6 +60,7 @@ typedef struct golden_network {
     int batch;
     const char *plan, *train; /* words for both programs, and for ckpttrain only */
     int epochs;               /* of two steps each */
+    double tolerance;         /* of the weights' change, in float32 against float64 */
     double (*distance)(const struct golden_network *network, const char *folder, const ckpt_onnx_file *last);
 } golden_network;
 
@@ -168,15 +169,16 @@ static void check_golden(const golden_network *n, const char *folder, int sample
         if (!*hash) snprintf(hash, sizeof hash, "%s", hash_of(train));
         assert_string_equal(hash_of(train), hash);
         const double error = distance(n, folder);
-        if (!(error < TOLERANCE)) fail_msg("%s, last batch %s: relative error %.3g", n->name, folder, error);
+        if (!(error < n->tolerance)) fail_msg("%s, last batch %s: relative error %.3g", n->name, folder, error);
         json_decref(train);
     }
 }
 
-#define EXPORTED(name) {name, GOLDEN name "/model.onnx", 4, "", "--lr 0.5", 1, weights_distance}
-/* Dropout is that of ONNX's reference implementation, which PyTorch was given. */
+#define EXPORTED(name) {name, GOLDEN name "/model.onnx", 4, "", "--lr 0.5", 1, 1e-4, weights_distance}
+/* Dropout is that of ONNX's reference implementation, which PyTorch was given. A scale of 1 that moves
+ * little is rounded by some 5e-5 of that (blocks.3.norm.weight of mlp_prenorm_gelu), and its sums can be half of its norm. */
 #define BUNDLED(name, path) \
-    {name, CKPT_SOURCE_DIR path, 8, "--dropout-rng onnx-ref", "--lr 0.015625", 2, sums_distance}
+    {name, CKPT_SOURCE_DIR path, 8, "--dropout-rng onnx-ref", "--lr 0.015625", 2, 5e-4, sums_distance}
 
 static const golden_network networks[] = {
     EXPORTED("batchnorm"),
@@ -203,7 +205,7 @@ static void test_weights_are_pytorchs(void **state) {
             snprintf(folder, sizeof folder, "%d", left);
             check_golden(n, folder, n->batch + left, bytes);
             snprintf(folder, sizeof folder, "%d", left == 1 ? 2 : left - 1); /* negative control: another last batch gives others */
-            assert_true(distance(n, folder) > 100 * TOLERANCE);
+            assert_true(distance(n, folder) > CONTROL);
         }
     }
 }
@@ -215,7 +217,7 @@ static void test_parts_are_pytorchs(void **state) {
     spatial.plan = "--micro-batch 2";
     plan_ways(&spatial, bytes);
     check_golden(&spatial, "micro", 7, bytes);
-    assert_true(distance(&spatial, "3") > 100 * TOLERANCE);
+    assert_true(distance(&spatial, "3") > CONTROL);
 }
 
 /* --- the rest of the data ---------------------------------------------------------------------------- */

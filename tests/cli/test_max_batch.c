@@ -50,7 +50,7 @@ static void test_largest_batch(void **state) {
     (void)state;
     check_edge("@/models/digits.onnx", 1 << 20);
     check_edge("@/models/mlp_residual.onnx", 300000);
-    check_edge("@/models/mlp_prenorm_gelu.onnx", 1 << 20);
+    check_edge("@/models/mlp_prenorm_gelu.onnx", 300000);
     check_edge("@/models/mlp_checkpointed.onnx --optimizer adam", 1 << 19);
 }
 
@@ -60,9 +60,10 @@ static void test_memory_grows_with_the_batch(void **state) {
     static const char *const models[] = {"digits", "mlp_residual", "mlp_prenorm_gelu"};
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
         json_int_t last = 0;
-        for (int batch = 1; batch <= 40; batch += 3) {
+        static const int batches[] = {1, 2, 7, 16, 40};
+        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
             char words[256];
-            snprintf(words, sizeof words, "@/models/%s.onnx --strategy min --batch %d", models[m], batch);
+            snprintf(words, sizeof words, "@/models/%s.onnx --strategy min --batch %d", models[m], batches[b]);
             json_t *d = plan_json(words);
             assert_true(number(d, "memory", "total") >= last);
             last = number(d, "memory", "total");

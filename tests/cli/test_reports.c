@@ -82,7 +82,7 @@ static void test_kinds(void **state) {
 
 static void test_frontier(void **state) {
     (void)state;
-    program_run run = ran("@/models/mlp_prenorm_gelu.onnx --device cpu --batch 64 --micro-batch 16 --frontier --json -o curve.svg");
+    program_run run = ran("@/models/mlp_residual.onnx --device cpu --batch 64 --micro-batch 16 --frontier --json -o curve.svg");
     json_t *document = json_loads(run.out, JSON_REJECT_DUPLICATES, NULL);
     program_free(&run);
     char *svg = slurp("curve.svg");
@@ -100,7 +100,7 @@ static void test_frontier(void **state) {
                      json_integer_value(json_object_get(document, "minimum_total")));
     for (size_t i = 0; i < count; i += count / 3) { /* the plan of that budget, as the contract's document tells it */
         const json_t *p = json_array_get(points, i);
-        run = run_program("plan", "@/models/mlp_prenorm_gelu.onnx --device cpu --batch 64 --micro-batch 16 --json --budget %lld",
+        run = run_program("plan", "@/models/mlp_residual.onnx --device cpu --batch 64 --micro-batch 16 --json --budget %lld",
                           (long long)json_integer_value(json_object_get(p, "total")));
         assert_int_equal(run.status, 0);
         json_t *d = json_loads(run.out, 0, NULL);
@@ -115,7 +115,7 @@ static void test_frontier(void **state) {
         json_decref(d);
         program_free(&run);
     }
-    run = ran("@/models/mlp_prenorm_gelu.onnx --device cpu --batch 64 --micro-batch 16 --frontier -o curve.json");
+    run = ran("@/models/mlp_residual.onnx --device cpu --batch 64 --micro-batch 16 --frontier -o curve.json");
     assert_non_null(strstr(run.out, "at least"));
     char *json = slurp("curve.json");
     json_t *same = json_loads(json, 0, NULL);

@@ -10,6 +10,7 @@ under two plans. Compared are the first loss (relative 1e-5), the change of ever
 parameter bit for bit, the two plans' weights, planned with measured bytes, and what onnxruntime computes from the saved file.
 A refusal is a failure. Not counted are networks that an exporter cannot write and those that single precision cannot decide.
 Each failure is one line with its seed, and a folder with model, data, command and what was expected. Exit status 1 if any failed.
+Ctrl-C ends a run with the counts so far.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -469,6 +471,15 @@ def write_case(case, target, name):
     (target / f"{name}.case").write_text("\n".join(lines) + "\n")
 
 
+def keep(failures, seed, folder):
+    """Moves what failed to its place."""
+    place = pathlib.Path(failures) / str(seed)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, place)
+    return place
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", nargs="?", help="ckpttrain")
@@ -491,25 +502,23 @@ def main():
     started, outcomes, kinds = time.time(), collections.Counter(), collections.Counter()
     drawn = {"dynamo": options.dynamo, "left": options.left, "minimise": options.minimise}
     tasks = [(program, options.seed + i, drawn) for i in range(options.count)]
-    with multiprocessing.Pool(options.jobs) as pool:
-        for seed, outcome, text, folder, network in pool.imap_unordered(work, tasks):
-            outcomes[outcome] += 1
-            if sum(outcomes.values()) % 100 == 0:
-                print(f"{sum(outcomes.values())} of {options.count}, {outcomes['FAILED']} differ", file=sys.stderr, flush=True)
-            if outcome in ("FAILED", "broken"):
-                kinds[signature(text)] += 1
-                place = ""
-                if folder:
-                    place = pathlib.Path(options.failures) / str(seed)
-                    shutil.rmtree(place, ignore_errors=True)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.move(folder, place)
-                print(f"{outcome} seed {seed}: {text} [{network}] {place}", flush=True)
+    try:
+        with multiprocessing.Pool(options.jobs, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+            for seed, outcome, text, folder, network in pool.imap_unordered(work, tasks):
+                outcomes[outcome] += 1
+                if outcomes.total() % 100 == 0:
+                    print(f"{outcomes.total()} of {options.count}, {outcomes['FAILED']} differ", file=sys.stderr, flush=True)
+                if outcome in ("FAILED", "broken"):
+                    kinds[signature(text)] += 1
+                    place = keep(options.failures, seed, folder) if folder else ""
+                    print(f"{outcome} seed {seed}: {text} [{network}] {place}", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped after {outcomes.total()} of {options.count}", flush=True)
     for kind, count in kinds.most_common():
         print(f"{count:5d}  {kind}")
     compared = outcomes["equal"] + outcomes["conditioned"] + outcomes["folded"] + outcomes["FAILED"]
     print(
-        f"{options.count} networks, {compared} compared, {outcomes['FAILED']} differ; {outcomes['equal']} equal, "
+        f"{outcomes.total()} networks, {compared} compared, {outcomes['FAILED']} differ; {outcomes['equal']} equal, "
         f"{outcomes['conditioned']} equal but for weights that PyTorch's float32 does not determine either, "
         f"{outcomes['folded']} with weights that the exporter folded (loss and plans only); {outcomes['skipped']} skipped, "
         f"{outcomes['not exported']} not exported, "

@@ -12,7 +12,8 @@
  *   3. A node that runs once, is ready, fits, forbids no run that could be of use, and leaves no more bytes than the tensors
  *      that die with it, runs at once and alone. In any schedule that runs it later, moving it to the front leaves no more
  *      bytes at any moment: what dies with it would have been held until then.
- *   4. Where output 0 may be written over a droppable input, giving the input up for it is tried only when that is of
+ *   4. A state in which no more is held than in another, which has run the same nodes and has cost no more.
+ *   5. Where output 0 may be written over a droppable input, giving the input up for it is tried only when that is of
  *      use: when the run does not fit without, or nothing reads the input any more.
  */
 #include "order_oracle.h"
@@ -22,11 +23,11 @@
 
 #include "graph/op.h"
 
-enum { MOST_ONCE = 128, MOST_DROPPABLE = 64, MOST_RULES = 192, MOST_BOUND = 256 };
+enum { WORDS = 4, MOST_ONCE = 64 * WORDS, MOST_DROPPABLE = 64, MOST_RULES = MOST_ONCE + 64, MOST_BOUND = 512, MOST_NODES = 1024 };
 
 /* Nodes that run once: bits. */
 typedef struct nodes {
-    uint64_t word[2];
+    uint64_t word[WORDS];
 } nodes;
 
 /* A STEP tensor that is made once and read by nodes that run once. */
@@ -60,6 +61,7 @@ typedef struct found_state {
     state at;
     uint64_t cost, peak, rest; /* so far; the heuristic */
     int parent, by;            /* by: rule */
+    int alike;                 /* the next state in which the same nodes have run, or -1 */
     bool closed;
 } found_state;
 
@@ -72,7 +74,7 @@ struct order_oracle {
     const ckpt_graph *graph;
     const ckpt_costs *costs;
     uint64_t alignment;
-    int droppable_of[1024]; /* by tensor, -1 */
+    int droppable_of[MOST_NODES]; /* by tensor, -1 */
     int droppable_count;
     uint64_t bytes[MOST_DROPPABLE];
     nodes read_by[MOST_DROPPABLE]; /* nodes that run once */
@@ -89,7 +91,7 @@ struct order_oracle {
     int state_limit, count, capacity, heap_count, heap_capacity, slots;
     found_state *found;
     entry *heap;
-    int *slot;
+    int *slot, *group; /* hash tables of states, and of the newest state by nodes that have run; -1: free */
     uint64_t budget;
     bool bytes_only, failed, plain;
 };
@@ -105,11 +107,15 @@ static void include(nodes *set, int bit) {
 }
 
 static bool meets(nodes a, nodes b) {
-    return (a.word[0] & b.word[0]) || (a.word[1] & b.word[1]);
+    uint64_t both = 0;
+    for (int w = 0; w < WORDS; w++) both |= a.word[w] & b.word[w];
+    return both != 0;
 }
 
 static bool within(nodes a, nodes b) {
-    return !(a.word[0] & ~b.word[0]) && !(a.word[1] & ~b.word[1]);
+    uint64_t outside = 0;
+    for (int w = 0; w < WORDS; w++) outside |= a.word[w] & ~b.word[w];
+    return outside == 0;
 }
 
 static bool within_but(nodes a, nodes b, int bit) {
@@ -118,7 +124,9 @@ static bool within_but(nodes a, nodes b, int bit) {
 }
 
 static int size_of_set(nodes a) {
-    return __builtin_popcountll(a.word[0]) + __builtin_popcountll(a.word[1]);
+    int size = 0;
+    for (int w = 0; w < WORDS; w++) size += __builtin_popcountll(a.word[w]);
+    return size;
 }
 
 static uint64_t bytes_of(const order_oracle *o, uint64_t set) {
@@ -206,7 +214,7 @@ static void mark_ancestors(const ckpt_graph *g, int n, bool *ancestor) {
 
 /* A node that may run again needs a bit of its own where nothing else says that it has run. */
 static bool needs_bit(const ckpt_graph *g, int n) {
-    bool ancestor[1024], certain = false;
+    bool ancestor[MOST_NODES], certain = false;
     for (int m = 0; m < g->node_count; m++) {
         if (!runs_once(g, m)) continue;
         memset(ancestor, 0, sizeof ancestor);
@@ -318,7 +326,7 @@ static uint64_t common_divisor(uint64_t a, uint64_t b) {
 }
 
 order_oracle *order_oracle_open(const ckpt_graph *g, const ckpt_costs *costs, uint64_t alignment_bytes) {
-    if (g->tensor_count > 1024 || g->node_count > 1024) return NULL;
+    if (g->tensor_count > MOST_NODES || g->node_count > MOST_NODES) return NULL;
     order_oracle *o = calloc(1, sizeof *o);
     if (!o) return NULL;
     o->graph = g;
@@ -347,6 +355,7 @@ void order_oracle_close(order_oracle *o) {
     free(o->found);
     free(o->heap);
     free(o->slot);
+    free(o->group);
     free(o);
 }
 
@@ -451,53 +460,81 @@ static entry pop(order_oracle *o) {
     return top;
 }
 
-static uint64_t hash_of(state s) {
-    uint64_t h = s.held * 0x9E3779B97F4A7C15u;
-    h = (h ^ (h >> 29) ^ s.done.word[0]) * 0xBF58476D1CE4E5B9u;
-    h = (h ^ (h >> 31) ^ s.done.word[1]) * 0x94D049BB133111EBu;
+static uint64_t hash_of(nodes done, uint64_t held) {
+    uint64_t h = held * 0x9E3779B97F4A7C15u;
+    for (int w = 0; w < WORDS; w++) h = (h ^ (h >> 29) ^ done.word[w]) * 0xBF58476D1CE4E5B9u;
     return h ^ (h >> 32);
 }
 
-static bool same(state a, state b) {
-    return a.held == b.held && a.done.word[0] == b.done.word[0] && a.done.word[1] == b.done.word[1];
+static bool same_nodes(nodes a, nodes b) {
+    return memcmp(&a, &b, sizeof a) == 0;
 }
 
-static bool rehash(order_oracle *o) {
+static int *slot_of_state(const order_oracle *o, state s) {
+    uint64_t at = hash_of(s.done, s.held) & (uint64_t)(o->slots - 1);
+    while (o->slot[at] >= 0 && (o->found[o->slot[at]].at.held != s.held || !same_nodes(o->found[o->slot[at]].at.done, s.done)))
+        at = (at + 1) & (uint64_t)(o->slots - 1);
+    return &o->slot[at];
+}
+
+static int *group_of_nodes(const order_oracle *o, nodes done) {
+    uint64_t at = hash_of(done, 0) & (uint64_t)(o->slots - 1);
+    while (o->group[at] >= 0 && !same_nodes(o->found[o->group[at]].at.done, done)) at = (at + 1) & (uint64_t)(o->slots - 1);
+    return &o->group[at];
+}
+
+static void clear_tables(order_oracle *o) {
+    for (int i = 0; i < o->slots; i++) o->slot[i] = o->group[i] = -1;
+}
+
+static bool make_room(order_oracle *o) {
+    if (!grow((void **)&o->found, sizeof *o->found, &o->capacity, o->count + 1)) return false;
     if (2 * o->count < o->slots) return true;
-    const int slots = o->slots ? 2 * o->slots : 16384;
-    int *slot = malloc(sizeof *slot * (size_t)slots);
-    if (!slot) return false;
     free(o->slot);
-    o->slot = slot;
-    o->slots = slots;
-    for (int i = 0; i < slots; i++) slot[i] = -1;
+    free(o->group);
+    o->slots = o->slots ? 2 * o->slots : 16384;
+    o->slot = malloc(sizeof *o->slot * (size_t)o->slots);
+    o->group = malloc(sizeof *o->group * (size_t)o->slots);
+    if (!o->slot || !o->group) {
+        o->slots = 0;
+        return false;
+    }
+    clear_tables(o);
     for (int k = 0; k < o->count; k++) {
-        uint64_t at = hash_of(o->found[k].at) & (uint64_t)(slots - 1);
-        while (slot[at] >= 0) at = (at + 1) & (uint64_t)(slots - 1);
-        slot[at] = k;
+        *slot_of_state(o, o->found[k].at) = k;
+        *group_of_nodes(o, o->found[k].at.done) = k; /* the newest comes last, and heads the list */
     }
     return true;
 }
 
-/* Index of the state, made where it is new. */
-static int find_state(order_oracle *o, state s) {
-    if (!rehash(o)) return -1;
-    uint64_t at = hash_of(s) & (uint64_t)(o->slots - 1);
-    for (; o->slot[at] >= 0; at = (at + 1) & (uint64_t)(o->slots - 1))
-        if (same(o->found[o->slot[at]].at, s)) return o->slot[at];
-    if (o->count == o->state_limit ||
-        !grow((void **)&o->found, sizeof *o->found, &o->capacity, o->count + 1))
+/* Pruning 4. */
+static bool is_dominated(const order_oracle *o, int newest, state s, uint64_t cost) {
+    for (int k = newest; k >= 0 && !o->plain; k = o->found[k].alike)
+        if (!(s.held & ~o->found[k].at.held) && o->found[k].cost <= cost) return true;
+    return false;
+}
+
+/* Index of the state, made where it is new; -1: dominated, or no room. */
+static int find_state(order_oracle *o, state s, uint64_t cost) {
+    if (!make_room(o)) {
+        o->failed = true;
         return -1;
-    o->found[o->count] = (found_state){.at = s, .cost = UINT64_MAX, .peak = UINT64_MAX, .rest = find_rest(o, s), .parent = -1};
-    return o->slot[at] = o->count++;
+    }
+    int *slot = slot_of_state(o, s), *group = group_of_nodes(o, s.done);
+    if (is_dominated(o, *group, s, cost)) return -1;
+    if (*slot >= 0) return *slot;
+    if (o->count == o->state_limit) {
+        o->failed = true;
+        return -1;
+    }
+    o->found[o->count] = (found_state){
+        .at = s, .cost = UINT64_MAX, .peak = UINT64_MAX, .rest = find_rest(o, s), .parent = -1, .alike = *group};
+    return *slot = *group = o->count++;
 }
 
 static void reach(order_oracle *o, state s, int from, int by, uint64_t cost, uint64_t peak) {
-    const int k = find_state(o, s);
-    if (k < 0) {
-        o->failed = true;
-        return;
-    }
+    const int k = find_state(o, s, cost);
+    if (k < 0) return;
     found_state *f = &o->found[k];
     if (f->closed || f->rest == UINT64_MAX || f->cost < cost || (f->cost == cost && f->peak <= peak)) return;
     if (o->bytes_only && f->cost != UINT64_MAX) return;
@@ -651,7 +688,7 @@ static void expand(order_oracle *o, int from) {
 /* The last state, or -1. */
 static int search(order_oracle *o, uint64_t budget, bool bytes_only) {
     o->count = o->heap_count = 0;
-    for (int i = 0; i < o->slots; i++) o->slot[i] = -1;
+    clear_tables(o);
     o->budget = budget;
     o->bytes_only = bytes_only;
     o->failed = false;
@@ -763,7 +800,7 @@ static int last_read(const order_oracle *o, const int *node, int count, int t, i
 
 static bool replay_versions(const order_oracle *o, const int *node, int count, uint64_t *cost) {
     const ckpt_graph *g = o->graph;
-    int runs[1024] = {0};
+    int runs[MOST_NODES] = {0};
     *cost = 0;
     for (int k = 0; k < count; k++) {
         const int n = node[k];

@@ -25,7 +25,7 @@ typedef enum order_answer {
     ORDER_WRONG    /* a schedule that the search found does not replay to what the search says: a fault of the oracle */
 } order_answer;
 
-/* NULL: too many nodes or tensors for its sets (128 nodes that run once, 64 tensors that may be dropped), or no memory.
+/* NULL: too many nodes or tensors for its sets (256 nodes that run once, 64 tensors that may be dropped), or no memory.
  * Graph and costs must outlive the oracle. */
 order_oracle *order_oracle_open(const ckpt_graph *graph, const ckpt_costs *costs, uint64_t alignment_bytes);
 void order_oracle_close(order_oracle *oracle);

@@ -119,3 +119,16 @@ bool plan_steps_equal(const ckpt_plan *a, const ckpt_plan *b) {
     }
     return equal;
 }
+
+void plan_graph_extremes(const ckpt_graph *graph, const ckpt_graph *eval, uint64_t *store_all, uint64_t *least) {
+    const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_MIN, .eval = eval};
+    ckpt_plan *plan;
+    ckpt_error err;
+    if (ckpt_plan_make(graph, &options, &plan_graph_traits, NULL, &plan, &err) != CKPT_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        abort();
+    }
+    *store_all = plan->store_all_total;
+    *least = plan->memory.total;
+    ckpt_plan_free(plan);
+}

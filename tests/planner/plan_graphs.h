@@ -26,6 +26,9 @@ typedef struct plan_graph_options {
 /* Aborts the test on failure. `eval` may be NULL. */
 void plan_graph_make(const plan_graph_options *options, ckpt_graph *graph, ckpt_graph *eval);
 
+/* memory.total of the plans that store all and that take least. `eval` may be NULL. */
+void plan_graph_extremes(const ckpt_graph *graph, const ckpt_graph *eval, uint64_t *store_all, uint64_t *least);
+
 /* Whether two plans run the same steps. */
 bool plan_steps_equal(const ckpt_plan *a, const ckpt_plan *b);
 

@@ -170,3 +170,95 @@ void graphs_several_outputs(ckpt_graph *g) {
     graphs_linear(g, CKPT_ACT_IDENTITY, graphs_between(2, 5), &y);
     graphs_finish(g, &y, CKPT_OPTIMIZER_SGD, false);
 }
+
+/* A linear node with a weight of its own, or one that another node of the same widths has. */
+static void branching_linear(ckpt_graph *g, int64_t out, ckpt_view *x) {
+    const int64_t dims[2] = {x->dim[1], out};
+    int weight = -1;
+    for (int t = 0; t < g->tensor_count && graphs_between(0, 1); t++)
+        if (g->tensor[t].role == CKPT_ROLE_PARAM && g->tensor[t].rank == 2 && g->tensor[t].dim[0] == dims[0] &&
+            g->tensor[t].dim[1] == out)
+            weight = t;
+    if (weight < 0) weight = ckpt_graph_add_tensor(g, "w", CKPT_F32, CKPT_ROLE_PARAM, 2, dims, &g_err);
+    const int bias = graphs_between(0, 1) ? ckpt_graph_add_tensor(g, "b", CKPT_F32, CKPT_ROLE_PARAM, 1, &out, &g_err) : -1;
+    static const ckpt_act act[] = {CKPT_ACT_IDENTITY, CKPT_ACT_RELU, CKPT_ACT_TANH};
+    ckpt_linear_attr attr = {.alpha = 1, .beta = 1, .epilogue = {.act = act[graphs_between(0, 2)]}};
+    if (graphs_between(0, 3) == 0) {
+        attr.epilogue.drop = 0.25f;
+        attr.epilogue.stream = g->stream_count++;
+    }
+    const ckpt_view view = ckpt_view_of(g, weight);
+    ckpt_view y;
+    char name[32];
+    snprintf(name, sizeof name, "linear%d", g->node_count);
+    assert_int_equal(ckpt_build_linear(g, name, x, &view, bias, &attr, &y, &g_err), CKPT_OK);
+    *x = y;
+}
+
+static void branching_norm(ckpt_graph *g, ckpt_view *x) {
+    const int scale = ckpt_graph_add_tensor(g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &x->dim[1], &g_err);
+    ckpt_view y;
+    char name[32];
+    snprintf(name, sizeof name, "norm%d", g->node_count);
+    assert_int_equal(ckpt_build_layernorm(g, name, x, scale, -1, 1, 1e-5f, &y, NULL, &g_err), CKPT_OK);
+    *x = y;
+}
+
+/* Writes running statistics: runs once. */
+static void branching_batchnorm(ckpt_graph *g, ckpt_view *x) {
+    const int64_t channels = x->dim[1];
+    const int scale = ckpt_graph_add_tensor(g, "scale", CKPT_F32, CKPT_ROLE_PARAM, 1, &channels, &g_err);
+    const int bias = ckpt_graph_add_tensor(g, "bias", CKPT_F32, CKPT_ROLE_PARAM, 1, &channels, &g_err);
+    const int running[2] = {ckpt_graph_add_tensor(g, "mean", CKPT_F32, CKPT_ROLE_STATISTIC, 1, &channels, &g_err),
+                            ckpt_graph_add_tensor(g, "variance", CKPT_F32, CKPT_ROLE_STATISTIC, 1, &channels, &g_err)};
+    ckpt_view y;
+    char name[32];
+    snprintf(name, sizeof name, "batchnorm%d", g->node_count);
+    assert_int_equal(ckpt_build_batchnorm(g, name, x, scale, bias, running, 1e-5f, 0.1f, true, &y, NULL, &g_err), CKPT_OK);
+    *x = y;
+}
+
+void graphs_branching(int nodes, bool accumulate, ckpt_graph *g) {
+    enum { MOST = 32 };
+    ckpt_view made[MOST] = {graphs_input(g, 16, graphs_between(1, 6))};
+    const int widths = graphs_between(1, 3); /* few, so that sums and shared weights are frequent */
+    int64_t width[3];
+    for (int i = 0; i < widths; i++) width[i] = 4 * graphs_between(1, 6);
+    branching_linear(g, width[0], &made[0]);
+    int count = 1;
+    while (count < nodes - 1 && count < MOST) {
+        const int near = count - 1 - graphs_between(0, 2);
+        ckpt_view x = made[near < 0 || graphs_between(0, 3) == 0 ? graphs_between(0, count - 1) : near];
+        const int kind = graphs_between(0, 8), with = graphs_between(0, count - 1);
+        char name[32];
+        snprintf(name, sizeof name, "node%d", g->node_count);
+        if (kind < 3 && made[with].dim[1] == x.dim[1]) {
+            ckpt_view y;
+            assert_int_equal(ckpt_build_binary(g, name, kind ? CKPT_BINARY_ADD : CKPT_BINARY_MUL, &x, &made[with], &y, &g_err),
+                             CKPT_OK);
+            x = y;
+        } else if (kind == 3) {
+            graphs_gelu(g, &x);
+        } else if (kind == 4) {
+            branching_norm(g, &x);
+        } else if (kind == 5) {
+            branching_batchnorm(g, &x);
+        } else {
+            branching_linear(g, width[graphs_between(0, widths - 1)], &x);
+        }
+        made[count++] = x;
+    }
+    ckpt_view last = made[count - 1];
+    branching_linear(g, graphs_between(2, 5), &last);
+    graphs_finish(g, &last, graphs_between(0, 1) ? CKPT_OPTIMIZER_SGD : CKPT_OPTIMIZER_ADAM, accumulate);
+}
+
+void graphs_chain(int stages, bool accumulate, ckpt_graph *g) {
+    ckpt_view x = graphs_input(g, 16, graphs_between(1, 6));
+    while (g->node_count < stages - 1) {
+        if (g->node_count > 0 && graphs_between(0, 3) == 0) graphs_gelu(g, &x);
+        else graphs_linear(g, graphs_between(0, 2) ? CKPT_ACT_RELU : CKPT_ACT_IDENTITY, 4 * graphs_between(1, 9), &x);
+    }
+    graphs_linear(g, CKPT_ACT_IDENTITY, graphs_between(2, 5), &x);
+    graphs_finish(g, &x, graphs_between(0, 1) ? CKPT_OPTIMIZER_SGD : CKPT_OPTIMIZER_MOMENTUM, accumulate);
+}

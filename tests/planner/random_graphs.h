@@ -32,6 +32,12 @@ void graphs_residual_mlp(int blocks, ckpt_graph *g);
 void graphs_series_parallel(ckpt_graph *g);
 void graphs_several_outputs(ckpt_graph *g);
 
+/* Any: nodes that read any earlier tensors, so branches and skips that no series-parallel graph has; tied weights, norms, some with
+ * running statistics, dropout. At most `nodes` forward nodes and the loss. */
+void graphs_branching(int nodes, bool accumulate, ckpt_graph *g);
+/* Linear nodes in a row, some with an act of its own behind them: at most `stages` forward nodes and the loss. */
+void graphs_chain(int stages, bool accumulate, ckpt_graph *g);
+
 extern bool graphs_priced; /* costs are no FLOPs, but times that have nothing to do with them */
 
 /* Good until the next call. */

@@ -1,4 +1,4 @@
-/* The tables of chain.h against exhaustive search, the closed form of Revolve, and themselves without R. */
+/* The tables of chain.h against exhaustive search, of all schedules and of persistent ones, and the closed form of Revolve. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,8 @@ static ckpt_chain_tables *build(const ckpt_chain *chain, ckpt_chain_limits limit
     return tables;
 }
 
-static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement *sum) {
+/* What the tables answer for `less` bytes less than exhaustive search has. */
+static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, uint64_t less, agreement *sum) {
     ckpt_chain_tables *tables = build(chain, limits);
     uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
     uint64_t before = CKPT_CHAIN_NEVER, need_before = 0;
@@ -35,11 +36,10 @@ static void compare(const ckpt_chain *chain, ckpt_chain_limits limits, agreement
         ckpt_pool pool = {0};
         ckpt_chain_program program;
         ckpt_error err;
-        ckpt_status status = ckpt_chain_solve(tables, m, &pool, &program, &err);
+        ckpt_status status = ckpt_chain_solve(tables, m > less ? m - less : 0, &pool, &program, &err);
         assert_int_equal(ckpt_chain_lower_bound(chain, m, CKPT_CHAIN_NEVER, &bound, &err), CKPT_OK);
         if (status == CKPT_OK) {
-            assert_true(truth != CKPT_CHAIN_NEVER);
-            assert_true(program.cost >= truth);
+            assert_true(program.cost >= truth && truth != CKPT_CHAIN_NEVER);
             assert_true(program.needed_bytes <= m);
             assert_true(program.cost <= before && program.needed_bytes >= need_before);
             assert_int_equal(ckpt_chain_replay(chain, &program), program.cost);
@@ -78,7 +78,7 @@ static void test_plain_chains(void **state) {
     g_random.state = 1;
     for (int i = 0; i < 150; i++) {
         ckpt_chain_make_plain_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10);
-        compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, 0, &sum);
     }
     check_agreement("reference model", &sum);
 }
@@ -89,7 +89,7 @@ static void test_real_chains(void **state) {
     g_random.state = 2;
     for (int i = 0; i < 150; i++) {
         ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10, 1);
-        compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, 0, &sum);
     }
     check_agreement("flags and transients", &sum);
 }
@@ -100,7 +100,7 @@ static void test_chains_with_internals(void **state) {
     g_random.state = 3;
     for (int i = 0; i < 120; i++) {
         ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 5), 10, 3);
-        compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, 0, &sum);
     }
     check_agreement("internals", &sum);
 }
@@ -112,7 +112,7 @@ static void test_chains_with_early_parts(void **state) {
     for (int i = 0; i < 150; i++) {
         const int options = 1 + 2 * (i % 2);
         ckpt_chain_make_early_random(&g_random, (int)ckpt_random_between(&g_random, 3, options == 1 ? 7 : 5), 10, options);
-        compare(&g_random.chain, (ckpt_chain_limits){.tables_only = true}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, 0, &sum);
     }
     check_agreement("early parts", &sum);
 }
@@ -123,7 +123,7 @@ static void test_coarse_slots_stay_feasible(void **state) {
     g_random.state = 4;
     for (int i = 0; i < 60; i++) {
         ckpt_chain_make_real_random(&g_random, (int)ckpt_random_between(&g_random, 2, 5), 10, 2);
-        compare(&g_random.chain, (ckpt_chain_limits){.slots = 9}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){.slots = 9}, 0, &sum);
     }
     print_agreement("nine slots", &sum);
     assert_int_equal(sum.called_infeasible, 0);
@@ -131,16 +131,46 @@ static void test_coarse_slots_stay_feasible(void **state) {
 }
 
 /* The comparison must notice what it is there to notice. */
-static void test_tables_without_giving_up_are_caught(void **state) {
+static void test_a_byte_less_is_caught(void **state) {
     (void)state;
     agreement sum = {0};
     g_random.state = 1;
     for (int i = 0; i < 150; i++) {
         ckpt_chain_make_plain_random(&g_random, (int)ckpt_random_between(&g_random, 2, 7), 10);
-        compare(&g_random.chain, (ckpt_chain_limits){.never_give_up = true}, &sum);
+        compare(&g_random.chain, (ckpt_chain_limits){0}, 1, &sum);
     }
-    print_agreement("without R", &sum);
+    print_agreement("a byte less", &sum);
     assert_true(sum.called_infeasible > 0);
+    assert_true(sum.equal < 0.97 * sum.feasible);
+}
+
+/* The tables range over the persistent schedules, and find the best of them. Returns at how many budgets. */
+static int as_persistent(const ckpt_chain *chain, uint64_t less, int *budgets) {
+    ckpt_chain_tables *tables = build(chain, (ckpt_chain_limits){0});
+    assert_true(ckpt_chain_is_exact(tables));
+    const uint64_t least = ckpt_chain_least_bytes(tables), most = ckpt_chain_most_bytes(tables);
+    int equal = 0;
+    for (uint64_t m = least; m <= most + 1; m++)
+        equal += ckpt_chain_tables_cost(tables, m - less) == ckpt_chain_oracle_persistent(chain, m);
+    *budgets += (int)(most - least) + 2;
+    ckpt_chain_tables_free(tables);
+    return equal;
+}
+
+static void test_persistent_schedules(void **state) {
+    (void)state;
+    for (ckpt_chain_kind kind = CKPT_CHAIN_PLAIN; kind <= CKPT_CHAIN_EQUAL; kind++)
+        for (uint64_t less = 0; less <= 1; less++) { /* a byte less is the control */
+            int budgets = 0, equal = 0;
+            g_random.state = 1 + (uint64_t)kind;
+            for (int i = 0; i < (kind == CKPT_CHAIN_EQUAL ? 20 : 100); i++) {
+                ckpt_chain_make(&g_random, kind, (int)ckpt_random_between(&g_random, 2, 7), 10);
+                equal += as_persistent(&g_random.chain, less, &budgets);
+            }
+            printf("%s, %d bytes less: the best persistent schedule at %d of %d budgets\n", ckpt_chain_kind_name(kind), (int)less,
+                   equal, budgets);
+            assert_true(less ? equal < budgets : equal == budgets);
+        }
 }
 
 /* t(l, s) = r l - C(s + r, s + 1), with r least such that C(s + r, s) >= l: forward runs of l steps from s
@@ -256,7 +286,6 @@ static void test_runs_of_blocks_are_counted(void **state) {
 
 /* Cost of tables of all splits over that of windows, less 1, at the worst of some budgets. */
 static double lost_by_windows(ckpt_chain_limits limits, bool *differ) {
-    limits.tables_only = true;
     ckpt_chain_tables *windows = build(&g_random.chain, limits);
     limits.all_splits = true;
     ckpt_chain_tables *all = build(&g_random.chain, limits);
@@ -354,7 +383,8 @@ int main(void) {
         cmocka_unit_test(test_chains_with_internals),
         cmocka_unit_test(test_chains_with_early_parts),
         cmocka_unit_test(test_coarse_slots_stay_feasible),
-        cmocka_unit_test(test_tables_without_giving_up_are_caught),
+        cmocka_unit_test(test_a_byte_less_is_caught),
+        cmocka_unit_test(test_persistent_schedules),
         cmocka_unit_test(test_closed_form_of_revolve),
         cmocka_unit_test(test_runs_of_blocks_are_counted),
         cmocka_unit_test(test_windows_lose_little),

@@ -179,10 +179,9 @@ static void change_head(ckpt_plan *p) {
         p->layer_count--;
         break;
     case 4:
-        p->bound.lower_bound_cost = p->bound.staged_bound_cost + 1;
+        p->bound.lower_bound_cost = p->compute.recompute_cost + 1;
         break;
     default:
-        p->bound.staged_bound_cost = UINT64_MAX;
         *(pick(2) ? &p->bound.lower_bound_flops : &p->bound.lower_bound_cost) = p->compute.recompute_cost + 1;
         break;
     }

@@ -1,5 +1,4 @@
-/* What is said of graphs beside the stages' tables, against exhaustive search: bounds over every order, searches and what becomes
- * of them, minimum cuts. */
+/* What is said of graphs beside the stages' tables, against exhaustive search: bounds over every order, minimum cuts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,23 +8,20 @@
 
 #include <cmocka.h>
 
-#include "graph_oracle.h"
 #include "random_graphs.h"
 #include "graph/build.h"
 #include "order_oracle.h"
 #include "planner/graph/bound_spine.h"
 #include "planner/graph/bound_step.h"
-#include "planner/graph/chain_graph_search.h"
-#include "planner/graph/chain_refine.h"
 #include "planner/graph/cut.h"
 
 static ckpt_error g_err;
 
 /* Sanitizers look at the same code with fewer. */
 #ifdef __SANITIZE_ADDRESS__
-enum { ORDERED_GRAPHS = 60, SEARCHED_GRAPHS = 40 };
+enum { ORDERED_GRAPHS = 60 };
 #else
-enum { ORDERED_GRAPHS = 320, SEARCHED_GRAPHS = 120 };
+enum { ORDERED_GRAPHS = 320 };
 #endif
 
 /* One random graph of the i-th kind. */
@@ -134,153 +130,6 @@ static void test_outputs_of_different_lives(void **state) {
     ckpt_graph_free(&g);
 }
 
-enum { MOST_BUDGETS = 4096 };
-
-/* What searches of small graphs said. */
-typedef struct searches {
-    int whole, ended, tight, overstated, used, not_used;
-} searches;
-
-/* The optimum of every number of bytes from `least` on. */
-typedef struct truth {
-    uint64_t least, cost[MOST_BUDGETS];
-    uint64_t curve[MOST_BUDGETS]; /* no less */
-    int count;
-    uint32_t most_states; /* of a search */
-} truth;
-
-static void find_truth(const ckpt_graph *g, truth *t) {
-    uint64_t m = GRAPHS_ALIGNMENT, cost;
-    while ((cost = ckpt_graph_oracle(g, graphs_costs(g), GRAPHS_ALIGNMENT, m)) == UINT64_MAX) m += GRAPHS_ALIGNMENT;
-    t->least = m;
-    for (t->count = 0; t->count < MOST_BUDGETS; m += GRAPHS_ALIGNMENT) {
-        t->cost[t->count++] = cost;
-        if (cost == 0) break;
-        cost = ckpt_graph_oracle(g, graphs_costs(g), GRAPHS_ALIGNMENT, m + GRAPHS_ALIGNMENT);
-    }
-    assert_int_equal(t->cost[t->count - 1], 0);
-}
-
-/* One number of bytes: with room for all states, and with less and less. */
-static void compare_search(const ckpt_graph *g, ckpt_graph_search *search, uint64_t bytes, uint64_t optimum, searches *sum) {
-    ckpt_graph_search_result r;
-    ckpt_pool pool = {0};
-    uint64_t recomputed;
-    assert_int_equal(ckpt_graph_search_find(search, bytes, UINT64_MAX / 2, 1 << 20, &pool, &r, &g_err), CKPT_OK);
-    assert_true(r.found && !r.ended);
-    assert_int_equal(r.recompute_cost, optimum);
-    assert_int_equal(r.lower_bound_cost, optimum);
-    assert_int_equal(r.needed_bytes, graphs_peak(g, &r.schedule, &recomputed));
-    assert_int_equal(recomputed, optimum);
-    assert_true(r.needed_bytes <= bytes);
-    sum->whole++;
-    const uint32_t states = r.states;
-    assert_int_equal(ckpt_graph_search_find(search, bytes, optimum + 1, 1 << 20, &pool, &r, &g_err), CKPT_OK);
-    assert_true(r.found && r.recompute_cost == optimum && r.states <= states);
-    assert_int_equal(ckpt_graph_search_find(search, bytes, optimum, 1 << 20, &pool, &r, &g_err), CKPT_OK);
-    assert_true(!r.found && !r.ended && r.lower_bound_cost == optimum);
-    for (uint32_t most = states - 1; most > 0; most = most * 2 / 3) {
-        assert_int_equal(ckpt_graph_search_find(search, bytes, UINT64_MAX / 2, most, &pool, &r, &g_err), CKPT_OK);
-        assert_true(r.states <= most);
-        assert_true(r.lower_bound_cost <= optimum);
-        assert_true(!r.found || r.recompute_cost == optimum);
-        sum->ended += r.ended;
-        sum->tight += r.ended && optimum > 0 && r.lower_bound_cost == optimum;
-        assert_int_equal(ckpt_graph_search_find(search, bytes - bytes / 8, UINT64_MAX / 2, most, &pool, &r, &g_err), CKPT_OK);
-        sum->overstated += (r.found || r.ended) && r.lower_bound_cost > optimum;
-    }
-    ckpt_pool_free(&pool);
-}
-
-static ckpt_status step_of_truth(void *data, uint64_t bytes, ckpt_curve_step *step, ckpt_error *err) {
-    const truth *t = data;
-    int from = (int)((bytes - t->least) / GRAPHS_ALIGNMENT);
-    if (from >= t->count) from = t->count - 1;
-    int to = from;
-    while (from > 0 && t->curve[from - 1] == t->curve[from]) from--;
-    while (to < t->count && t->curve[to] == t->curve[from]) to++;
-    *step = (ckpt_curve_step){t->least + (uint64_t)from * GRAPHS_ALIGNMENT,
-                              to == t->count ? UINT64_MAX : t->least + (uint64_t)to * GRAPHS_ALIGNMENT, t->curve[from],
-                              t->curve[from] > 0 ? t->most_states : 0};
-    (void)err;
-    return CKPT_OK;
-}
-
-/* Of a curve that is worse than the optimum (slope: by much, in the smallest steps), with searches that end early: more bytes never cost more, in whatever order they are
- * asked for. */
-static void compare_refined(const ckpt_graph *g, ckpt_graph_search *search, truth *t, bool slope, searches *sum) {
-    uint64_t cost[MOST_BUDGETS];
-    int lag = 0;
-    for (int i = 0; i < t->count; i++) {
-        lag = lag > 0 ? lag - graphs_between(0, 2) : graphs_between(0, 40);
-        t->curve[i] = t->cost[lag <= 0 ? i : lag < i ? i - lag : 0];
-        if (slope) t->curve[i] = t->cost[0] + (uint64_t)(t->count - i);
-        if (i > 0 && t->curve[i] > t->curve[i - 1]) t->curve[i] = t->curve[i - 1];
-    }
-    t->curve[t->count - 1] = 0;
-    t->most_states = (uint32_t)graphs_between(2, 60);
-    ckpt_chain_refine down = {search, step_of_truth, t, .steps = NULL};
-    for (int i = t->count - 1; i >= 0; i--) {
-        ckpt_chain_refine alone = {search, step_of_truth, t, .steps = NULL};
-        ckpt_chain_refined answer, again;
-        uint64_t recomputed;
-        const uint64_t bytes = t->least + (uint64_t)i * GRAPHS_ALIGNMENT;
-        assert_int_equal(ckpt_chain_refine_find(&down, bytes, &answer, &g_err), CKPT_OK);
-        assert_int_equal(ckpt_chain_refine_find(&alone, bytes, &again, &g_err), CKPT_OK);
-        cost[i] = answer.schedule ? answer.recompute_cost : t->curve[i];
-        assert_true(answer.lower_bound_cost <= t->cost[i] && cost[i] >= t->cost[i] && cost[i] <= t->curve[i]);
-        assert_true((answer.schedule != NULL) == (again.schedule != NULL) && again.lower_bound_cost == answer.lower_bound_cost);
-        if (answer.schedule) {
-            assert_int_equal(again.recompute_cost, answer.recompute_cost);
-            assert_int_equal(again.needed_bytes, answer.needed_bytes);
-            assert_int_equal(graphs_peak(g, answer.schedule, &recomputed), answer.needed_bytes);
-            assert_int_equal(recomputed, answer.recompute_cost);
-            assert_true(answer.needed_bytes <= bytes);
-        }
-        if (i + 1 < t->count) assert_true(cost[i + 1] <= cost[i]);
-        sum->used += answer.schedule != NULL;
-        sum->not_used += !answer.schedule && answer.lower_bound_cost == t->cost[i] && cost[i] > t->cost[i];
-        ckpt_chain_refine_free(&alone);
-    }
-    ckpt_chain_refine_free(&down);
-}
-
-/* Searches that may end early, of graphs that are small enough for the oracle. */
-static void test_searches(void **state) {
-    (void)state;
-    static truth t;
-    searches sum = {0};
-    graphs_seed(17);
-    for (int i = 0; i < SEARCHED_GRAPHS; i++) {
-        ckpt_graph g;
-        ckpt_graph_search *search;
-        if (i % 4 == 0)
-            graphs_residual_mlp(1, &g);
-        else if (i % 4 == 1)
-            graphs_mlp(i, &g);
-        else if (i % 4 == 2)
-            graphs_several_outputs(&g);
-        else
-            graphs_series_parallel(&g);
-        graphs_priced = i % 8 > 4;
-        if (ckpt_graph_oracle_tensors(&g) <= CKPT_GRAPH_ORACLE_TENSORS) {
-            find_truth(&g, &t);
-            assert_int_equal(ckpt_graph_search_open(&g, graphs_costs(&g), GRAPHS_ALIGNMENT, &search, &g_err), CKPT_OK);
-            assert_non_null(search);
-            for (int k = 0; k < t.count; k++)
-                compare_search(&g, search, t.least + (uint64_t)k * GRAPHS_ALIGNMENT, t.cost[k], &sum);
-            for (int k = 0; k < 8; k++) compare_refined(&g, search, &t, k % 2, &sum);
-            ckpt_graph_search_close(search);
-        }
-        ckpt_graph_free(&g);
-    }
-    graphs_priced = false;
-    printf("searches: optimal at all %d budgets; of %d that ended early %d bounds were the optimum, and of an eighth less bytes %d "
-           "too high; curves made better at %d budgets, and not at %d\n",
-           sum.whole, sum.ended, sum.tight, sum.overstated, sum.used, sum.not_used);
-    assert_true(sum.whole > 500 && sum.ended > 1000 && sum.overstated > 0 && sum.used > 0 && sum.not_used > 0);
-}
-
 /* What holding `held` takes when all that is needed and not held is made again; NEVER where that cannot be. */
 static int64_t price_of(const ckpt_graph *g, const bool *needed, const int64_t *hold, const int64_t *run, const bool *held) {
     bool wanted[256], runs[64] = {false};
@@ -346,7 +195,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_order),
         cmocka_unit_test(test_outputs_of_different_lives),
-        cmocka_unit_test(test_searches),
         cmocka_unit_test(test_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,7 @@
 
 #include "plan_graphs.h"
 #include "plan_oracle.h"
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 
 static char folder[64], path[128];
 static ckpt_graph graph, evaluation;
@@ -173,7 +173,7 @@ static void damaged_files_get_one_clear_line(void **state) {
     expect_refused("no plan file");
     write_bytes("{\"schema\":\"\x1b[31m\"}", 16);
     expect_refused("no plan file");
-    expect_refused_with("ckptplan-file/3", "ckptplan-file/1", "schema 'ckptplan-file/1'");
+    expect_refused_with("ckptplan-file/4", "ckptplan-file/3", "schema 'ckptplan-file/3'");
     expect_refused_with("\"schema\":", "\"schema\":1,\"schema\":", "duplicate");
     expect_refused_with("\"device\":", "\"more\":1,\"device\":", "fields");
     expect_refused_with("\"device\":\"test\"", "\"device\":3", "'device'");

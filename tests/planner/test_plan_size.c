@@ -141,6 +141,7 @@ static void test_another_network_is_planned_for_itself(void **state) {
         /* Where not even the smallest plan fits it says so. */
         room.arena_bytes = traits.alignment_bytes;
         assert_int_equal(ckpt_plan_resize(&room, &one.model.graph, &traits, origin, &resized, &err), CKPT_INFEASIBLE);
+        assert_non_null(strstr(err.message, "other steps, which take"));
         assert_null(resized);
         ckpt_plan_free(plan);
         free(origin);

@@ -34,6 +34,7 @@ const char *in_scratch(void **state, const char *name) {
 }
 
 void put_file(const char *path, const void *bytes, size_t size) {
+    remove(path); /* truncating a file makes ext4 flush it on close, a new file waits: ten times as fast over many rounds */
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
     if (size) assert_int_equal(fwrite(bytes, 1, size, file), size);

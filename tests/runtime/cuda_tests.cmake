@@ -14,7 +14,5 @@ foreach(suite golden steps)
   target_compile_definitions(test_${suite}_bf16_cuda PRIVATE CKPT_TEST_BACKEND=ckpt_backend_cuda CKPT_TEST_BF16=1)
   target_compile_options(test_${suite}_bf16_cuda PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_suite.h)
 endforeach()
-add_test(NAME weights_cuda COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_weights.sh $<TARGET_FILE:ckpttrain>
-  ${PROJECT_SOURCE_DIR}/models 100)
-set_tests_properties(weights_cuda PROPERTIES SKIP_RETURN_CODE 77 LABELS gpu TIMEOUT 600
-  ENVIRONMENT XDG_CACHE_HOME=/dev/null)
+ckpt_add_test(weights_cuda COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_weights.sh $<TARGET_FILE:ckpttrain>
+  ${PROJECT_SOURCE_DIR}/models 100 LABELS gpu)

@@ -26,17 +26,24 @@ enum { SMALLEST = 5, ALL_LAYERS = 6, STRATEGIES = sizeof strategies / sizeof *st
 typedef struct setup {
     ckpt_model model;
     ckpt_graph evaluation;
-    ckpt_plan *evaluation_plan;
-    uint64_t least, most; /* totals of `min` and `none` */
+    ckpt_plan *evaluation_plan, *plan[STRATEGIES];
 } setup;
 
-static ckpt_plan *plan_for(const setup *s, ckpt_plan_options options) {
+static const int64_t batches[] = {7, 1, 33};
+/* In bf16, the same graphs with casts between, less will do. */
+enum { BATCHES = CKPT_TEST_BF16 ? 1 : sizeof batches / sizeof *batches, STEPS = CKPT_TEST_BF16 ? 8 : 12 };
+
+/* Planned once for all tests. */
+static setup setups[MODELS][BATCHES];
+
+/* The plan of strategies[k]; that of a budget is made behind those whose totals it lies between. */
+static void make_plan(setup *s, int k) {
     ckpt_error err;
-    ckpt_plan *plan;
+    ckpt_plan_options options = strategies[k];
     options.eval = &s->evaluation;
-    if (options.strategy == CKPT_STRATEGY_BUDGET) options.budget_bytes = s->least + (s->most - s->least) / 2;
-    MUST(ckpt_plan_make(&s->model.graph, &options, CKPT_TEST_BACKEND()->traits, NULL, &plan, &err), &err);
-    return plan;
+    if (options.strategy == CKPT_STRATEGY_BUDGET)
+        options.budget_bytes = (s->plan[SMALLEST]->memory.total + s->plan[0]->memory.total) / 2;
+    MUST(ckpt_plan_make(&s->model.graph, &options, CKPT_TEST_BACKEND()->traits, NULL, &s->plan[k], &err), &err);
 }
 
 static void set_up(setup *s, const char *name, int64_t batch) {
@@ -52,15 +59,11 @@ static void set_up(setup *s, const char *name, int64_t batch) {
     MUST(ckpt_training_graphs_make(&s->model.graph, &training, &s->evaluation, &err), &err);
     const ckpt_plan_options none = {.strategy = CKPT_STRATEGY_NONE};
     MUST(ckpt_plan_make(&s->evaluation, &none, CKPT_TEST_BACKEND()->traits, NULL, &s->evaluation_plan, &err), &err);
-    ckpt_plan *plan = plan_for(s, strategies[0]);
-    s->most = plan->memory.total;
-    ckpt_plan_free(plan);
-    plan = plan_for(s, strategies[SMALLEST]);
-    s->least = plan->memory.total;
-    ckpt_plan_free(plan);
+    for (int k = 0; k < STRATEGIES; k++) make_plan(s, k);
 }
 
 static void tear_down(setup *s) {
+    for (int k = 0; k < STRATEGIES; k++) ckpt_plan_free(s->plan[k]);
     ckpt_plan_free(s->evaluation_plan);
     ckpt_graph_free(&s->evaluation);
     ckpt_model_free(&s->model);
@@ -84,37 +87,38 @@ static void feed(step_runner *runner, uint32_t seed) {
     }
 }
 
-static void open_runner(step_runner *runner, setup *s, ckpt_plan *plan, bool preserve_rng) {
+static void open_runner(step_runner *runner, setup *s, int k, bool preserve_rng) {
     ckpt_error err;
     const ckpt_exec_options options = {.backend = CKPT_TEST_BACKEND(), .preserve_rng = preserve_rng, .device = {.poison = true}};
-    *runner = (step_runner){.graph = &s->model.graph, .plan = plan};
-    MUST(ckpt_exec_open(&options, runner->graph, plan, &s->evaluation, s->evaluation_plan, &runner->exec, &err), &err);
+    *runner = (step_runner){.graph = &s->model.graph, .plan = s->plan[k]};
+    MUST(ckpt_exec_open(&options, runner->graph, s->plan[k], &s->evaluation, s->evaluation_plan, &runner->exec, &err), &err);
     runner_load_weights(runner, &s->model);
 }
 
-static void each(const int64_t *batches, int count, void (*check)(setup *s, const ckpt_plan_options *options)) {
-    for (int m = 0; m < MODELS; m++)
-        for (int b = 0; b < count; b++) {
-            setup s;
-            set_up(&s, models[m], batches[b]);
-            for (int k = 0; k < STRATEGIES; k++) check(&s, &strategies[k]);
-            tear_down(&s);
-        }
+/* The plans are the setup's. */
+static void close_runner(step_runner *runner) {
+    runner->plan = NULL;
+    runner_close(runner);
 }
 
-static void check_handed_out(setup *s, const ckpt_plan_options *options) {
+static void each(void (*check)(setup *s, int k)) {
+    for (int m = 0; m < MODELS; m++)
+        for (int b = 0; b < BATCHES; b++)
+            for (int k = 0; k < STRATEGIES; k++) check(&setups[m][b], k);
+}
+
+static void check_handed_out(setup *s, int k) {
     step_runner runner;
-    open_runner(&runner, s, plan_for(s, *options), true);
+    open_runner(&runner, s, k, true);
     feed(&runner, 1);
     runner_step(&runner, 0, 1e-3f);
     assert_int_equal(ckpt_exec_measured_peak(runner.exec), runner.plan->memory.total);
-    runner_close(&runner);
+    close_runner(&runner);
 }
 
 static void test_planned_bytes_are_handed_out(void **state) {
     (void)state;
-    const int64_t batches[] = {7, 1, 64};
-    each(batches, CKPT_TEST_BF16 ? 1 : 3, check_handed_out);
+    each(check_handed_out);
 }
 
 /* Marks every byte of the step region that differs from `fill` after a training and an evaluation step. */
@@ -135,9 +139,9 @@ static void mark_touched(step_runner *runner, unsigned char fill, unsigned char 
     for (uint64_t i = 0; i < m->arena; i++) touched[i] |= region[i] != fill;
 }
 
-static void check_touched(setup *s, const ckpt_plan_options *options) {
+static void check_touched(setup *s, int k) {
     step_runner runner;
-    open_runner(&runner, s, plan_for(s, *options), true);
+    open_runner(&runner, s, k, true);
     feed(&runner, 1);
     const uint64_t arena = runner.plan->memory.arena;
     unsigned char *touched = calloc(arena + 1, 1);
@@ -148,22 +152,18 @@ static void check_touched(setup *s, const ckpt_plan_options *options) {
     const uint64_t alignment = runner.plan->alignment_bytes;
     assert_int_equal((highest + alignment - 1) / alignment * alignment, arena);
     free(touched);
-    runner_close(&runner);
+    close_runner(&runner);
 }
 
 static void test_highest_byte_touched_is_the_planned_peak(void **state) {
     (void)state;
-    const int64_t batches[] = {7, 64};
-    each(batches, CKPT_TEST_BF16 ? 1 : 2, check_touched);
+    each(check_touched);
 }
 
-/* In bf16, the same graphs with casts between, fewer do. */
-enum { STEPS = CKPT_TEST_BF16 ? 8 : 20 };
-
-static void train_steps(setup *s, ckpt_plan_options options, bool preserve_rng, char hash[65], ckpt_plan_compute *compute) {
+static void train_steps(setup *s, int k, bool preserve_rng, char hash[65], ckpt_plan_compute *compute) {
     step_runner runner;
     ckpt_error err;
-    open_runner(&runner, s, plan_for(s, options), preserve_rng);
+    open_runner(&runner, s, k, preserve_rng);
     for (uint32_t step = 0; step < STEPS; step++) {
         feed(&runner, step + 1);
         runner_step(&runner, step, 1e-3f);
@@ -173,28 +173,40 @@ static void train_steps(setup *s, ckpt_plan_options options, bool preserve_rng, 
     MUST(ckpt_train_hash(runner.exec, runner.graph, ids, count, hash, &err), &err);
     free(ids);
     *compute = runner.plan->compute;
-    runner_close(&runner);
+    close_runner(&runner);
 }
 
 static void test_weights_are_the_same_bits_under_every_plan(void **state) {
     (void)state;
     for (int m = 0; m < MODELS; m++) {
-        setup s;
+        setup *s = &setups[m][0];
         char first[65], hash[65];
         ckpt_plan_compute compute;
-        set_up(&s, models[m], 16);
-        train_steps(&s, strategies[0], true, first, &compute);
+        train_steps(s, 0, true, first, &compute);
         assert_int_equal(compute.recomputed_nodes, 0);
         for (int k = 1; k < STRATEGIES; k++) {
-            train_steps(&s, strategies[k], true, hash, &compute);
+            train_steps(s, k, true, hash, &compute);
             if (strcmp(first, hash) != 0) fail_msg("%s: strategy %d trains other weights", models[m], k);
         }
         /* Negative control: new random numbers on recomputation are noticed. */
-        train_steps(&s, strategies[ALL_LAYERS], false, hash, &compute);
+        train_steps(s, ALL_LAYERS, false, hash, &compute);
         assert_true(compute.recomputed_nodes > 0);
         if (strcmp(first, hash) == 0) fail_msg("%s: other random numbers, yet the same weights", models[m]);
-        tear_down(&s);
     }
+}
+
+static int set_up_all(void **state) {
+    (void)state;
+    for (int m = 0; m < MODELS; m++)
+        for (int b = 0; b < BATCHES; b++) set_up(&setups[m][b], models[m], batches[b]);
+    return 0;
+}
+
+static int tear_down_all(void **state) {
+    (void)state;
+    for (int m = 0; m < MODELS; m++)
+        for (int b = 0; b < BATCHES; b++) tear_down(&setups[m][b]);
+    return 0;
 }
 
 int main(void) {
@@ -203,5 +215,5 @@ int main(void) {
         cmocka_unit_test(test_highest_byte_touched_is_the_planned_peak),
         cmocka_unit_test(test_weights_are_the_same_bits_under_every_plan),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up_all, tear_down_all);
 }

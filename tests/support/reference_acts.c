@@ -48,8 +48,9 @@ double ckpt_reference_act(const ckpt_epilogue *e, double x) {
     case CKPT_ACT_SQRT: return sqrt(x);
     case CKPT_ACT_RECIPROCAL: return 1 / x;
     case CKPT_ACT_POW: return pow(x, (double)e->alpha);
-    default: abort();
+    case CKPT_ACT_COUNT: break;
     }
+    abort();
 }
 
 double ckpt_reference_act_derivative(const ckpt_epilogue *e, double x) {
@@ -99,8 +100,9 @@ double ckpt_reference_act_derivative(const ckpt_epilogue *e, double x) {
     case CKPT_ACT_SQRT: return 0.5 / sqrt(x);
     case CKPT_ACT_RECIPROCAL: return -1 / (x * x);
     case CKPT_ACT_POW: return (double)e->alpha * pow(x, (double)e->alpha - 1);
-    default: abort();
+    case CKPT_ACT_COUNT: break;
     }
+    abort();
 }
 
 /* f'(x) where only y = f(x) is known. */

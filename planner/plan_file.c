@@ -1,4 +1,4 @@
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -328,7 +328,7 @@ static ckpt_status read_numbers(const reader *r, const json_t *root, ckpt_plan *
     const json_t *memory, *compute, *bound;
     CKPT_TRY(get_object(r, root, "memory", MEMORY_FIELD_COUNT, &memory));
     CKPT_TRY(get_object(r, root, "compute", COMPUTE_FIELD_COUNT, &compute));
-    CKPT_TRY(get_object(r, root, "bound", 5, &bound));
+    CKPT_TRY(get_object(r, root, "bound", 3, &bound));
 #define X(name) CKPT_TRY(read_bytes(r, json_object_get(root, #name), #name, &p->name));
     HEAD_FIELDS(X)
 #undef X

@@ -3,14 +3,14 @@
  *     ckpt_plan_write(plan, "plan.json", &err);
  *     ckpt_plan_read("plan.json", &graph, NULL, &plan, &err);
  *
- * Schema "ckptplan-file/1". Steps are [node, recompute, [instances read], [instances written]], instances are
+ * Schema "ckptplan-file/4". Steps are [node, recompute, [instances read], [instances written]], instances are
  * [tensor, first, end, offset, bytes, reuses]; -1 stands for none. Fields that it does not know a reader
  * refuses.
  */
 #ifndef CKPT_PLAN_FILE_H
 #define CKPT_PLAN_FILE_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* A reader sees the old file or the whole new one; errors as in base/atomic_file.h. */
 ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error *err);
