@@ -45,7 +45,7 @@ static ckpt_pareto fill(const ckpt_problem *p, const ckpt_solver_options *option
     MUST(ckpt_problem_open(&view, p->costs, p->alignment_bytes, pool, &of_view, &err));
     MUST(ckpt_stages_find(&of_view, options, &stages, &err));
     if (!options->without_tables)
-        MUST(ckpt_chain_tables_build(&stages.chain, &(ckpt_chain_limits){.tables_only = true}, &tables, &err));
+        MUST(ckpt_chain_tables_build(&stages.chain, &(ckpt_chain_limits){0}, &tables, &err));
     MUST(ckpt_pareto_fill(&f, &order, &stages, tables, options, &err));
     MUST(ckpt_pareto_shrink(&f, options, &err));
     MUST(ckpt_pareto_improve(&f, options, &err));
