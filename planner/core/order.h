@@ -26,7 +26,7 @@ typedef struct ckpt_order {
 int ckpt_order_count(void);
 
 /* Candidate `which` of [0, ckpt_order_count()). Two candidates may be equal. The array is the pool's. The order of a
- * problem depends on nothing but the problem's graph and bytes. Errors: CKPT_NOMEM. */
+ * problem depends on its graph alone. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_order_find(const ckpt_problem *problem, int which, ckpt_pool *pool, ckpt_order *order,
                             ckpt_error *err);
 

@@ -17,7 +17,12 @@
 
 #include "planner/graph/pareto.h"
 
+/* Rounds of a restart go to more and more limits. Large graphs get no further than the first: ResNet-152 at batch 16, near its
+ * smallest budget, recomputes 43 % of a step where that has 40 limits and 33 to 39 % where it has 10. */
 enum { RESTARTS = 16, ROUNDS = 8, FIRST_TARGETS = 10, TARGETS = 40 };
+
+/* Moves of a kind that are replayed before the peak counts as a local minimum (8 instead of 4 made no plan cheaper); nodes
+ * that one move makes again; moves of a descent; and those that may keep the peak as it is. */
 enum { MOST_RECOMPUTED = 4, MOST_RESCHEDULED = 2, MOST_CLOSURE = 96, MOST_DESCENT = 400, MOST_SIDEWAYS = 20 };
 enum { STEPS_PER_NODE = 4 }; /* of the longest schedule */
 
@@ -375,6 +380,7 @@ ckpt_status ckpt_pareto_improve(ckpt_pareto *f, const ckpt_solver_options *optio
     return status;
 }
 
+/* Starts again and again from the same schedules, perturbed, since the first descent often ends in a local minimum. */
 ckpt_status ckpt_pareto_shrink(ckpt_pareto *f, const ckpt_solver_options *options, ckpt_error *err) {
     enum { MOST_SHRINKING = 20000000, SHRINKING_ROUNDS = 64, LOWEST = 8 };
     if (options->without_moves || f->count == 0) return CKPT_OK;

@@ -7,8 +7,8 @@
 
 enum { MOST_POINTS = 512, TABLE_POINTS = 24 };
 
-/* Work, in steps replayed, some ten nanoseconds each. A narrow graph has good tables: little is left to gain but near the
- * smallest budget. */
+/* Work, in steps replayed, some ten nanoseconds each, so that filling takes a second. A narrow graph has good tables: little is
+ * left to gain but near the smallest budget. */
 enum { MOST_PRICED = 40000000, MOST_IMPROVING = 100000000, MOST_NARROW_PRICED = 300000, MOST_NARROW_IMPROVING = 20000000 };
 enum { SHORT = 256 }; /* nodes */
 
@@ -124,7 +124,7 @@ static void find_checkpoints(const ckpt_stages *stages, int parts, const bool *r
     }
 }
 
-/* Two retention policies, with checkpoints in any case between so many parts: what is made again stays; or only outputs of
+/* Prices with one of two retention policies, and with checkpoints in any case that divide the forward pass into so many parts: what is made again stays; or only outputs of
  * stages do, and the rest is made once more when its time comes. */
 static ckpt_status add_priced(ckpt_pareto *f, const ckpt_order *order, const ckpt_stages *stages, int parts, bool stays_all,
                               uint64_t most_work, ckpt_error *err) {
@@ -190,9 +190,9 @@ ckpt_status ckpt_pareto_fill(ckpt_pareto *f, const ckpt_order *order, const ckpt
                              const ckpt_solver_options *options, ckpt_error *err) {
     shape of = CHAIN;
     CKPT_TRY(find_shape(stages, &of, err));
-    const bool narrow = of == NARROW && !stages->deep && tables, is_long = stages->problem->graph->node_count > SHORT;
-    /* The tables are all that a chain needs, and nearly all that a long narrow graph does. */
-    if (tables && (of == CHAIN || (narrow && is_long && !stages->thinned))) return CKPT_OK;
+    const bool narrow = of != BRANCHING && !stages->deep && tables, is_long = stages->problem->graph->node_count > SHORT;
+    /* The tables are all that a long chain needs, and nearly all that a long narrow graph does. */
+    if (tables && is_long && (of == CHAIN || (narrow && !stages->thinned))) return CKPT_OK;
     if (tables) CKPT_TRY(add_from_tables(f, order, stages, tables, err));
     if (narrow && is_long) return CKPT_OK;
     f->most_improving = ckpt_max_u64(f->most_improving, narrow ? MOST_NARROW_IMPROVING : MOST_IMPROVING);

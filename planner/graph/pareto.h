@@ -3,7 +3,8 @@
  *     ckpt_pareto frontier = ckpt_pareto_of(&problem);
  *     ckpt_pareto_add(&frontier, &schedule, &err);                              // by rule, or from anywhere
  *     ckpt_pareto_fill(&frontier, &order, &stages, tables, &options, &err);     // tables and prices in one order
- *     ckpt_pareto_improve(&frontier, &options, &err);                           // local search
+ *     ckpt_pareto_shrink(&frontier, &options, &err);                            // local search for fewer bytes
+ *     ckpt_pareto_improve(&frontier, &options, &err);                           // and for less recomputation
  *     const ckpt_pareto_point *p = ckpt_pareto_find(&frontier, bytes);
  *     ckpt_pareto_free(&frontier);
  *
@@ -48,8 +49,9 @@ ckpt_status ckpt_pareto_fill(ckpt_pareto *frontier, const ckpt_order *order, con
 /* Local search for less recomputation, from points all over the frontier. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_pareto_improve(ckpt_pareto *frontier, const ckpt_solver_options *options, ckpt_error *err);
 
-/* Local search for fewer bytes, whatever they cost: costs are never looked at on the way. It starts with the points that
- * `ckpt_pareto_add` and the tables gave, and the smallest. Errors: CKPT_NOMEM. */
+/* Local search for the fewest bytes, whatever they cost: moves are chosen without a look at costs. It starts with the schedules
+ * that ckpt_pareto_add gave and those of the fewest bytes. What it finds is the first point then, and does not depend on the
+ * costs but by the schedules that it starts with. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_pareto_shrink(ckpt_pareto *frontier, const ckpt_solver_options *options, ckpt_error *err);
 
 /* The last point of at most `bytes`, or NULL; the first one above. */

@@ -14,7 +14,7 @@
 #include "planner/strategies/refine.h"
 
 /* Orders that are planned. Each takes the time of a whole plan, so that long graphs have one. */
-enum { MOST_ORDERS = 2, LONG_GRAPH = 600 };
+enum { MOST_ORDERS = 1, LONG_GRAPH = 600 };
 
 /* States of one search, some two microseconds and a hundred bytes each. Few where little is left to gain. */
 enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 19 };
