@@ -12,7 +12,8 @@
  *   3. A node that runs once, is ready, fits, forbids no run that could be of use, and leaves no more bytes than the tensors
  *      that die with it, runs at once and alone. In any schedule that runs it later, moving it to the front leaves no more
  *      bytes at any moment: what dies with it would have been held until then.
- *   4. Where output 0 may be written over a droppable input, giving the input up for it is tried only when that is of
+ *   4. A state in which no more is held than in another, which has run the same nodes and has cost no more.
+ *   5. Where output 0 may be written over a droppable input, giving the input up for it is tried only when that is of
  *      use: when the run does not fit without, or nothing reads the input any more.
  */
 #include "order_oracle.h"
@@ -60,6 +61,7 @@ typedef struct found_state {
     state at;
     uint64_t cost, peak, rest; /* so far; the heuristic */
     int parent, by;            /* by: rule */
+    int alike;                 /* the next state in which the same nodes have run, or -1 */
     bool closed;
 } found_state;
 
@@ -89,7 +91,7 @@ struct order_oracle {
     int state_limit, count, capacity, heap_count, heap_capacity, slots;
     found_state *found;
     entry *heap;
-    int *slot;
+    int *slot, *group; /* hash tables of states, and of the newest state by nodes that have run; -1: free */
     uint64_t budget;
     bool bytes_only, failed, plain;
 };
@@ -353,6 +355,7 @@ void order_oracle_close(order_oracle *o) {
     free(o->found);
     free(o->heap);
     free(o->slot);
+    free(o->group);
     free(o);
 }
 
@@ -457,52 +460,81 @@ static entry pop(order_oracle *o) {
     return top;
 }
 
-static uint64_t hash_of(state s) {
-    uint64_t h = s.held * 0x9E3779B97F4A7C15u;
-    for (int w = 0; w < WORDS; w++) h = (h ^ (h >> 29) ^ s.done.word[w]) * 0xBF58476D1CE4E5B9u;
+static uint64_t hash_of(nodes done, uint64_t held) {
+    uint64_t h = held * 0x9E3779B97F4A7C15u;
+    for (int w = 0; w < WORDS; w++) h = (h ^ (h >> 29) ^ done.word[w]) * 0xBF58476D1CE4E5B9u;
     return h ^ (h >> 32);
 }
 
-static bool same(state a, state b) {
-    return a.held == b.held && memcmp(&a.done, &b.done, sizeof a.done) == 0;
+static bool same_nodes(nodes a, nodes b) {
+    return memcmp(&a, &b, sizeof a) == 0;
 }
 
-static bool rehash(order_oracle *o) {
+static int *slot_of_state(const order_oracle *o, state s) {
+    uint64_t at = hash_of(s.done, s.held) & (uint64_t)(o->slots - 1);
+    while (o->slot[at] >= 0 && (o->found[o->slot[at]].at.held != s.held || !same_nodes(o->found[o->slot[at]].at.done, s.done)))
+        at = (at + 1) & (uint64_t)(o->slots - 1);
+    return &o->slot[at];
+}
+
+static int *group_of_nodes(const order_oracle *o, nodes done) {
+    uint64_t at = hash_of(done, 0) & (uint64_t)(o->slots - 1);
+    while (o->group[at] >= 0 && !same_nodes(o->found[o->group[at]].at.done, done)) at = (at + 1) & (uint64_t)(o->slots - 1);
+    return &o->group[at];
+}
+
+static void clear_tables(order_oracle *o) {
+    for (int i = 0; i < o->slots; i++) o->slot[i] = o->group[i] = -1;
+}
+
+static bool make_room(order_oracle *o) {
+    if (!grow((void **)&o->found, sizeof *o->found, &o->capacity, o->count + 1)) return false;
     if (2 * o->count < o->slots) return true;
-    const int slots = o->slots ? 2 * o->slots : 16384;
-    int *slot = malloc(sizeof *slot * (size_t)slots);
-    if (!slot) return false;
     free(o->slot);
-    o->slot = slot;
-    o->slots = slots;
-    for (int i = 0; i < slots; i++) slot[i] = -1;
+    free(o->group);
+    o->slots = o->slots ? 2 * o->slots : 16384;
+    o->slot = malloc(sizeof *o->slot * (size_t)o->slots);
+    o->group = malloc(sizeof *o->group * (size_t)o->slots);
+    if (!o->slot || !o->group) {
+        o->slots = 0;
+        return false;
+    }
+    clear_tables(o);
     for (int k = 0; k < o->count; k++) {
-        uint64_t at = hash_of(o->found[k].at) & (uint64_t)(slots - 1);
-        while (slot[at] >= 0) at = (at + 1) & (uint64_t)(slots - 1);
-        slot[at] = k;
+        *slot_of_state(o, o->found[k].at) = k;
+        *group_of_nodes(o, o->found[k].at.done) = k; /* the newest comes last, and heads the list */
     }
     return true;
 }
 
-/* Index of the state, made where it is new. */
-static int find_state(order_oracle *o, state s) {
-    if (!rehash(o)) return -1;
-    uint64_t at = hash_of(s) & (uint64_t)(o->slots - 1);
-    for (; o->slot[at] >= 0; at = (at + 1) & (uint64_t)(o->slots - 1))
-        if (same(o->found[o->slot[at]].at, s)) return o->slot[at];
-    if (o->count == o->state_limit ||
-        !grow((void **)&o->found, sizeof *o->found, &o->capacity, o->count + 1))
+/* Pruning 4. */
+static bool is_dominated(const order_oracle *o, int newest, state s, uint64_t cost) {
+    for (int k = newest; k >= 0 && !o->plain; k = o->found[k].alike)
+        if (!(s.held & ~o->found[k].at.held) && o->found[k].cost <= cost) return true;
+    return false;
+}
+
+/* Index of the state, made where it is new; -1: dominated, or no room. */
+static int find_state(order_oracle *o, state s, uint64_t cost) {
+    if (!make_room(o)) {
+        o->failed = true;
         return -1;
-    o->found[o->count] = (found_state){.at = s, .cost = UINT64_MAX, .peak = UINT64_MAX, .rest = find_rest(o, s), .parent = -1};
-    return o->slot[at] = o->count++;
+    }
+    int *slot = slot_of_state(o, s), *group = group_of_nodes(o, s.done);
+    if (is_dominated(o, *group, s, cost)) return -1;
+    if (*slot >= 0) return *slot;
+    if (o->count == o->state_limit) {
+        o->failed = true;
+        return -1;
+    }
+    o->found[o->count] = (found_state){
+        .at = s, .cost = UINT64_MAX, .peak = UINT64_MAX, .rest = find_rest(o, s), .parent = -1, .alike = *group};
+    return *slot = *group = o->count++;
 }
 
 static void reach(order_oracle *o, state s, int from, int by, uint64_t cost, uint64_t peak) {
-    const int k = find_state(o, s);
-    if (k < 0) {
-        o->failed = true;
-        return;
-    }
+    const int k = find_state(o, s, cost);
+    if (k < 0) return;
     found_state *f = &o->found[k];
     if (f->closed || f->rest == UINT64_MAX || f->cost < cost || (f->cost == cost && f->peak <= peak)) return;
     if (o->bytes_only && f->cost != UINT64_MAX) return;
@@ -656,7 +688,7 @@ static void expand(order_oracle *o, int from) {
 /* The last state, or -1. */
 static int search(order_oracle *o, uint64_t budget, bool bytes_only) {
     o->count = o->heap_count = 0;
-    for (int i = 0; i < o->slots; i++) o->slot[i] = -1;
+    clear_tables(o);
     o->budget = budget;
     o->bytes_only = bytes_only;
     o->failed = false;
