@@ -1,30 +1,35 @@
-/* A path of forward nodes, each of which reads what the one before it made, is a chain inside the graph. Between two of its nodes
- * lies a cell: the tensors that are made from the first node and that the second is made from. Something of a cell has to be there
- * when the second node runs, and after a time in which nothing of it was there, the first thing to appear in it comes out of the
- * first node. So whatever a schedule does, its runs of the path's nodes are those of a schedule of a chain, in which a cell takes no
- * more bytes than its smallest tensor.
+/* A path of forward nodes, each of which reads what the one before it made, is a chain inside the graph. Between two of its
+ * nodes lies a cell: the tensors that are made from the first node and that the second is made from. Something of a cell has to
+ * be there when the second node runs, and after a time in which nothing of it was there, the first thing to appear in it comes
+ * out of the first node. So whatever a schedule does, its runs of the path's nodes are those of a schedule of a chain in which a
+ * cell takes no more bytes than its smallest tensor. The path is the one that costs most.
  *
  *      path     o -----> o -----> o -----> o
  *      cells       [ ]      [ ]      [ ]            smallest tensor
- *      events       ^ 3      ^ 2      ^ 1           a backward node reads from the cell
+ *      events       3        2        1             a backward node n reads from the cell
  *
- * The backward of the chain is a sequence of events, one a cell, from the last cell to the first. An event is the moment at which
- * the first of some nodes runs that read from the cell, none of which depends on another; and all of them depend on one node of the
- * event before. So events follow one another in every order of the nodes, and something of the cell is there at each. What else is
- * live then is the least over the nodes that may be the first, with the others still to run (bound_step.c): x, dz and dw if the weight
- * gradient is first, dz and the next gradient if the gradient path goes on first. Cells without an event count as part of the
- * next.
+ * Events. The nodes n of successive events depend on one another, so they run in this order in every order of the nodes. Other
+ * readers of a cell, such as its weight gradient u, may run before or after n. Two chains say what is there; both hold.
  *
- * The chain's bounds are those of chain_bound.h. The path is the one that costs most. */
+ *   1. An event is the moment at which the first of some readers runs, n among them, none of which depends on another. All
+ *      depend on the n of the event before, so events keep their order. What is live besides is the least over the readers that
+ *      may be first, while the others have not run (bound_step.c).
+ *   2. The cell is read twice, by u and by n, and held in between over an ancestor m of n that follows the event before, or made
+ *      again: u, m, n. If u runs after m, forward runs between m and u, or between m and n where u runs after n, may as well
+ *      come before m: then the cell is there before m too, and what is held over m is what was held at u, or at n while u had
+ *      not run. So over m no less is live than the least of these three. In the chain, a stage that costs nothing stands for the
+ *      first reading.
+ *
+ * A cell without an event joins a neighbour: that one's tensors then stand for both. The chain's bounds are Lagrangian, and
+ * Griewank and Walther's closed form (chain.h). */
 #include "planner/graph/bound_spine.h"
 
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/chain/chain.h"
 #include "planner/graph/time_step.h"
 
-enum { MOST_WORK = 10000000, MOST_READERS = 8 }; /* cells times nodes, some hundred nanoseconds each */
+enum { MOST_WORK = 3000000, MOST_READERS = 8 }; /* cells times nodes, some hundred nanoseconds each */
 
 /* The nodes of an event: the first of them is the one that the next event depends on. Bytes are what is live at least but for
  * lower cells. */
@@ -32,8 +37,10 @@ typedef struct event {
     int count;
     int node[MOST_READERS];
     uint64_t bytes;
-    bool twice;                             /* the cell is read before the event too, and in between there are at least */
-    uint64_t alone, alone_bytes, beside;    /* bytes at node[0]; between: without the cell; or, if the first reader comes late, with it */
+    bool twice;       /* the cell is read before node[0] too */
+    uint64_t alone;   /* at node[0], whatever of the others has run */
+    uint64_t between; /* between the readings, but for the cell */
+    uint64_t late;    /* at the other reading, or at node[0], where that is the first: with the cell */
 } event;
 
 /* Cell k lies between path[k] and path[k + 1]; the last node of the path has none. */
@@ -126,7 +133,6 @@ static bool reads_cell(const spine *s, int node, int k) {
     return false;
 }
 
-/* For all nodes; whether a descendant of `from` reads from a lower cell than k. */
 static void find_next(spine *s, int k) {
     const ckpt_problem *p = s->problem;
     for (int n = p->graph->node_count - 1; n >= p->graph->forward_count; n--) {
@@ -183,7 +189,7 @@ static event find_event(spine *s, int main, const int *reader, int count, int k)
     return best;
 }
 
-/* Nodes that read from cell k and depend on `before`, or -1 for any; at most MOST_READERS. */
+/* Backward nodes that read from cell k and depend on `before` (-1: on any); at most MOST_READERS. */
 static int list_readers(spine *s, int before, int k, int *reader) {
     const ckpt_graph *g = s->problem->graph;
     int count = 0;
@@ -193,22 +199,21 @@ static int list_readers(spine *s, int before, int k, int *reader) {
     return count;
 }
 
-/* Reader u of cell k, which need not run before or after the event's node n; and m, an ancestor of n that follows the event before:
- * what is live at least between two readings. */
+/* Reader u of cell k runs before or after the event's node n; m is an ancestor of n that follows the event before. What is live
+ * at least between two readings, if that is more than is known. */
 static void read_twice(spine *s, int u, int m, int k, int above, event *e) {
     const int n = e->node[0];
+    const uint64_t known = e->twice ? smaller(e->between, e->late - s->size[k]) : 0;
+    const uint64_t between = bytes_at(s, m, &u, 1, &n, 1, above);
+    if (between <= known) return;
     ckpt_time_step_set(&s->step, m, NULL, 0, NULL, 0);
-    const bool first = s->step.done[u], late = s->step.open[u];
-    if (late) return;
-    uint64_t beside = UINT64_MAX;
-    if (!first) {
-        beside = smaller(bytes_at(s, u, &m, 1, &n, 1, k), bytes_at(s, n, &m, 1, &u, 1, k));
-    }
-    const uint64_t bytes = bytes_at(s, m, &u, 1, &n, 1, above);
-    if (e->twice && smaller(bytes, beside - s->size[k]) <= smaller(e->alone_bytes, e->beside - s->size[k])) return;
+    if (s->step.open[u]) return;
+    uint64_t late = UINT64_MAX;
+    if (!s->step.done[u]) late = smaller(bytes_at(s, u, &m, 1, &n, 1, k), bytes_at(s, n, &m, 1, &u, 1, k));
+    if (late - s->size[k] <= known) return;
     e->twice = true;
-    e->alone_bytes = bytes;
-    e->beside = beside;
+    e->between = between;
+    e->late = late;
 }
 
 static void find_twice(spine *s, int before, const int *reader, int count, int k, int above, event *e) {
@@ -225,8 +230,8 @@ static void find_twice(spine *s, int before, const int *reader, int count, int k
         for (int j = 0; j < number && apart[i]; j++) read_twice(s, reader[i], between[j], k, above, e);
 }
 
-/* From the last cell down. A cell's event begins with a node from which the nearest lower cell can be reached, and takes as many
- * bytes as possible. A cell without such a node has no event if there are lower ones to reach. */
+/* From the last cell down. From the node of a cell's event the nearest lower cell can be reached; of several the one with the most
+ * bytes. A cell without such a node has no event if there are lower ones to reach. */
 static void choose_events(spine *s) {
     int before = -1, above = s->count - 1; /* the last event's first node, and its cell */
     for (int k = s->count - 2; k >= 0; k--) {
@@ -254,9 +259,8 @@ static void set_backward(ckpt_chain_option *option, uint64_t bytes, uint64_t inp
     for (int i = 0; i < 4; i++) option->backward_bytes[i / 2][i % 2] = bytes > input ? bytes - input : 0;
 }
 
-/* Cells without an event belong to a neighbour that has one, below or above, where they do not make the smallest tensor smaller; the
- * stage between two groups ends with the first node of the upper one. Returns the last cell of the group of cell k, which has an
- * event, or -1 for those below all events, and the next cell with an event, or -1. */
+/* The last cell of the group of cell k, which has an event (-1: of those below all events); and the next cell that has one, or -1.
+ * A cell without an event joins the lower neighbour where only the upper one has a larger tensor. */
 static int end_group(const spine *s, int k, int *next) {
     int end = k;
     for (*next = k + 1; *next + 1 < s->count && s->event[*next].count == 0;) ++*next;
@@ -285,7 +289,7 @@ static bool make_stages(const spine *s, bool twice, ckpt_pool *pool, ckpt_chain 
         stage[j].out_bytes = least;
         set_backward(&option[j + 1], twice && e->twice ? e->alone : e->bytes, least);
         if (!twice || !e->twice) continue;
-        const uint64_t between = smaller(e->alone_bytes, e->beside - least);
+        const uint64_t between = smaller(e->between, e->late - least);
         stage[++j].out_bytes = smaller(least, between);
         set_backward(&option[j + 1], between, stage[j].out_bytes);
     }
@@ -324,7 +328,8 @@ static ckpt_status raise(const ckpt_problem *p, const ckpt_chain *chain, uint64_
     for (int k = 1; k <= chain->stage_count; k++) first += chain->stage[k].forward_cost;
     const uint64_t limit = incumbent_cost < UINT64_MAX / 2 ? first + incumbent_cost : UINT64_MAX / 2;
     CKPT_TRY(ckpt_chain_lower_bound(chain, step_bytes, limit, &least, err));
-    if (least > first + *lower_bound) *lower_bound = ckpt_round_up(least - first, ckpt_costs_divisor(p->graph, p->costs));
+    if (least != CKPT_CHAIN_NEVER && least > first + *lower_bound)
+        *lower_bound = ckpt_round_up(least - first, ckpt_costs_divisor(p->graph, p->costs));
     return CKPT_OK;
 }
 
@@ -334,7 +339,8 @@ ckpt_status ckpt_bound_spine(const ckpt_problem *problem, const ckpt_solver_opti
     ckpt_pool scratch = {0};
     ckpt_chain chain[2];
     ckpt_status status = ckpt_spine_find(problem, &scratch, chain, err);
-    for (int i = 0; i < 2 && status == CKPT_OK; i++) status = raise(problem, &chain[i], step_bytes, incumbent_cost, lower_bound, err);
+    for (int i = 0; i < 2 && status == CKPT_OK; i++)
+        status = raise(problem, &chain[i], step_bytes, incumbent_cost, lower_bound, err);
     ckpt_pool_free(&scratch);
     return status;
 }

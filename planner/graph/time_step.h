@@ -19,7 +19,7 @@ typedef struct ckpt_time_step {
     bool *done, *open; /* by node: has run; has not */
     bool *needed;      /* by tensor: of the step, and read afterwards by an open node or as an output of the graph */
     bool *live;        /* by tensor: certain to be there while the node runs, and counted in `bytes` */
-    uint64_t *hold;    /* by forward tensor from which needed ones can be made: bytes that keeping it takes beside `bytes`; 0 of others */
+    uint64_t *hold;    /* by forward tensor: bytes that keeping it takes beside `bytes`; 0 where nothing needed is made from it */
 } ckpt_time_step;
 
 /* The arrays are the pool's. Errors: CKPT_NOMEM. */
