@@ -4,6 +4,7 @@
  *
  *     test_orders [GRAPHS]     300 if not given
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,9 +211,7 @@ static void compare_point(const ckpt_graph *g, const ckpt_costs *costs, const or
     const double above = ((double)cost - (double)p->cost) / (double)plan->compute.step_cost;
     if (above > sum->worst) sum->worst = above;
     if (above > 0)
-        printf("graph %d at %llu bytes: cost %llu, least %llu, arena %llu, live peak %llu\n", sum->graphs, (unsigned long long)p->bytes,
-               (unsigned long long)cost, (unsigned long long)p->cost, (unsigned long long)plan->memory.arena,
-               (unsigned long long)plan->memory.live_peak);
+        printf("graph %d in %" PRIu64 " bytes: cost %" PRIu64 ", least %" PRIu64 "\n", sum->graphs, p->bytes, cost, p->cost);
     ckpt_plan_free(plan);
 }
 
