@@ -1,6 +1,7 @@
-# ckpt_library(NAME [DIR folder] [SOURCES ...] [DEPS ...] [USES ...])
-#   A static library ckpt_NAME from DIR. Its headers are included as "NAME/header.h", by it and by targets
+# ckpt_library(NAME [DIR folder] [AS path] [HEADERS ...] [SOURCES ...] [DEPS ...] [USES ...])
+#   A static library ckpt_NAME from DIR. Its headers are included as "NAME/header.h", or "path/header.h", by it and by targets
 #   that link it, through a folder of links in the build tree: a target sees only what it links.
+#   HEADERS: these of DIR and no others are seen. SOURCES are in DIR.
 #   DEPS: what its headers include, visible to whoever links it. USES: what only its sources include.
 # ckpt_headers(NAME FOLDER HEADER...)
 #   An interface target ckpt_NAME: of the current folder these headers and no others, included as
@@ -28,13 +29,26 @@ function(ckpt_flags target)
 endfunction()
 
 function(ckpt_library name)
-  cmake_parse_arguments(arg "" "DIR" "SOURCES;DEPS;USES" ${ARGN})
+  cmake_parse_arguments(arg "" "DIR;AS" "HEADERS;SOURCES;DEPS;USES" ${ARGN})
   if(NOT arg_DIR)
     set(arg_DIR ${CMAKE_CURRENT_SOURCE_DIR})
   endif()
+  if(arg_AS)
+    list(TRANSFORM arg_SOURCES PREPEND ${arg_DIR}/)
+  else()
+    set(arg_AS ${name})
+  endif()
   set(root ${PROJECT_BINARY_DIR}/include/${name})
-  file(MAKE_DIRECTORY ${root})
-  file(CREATE_LINK ${arg_DIR} ${root}/${name} SYMBOLIC)
+  if(arg_HEADERS)
+    file(MAKE_DIRECTORY ${root}/${arg_AS})
+    foreach(header ${arg_HEADERS})
+      file(CREATE_LINK ${arg_DIR}/${header} ${root}/${arg_AS}/${header} SYMBOLIC)
+    endforeach()
+  else()
+    cmake_path(GET arg_AS PARENT_PATH above)
+    file(MAKE_DIRECTORY ${root}/${above})
+    file(CREATE_LINK ${arg_DIR} ${root}/${arg_AS} SYMBOLIC)
+  endif()
   add_library(ckpt_${name} STATIC ${arg_SOURCES})
   target_include_directories(ckpt_${name} PUBLIC ${root})
   target_link_libraries(ckpt_${name} PUBLIC ${arg_DEPS} PRIVATE ${arg_USES})

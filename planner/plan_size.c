@@ -119,7 +119,7 @@ static ckpt_status plan_apart(const ckpt_plan_room *room, const ckpt_graph *grap
     ckpt_plan_options options = {.strategy = CKPT_STRATEGY_NONE};
     CKPT_TRY(ckpt_plan_make(graph, &options, traits, NULL, plan, err));
     if ((*plan)->memory.arena <= room->arena_bytes) return CKPT_OK;
-    uint64_t least = 0;
+    ckpt_plan_minimum least = {0};
     options.strategy = CKPT_STRATEGY_BUDGET;
     options.budget_bytes = (*plan)->memory.total - (*plan)->memory.arena + room->arena_bytes;
     ckpt_plan_free(*plan);
@@ -127,7 +127,7 @@ static ckpt_status plan_apart(const ckpt_plan_room *room, const ckpt_graph *grap
     const ckpt_status status = ckpt_plan_make(graph, &options, traits, &least, plan, err);
     if (status != CKPT_INFEASIBLE) return status;
     return ckpt_fail(err, CKPT_INFEASIBLE, "with a batch of %" PRId64 " the network has other steps, which take %" PRIu64
-                     " bytes more than the plan has", graph->batch, least - options.budget_bytes);
+                     " bytes more than the plan has", graph->batch, least.total - options.budget_bytes);
 }
 
 /* Moves what outlives the step to where the room has it. */

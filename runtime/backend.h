@@ -15,7 +15,7 @@
 #include "base/pool.h"
 #include "base/status.h"
 #include "graph/graph.h"
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* What changes from step to step. Masks depend on it and on nothing else (design section 6). */
 typedef struct ckpt_scalars {

@@ -15,7 +15,7 @@
 #ifndef CKPT_CHECK_H
 #define CKPT_CHECK_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* `eval`: the evaluation graph that the plan was made with, or NULL. CKPT_FAILED says which step and why; a
  * plan that was read from a hostile file is refused, never trusted. */

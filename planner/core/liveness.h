@@ -10,7 +10,7 @@
 #ifndef CKPT_LIVENESS_H
 #define CKPT_LIVENESS_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 typedef struct ckpt_liveness {
     int step_count;

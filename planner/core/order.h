@@ -4,7 +4,7 @@
  *     ckpt_order_find(&problem, 0, &pool, &order, &err);
  *     ckpt_graph view;
  *     ckpt_order_view(&graph, &order, &pool, &view, &err);
- *     ... any solver makes a schedule of the view ...
+ *     // here any solver makes a schedule of the view
  *     ckpt_order_map(&order, &schedule);                     // now of the graph
  *
  * A view is an ordinary graph whose backward and update nodes are permuted, so a solver that runs nodes in the
@@ -14,7 +14,7 @@
 #define CKPT_ORDER_H
 
 #include "planner/core/problem.h"
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* A topological order of the problem's dependencies in which forward nodes keep their places. */
 typedef struct ckpt_order {

@@ -22,7 +22,9 @@ typedef struct ckpt_replay_instance {
 typedef struct ckpt_replay {
     ckpt_pool pool;
     const ckpt_problem *problem;
-    int capacity, count; /* steps */
+    int *in_first, *in;   /* by node: its inputs, -1 where they are no STEP tensors; nodes themselves are large */
+    int *out_first, *out; /* by node: its STEP outputs */
+    int capacity, count;  /* steps */
     int instance_count;
     ckpt_replay_instance *instance; /* by step of definition */
     int *newest;                    /* by tensor: its last instance, or -1 */

@@ -11,7 +11,7 @@
 #ifndef CKPT_SCHEDULE_H
 #define CKPT_SCHEDULE_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* The training graph's nodes in order; before each backward node, whatever forward tensor it reads that was
  * neither kept nor made again since is recomputed from the nearest tensors at hand, and stays until its last

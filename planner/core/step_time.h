@@ -11,7 +11,7 @@
 #ifndef CKPT_STEP_TIME_H
 #define CKPT_STEP_TIME_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 typedef struct ckpt_rates {
     const char *device;

@@ -17,8 +17,8 @@
 
 #include "planner/graph/pareto.h"
 
-enum { RESTARTS = 4, TARGETS = 40, MOST_ROUNDS = 24 };
-enum { MOST_TRIES = 8, MOST_CLOSURE = 96, MOST_DESCENT = 400 };
+enum { RESTARTS = 16, ROUNDS = 8, FIRST_TARGETS = 10, TARGETS = 40 };
+enum { MOST_RECOMPUTED = 4, MOST_RESCHEDULED = 2, MOST_CLOSURE = 96, MOST_DESCENT = 400, MOST_SIDEWAYS = 20 };
 enum { STEPS_PER_NODE = 4 }; /* of the longest schedule */
 
 typedef enum kind { RECOMPUTE, RESCHEDULE, LEAVE_OUT } kind;
@@ -45,6 +45,7 @@ typedef struct moves {
     int *seen, search; /* by node: the last search that came by */
     move *list;
     bool perturbed;
+    int sideways; /* moves to come that need not lower the peak */
     uint64_t random; /* state of the generator */
 } moves;
 
@@ -84,6 +85,7 @@ static bool may_run_at(const moves *m, int n, int step) {
  * cost; UINT64_MAX where it cannot. */
 static uint64_t find_closure(moves *m, int tensor, int read) {
     const ckpt_graph *g = m->graph;
+    const ckpt_replay *r = &m->now;
     uint64_t cost = 0;
     m->search++;
     m->closure_count = 0;
@@ -93,12 +95,12 @@ static uint64_t find_closure(moves *m, int tensor, int read) {
         const int n = m->closure[i];
         if (n >= g->forward_count || !may_run_at(m, n, read)) return UINT64_MAX;
         cost += m->by_bytes ? 1 : m->problem->costs->node[n];
-        for (int j = 0; j < g->node[n].in_count; j++) {
-            const int t = g->node[n].in[j];
-            if (!ckpt_tensor_is_step(g, t)) continue;
-            const int k = ckpt_replay_newest_before(&m->now, t, read), producer = g->tensor[t].producer;
+        for (int j = r->in_first[n]; j < r->in_first[n + 1]; j++) {
+            const int t = r->in[j];
+            if (t < 0) continue;
+            const int k = ckpt_replay_newest_before(r, t, read), producer = g->tensor[t].producer;
             if (k < 0) return UINT64_MAX;
-            if (m->now.instance[k].end > m->now.peak_step + 1 || m->seen[producer] == m->search) continue;
+            if (r->instance[k].end > r->peak_step + 1 || m->seen[producer] == m->search) continue;
             if (m->closure_count == MOST_CLOSURE) return UINT64_MAX;
             m->seen[producer] = m->search;
             m->closure[m->closure_count++] = producer;
@@ -171,7 +173,7 @@ static bool may_reschedule(const moves *m, int from, int to) {
 static void list_reschedule(moves *m, int from, int to, double value, int *count) {
     if (!m->reschedules || to == from || to == from + 1 || !may_reschedule(m, from, to)) return;
     /* costs nothing: before all recomputations */
-    m->list[(*count)++] = (move){.kind = RESCHEDULE, .from = from, .to = to, .value = 1e30 * (1 + value)};
+    m->list[(*count)++] = (move){.kind = RESCHEDULE, .from = from, .to = to, .value = 1e30 * perturb(m, 1 + value)};
 }
 
 /* Moves that take something away from the peak. */
@@ -181,8 +183,8 @@ static int list_moves(moves *m) {
     int count = 0;
     for (int k = 0; k < r->instance_count; k++) m->next[k] = -1;
     for (int s = m->count - 1; s >= peak; s--)
-        for (int i = 0; i < m->graph->node[m->node[s]].in_count; i++)
-            if (r->read[r->read_first[s] + i] >= 0) m->next[r->read[r->read_first[s] + i]] = s;
+        for (int i = r->in_first[m->node[s]], k = r->read_first[s]; i < r->in_first[m->node[s] + 1]; i++, k++)
+            if (r->read[k] >= 0) m->next[r->read[k]] = s;
     for (int k = 0; k < r->instance_count; k++) {
         const ckpt_replay_instance *x = &r->instance[k];
         const double bytes = (double)m->problem->bytes[x->tensor];
@@ -205,11 +207,17 @@ static int list_moves(moves *m) {
 static bool lower_peak(moves *m) {
     const uint64_t peak = m->now.peak_bytes;
     const int steps = m->now.peak_count, count = list_moves(m);
-    int tried[2] = {0};
+    int left[2] = {[RECOMPUTE] = MOST_RECOMPUTED, [RESCHEDULE] = MOST_RESCHEDULED};
     for (int i = 0; i < count; i++) {
         const move x = m->list[i];
-        if (tried[x.kind]++ >= MOST_TRIES || !apply(m, &x)) continue;
-        if (replay(m) && (m->now.peak_bytes < peak || (m->now.peak_bytes == peak && m->now.peak_count < steps))) return true;
+        if (left[x.kind]-- <= 0 || !apply(m, &x)) continue;
+        if (replay(m)) {
+            if (m->now.peak_bytes < peak || (m->now.peak_bytes == peak && m->now.peak_count < steps)) return true;
+            if (m->now.peak_bytes == peak && m->now.peak_count == steps && m->sideways > 0) {
+                m->sideways--;
+                return true;
+            }
+        }
         take_back(m);
     }
     return false;
@@ -280,6 +288,7 @@ static ckpt_status run(moves *m, const ckpt_schedule *from, uint64_t limit, ckpt
     m->count = from->count;
     memcpy(m->node, from->node, sizeof *m->node * (size_t)m->count);
     if (!replay(m)) return CKPT_OK;
+    m->sideways = m->by_bytes && m->perturbed ? MOST_SIDEWAYS : 0;
     for (int i = 0; i < MOST_DESCENT && m->now.peak_bytes > limit && m->frontier->work < m->most_work && lower_peak(m); i++)
         CKPT_TRY(keep(m, err));
     if (m->now.peak_bytes > limit) return CKPT_OK;
@@ -291,12 +300,13 @@ static ckpt_status run(moves *m, const ckpt_schedule *from, uint64_t limit, ckpt
 static ckpt_status run_all(moves *m, int restart, ckpt_error *err) {
     const ckpt_pareto *f = m->frontier;
     m->random = (uint64_t)restart;
-    for (int round = 0; round < MOST_ROUNDS && f->work < m->most_work; round++) {
+    for (int round = 0; round < ROUNDS && f->work < m->most_work; round++) {
         m->perturbed = restart + round > 0;
         const uint64_t least = f->point[0].bytes, most = f->point[f->count - 1].bytes;
-        for (int i = TARGETS - 1; i >= 0 && f->work < m->most_work; i--) {
-            const double part = (double)i / TARGETS;
-            const uint64_t limit = least + (uint64_t)((double)(most - least) * part * (0.4 + 0.6 * part));
+        const int targets = FIRST_TARGETS << round < TARGETS ? FIRST_TARGETS << round : TARGETS;
+        for (int i = 0; i < targets && f->work < m->most_work; i++) {
+            const double part = (double)i / targets;
+            const uint64_t limit = least + (uint64_t)((double)(most - least) * part * (0.2 + 0.8 * part));
             const ckpt_pareto_point *p = ckpt_pareto_find(f, limit);
             if (!p) continue;
             CKPT_TRY(run(m, &p->schedule, limit, err));
@@ -349,10 +359,11 @@ ckpt_status ckpt_pareto_improve(ckpt_pareto *f, const ckpt_solver_options *optio
     ckpt_pareto start = ckpt_pareto_of(f->problem);
     ckpt_status status = open_moves(&m, f->problem, options, &pool, err);
     if (status == CKPT_OK) status = add_all(&start, f, err);
-    for (int i = 0; i < restarts && status == CKPT_OK; i++) {
+    const uint64_t most_work = f->work + f->most_improving;
+    for (int i = 0; i < restarts && status == CKPT_OK && f->work < most_work; i++) {
         ckpt_pareto own = ckpt_pareto_of(f->problem);
         m.frontier = &own;
-        m.most_work = f->most_improving / (uint64_t)restarts;
+        m.most_work = most_work - f->work;
         status = add_all(&own, &start, err);
         if (status == CKPT_OK) status = run_all(&m, i, err);
         if (status == CKPT_OK) status = add_all(f, &own, err);
@@ -365,20 +376,20 @@ ckpt_status ckpt_pareto_improve(ckpt_pareto *f, const ckpt_solver_options *optio
 }
 
 ckpt_status ckpt_pareto_shrink(ckpt_pareto *f, const ckpt_solver_options *options, ckpt_error *err) {
-    enum { MOST_SHRINKING = 20000000, ROUNDS = 4 };
+    enum { MOST_SHRINKING = 20000000, SHRINKING_ROUNDS = 64, LOWEST = 8 };
     if (options->without_moves || f->count == 0) return CKPT_OK;
     ckpt_pool pool = {0};
     moves m;
     ckpt_pareto start = ckpt_pareto_of(f->problem);
     ckpt_status status = open_moves(&m, f->problem, options, &pool, err);
     for (int i = 0; i < f->count && status == CKPT_OK; i++)
-        if (f->point[i].pinned || i == 0)
+        if (f->point[i].pinned || i < LOWEST)
             status = ckpt_pareto_insert(&start, f->point[i].schedule.node, f->point[i].schedule.count, f->point[i].bytes,
                                         f->point[i].cost, true, err);
     m.frontier = f;
     m.by_bytes = true;
     m.most_work = f->work + MOST_SHRINKING;
-    for (int round = 0; round < ROUNDS && status == CKPT_OK; round++) {
+    for (int round = 0; round < SHRINKING_ROUNDS && status == CKPT_OK; round++) {
         m.perturbed = round > 0;
         for (int i = 0; i < start.count && status == CKPT_OK && f->work < m.most_work; i++)
             status = run(&m, &start.point[i].schedule, 0, err);

@@ -9,7 +9,7 @@ enum { MOST_POINTS = 512, TABLE_POINTS = 24 };
 
 /* Work, in steps replayed, some ten nanoseconds each. A narrow graph has good tables: little is left to gain but near the
  * smallest budget. */
-enum { MOST_PRICED = 40000000, MOST_IMPROVING = 100000000, MOST_NARROW_PRICED = 300000, MOST_NARROW_IMPROVING = 2000000 };
+enum { MOST_PRICED = 40000000, MOST_IMPROVING = 100000000, MOST_NARROW_PRICED = 300000, MOST_NARROW_IMPROVING = 20000000 };
 enum { SHORT = 256 }; /* nodes */
 
 static ckpt_status out_of_memory(ckpt_error *err) {
@@ -65,15 +65,15 @@ ckpt_status ckpt_pareto_insert(ckpt_pareto *f, const int *node, int count, uint6
 }
 
 ckpt_status ckpt_pareto_add(ckpt_pareto *f, const ckpt_schedule *schedule, ckpt_error *err) {
-    ckpt_replay replay;
-    CKPT_TRY(ckpt_replay_open(f->problem, schedule->count, &replay, err));
+    ckpt_replay *r = &f->replay;
+    if (r->capacity < schedule->count) {
+        ckpt_replay_close(r);
+        CKPT_TRY(ckpt_replay_open(f->problem, 2 * schedule->count, r, err));
+    }
     f->work += (uint64_t)schedule->count;
-    const ckpt_status status =
-        ckpt_replay_run(&replay, schedule->node, schedule->count)
-            ? ckpt_pareto_insert(f, schedule->node, schedule->count, replay.peak_bytes, replay.recompute_cost, true, err)
-            : ckpt_fail(err, CKPT_FAILED, "a schedule reads a tensor before any step has made it");
-    ckpt_replay_close(&replay);
-    return status;
+    if (!ckpt_replay_run(r, schedule->node, schedule->count))
+        return ckpt_fail(err, CKPT_FAILED, "a schedule reads a tensor before any step has made it");
+    return ckpt_pareto_insert(f, schedule->node, schedule->count, r->peak_bytes, r->recompute_cost, true, err);
 }
 
 /* --- filling ----------------------------------------------------------------------------------------- */
@@ -220,6 +220,7 @@ const ckpt_pareto_point *ckpt_pareto_above(const ckpt_pareto *f, uint64_t bytes)
 
 void ckpt_pareto_free(ckpt_pareto *f) {
     remove_points(f, 0, f->count);
+    ckpt_replay_close(&f->replay);
     free(f->point);
     *f = (ckpt_pareto){0};
 }

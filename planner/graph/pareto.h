@@ -29,6 +29,7 @@ typedef struct ckpt_pareto {
     const ckpt_problem *problem; /* not owned */
     uint64_t work;               /* steps replayed so far */
     uint64_t most_improving;     /* that ckpt_pareto_improve may add, as the graphs filled in need; 0: none */
+    ckpt_replay replay;          /* of ckpt_pareto_add */
     int count, capacity;
     ckpt_pareto_point *point; /* bytes ascend, costs descend */
 } ckpt_pareto;

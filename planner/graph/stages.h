@@ -17,7 +17,7 @@
 #include "planner/chain/chain.h"
 #include "planner/core/problem.h"
 #include "planner/core/solver_options.h"
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* Node ids; half-open. */
 typedef struct ckpt_stage_nodes {

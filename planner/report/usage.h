@@ -11,7 +11,7 @@
 #ifndef CKPT_USAGE_H
 #define CKPT_USAGE_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* Bands, from below: kept of each group of layers, recomputed of each group, the rest (gradients and other results
  * of the backward pass). */

@@ -64,6 +64,7 @@ static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     s->filled = true;
     for (int i = 0; i < s->branch_count; i++)
         CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &s->options, err));
+    CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
     return ckpt_pareto_improve(&s->frontier, &s->options, err);
 }
 

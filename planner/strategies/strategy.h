@@ -11,6 +11,7 @@
 #ifndef CKPT_STRATEGY_H
 #define CKPT_STRATEGY_H
 
+#include "planner/core/plan_options.h"
 #include "planner/core/problem.h"
 #include "planner/packing/layout.h"
 #include "planner/strategies/solver.h"

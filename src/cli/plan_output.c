@@ -5,7 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 #include "planner/report/report.h"
 #include "base/atomic_file.h"
 

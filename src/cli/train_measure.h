@@ -1,7 +1,7 @@
 /* Measuring for plans, where it is needed and was not done before (cost_model.h).
  *
  *     CKPT_TRY(ckpt_train_measure(&options, backend, &job, &data, err));
- *     CKPT_TRY(ckpt_job_cost(&job, &options, err));
+ *     CKPT_TRY(ckpt_job_cost(&job, &options.job, err));
  */
 #ifndef CKPT_TRAIN_MEASURE_H
 #define CKPT_TRAIN_MEASURE_H

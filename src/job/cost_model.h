@@ -1,7 +1,7 @@
 /* Which costs a plan minimizes: --cost and --profile, worked in before anything is planned.
  *
  *     CKPT_TRY(ckpt_job_load(&options, NULL, traits, &job, err));
- *     CKPT_TRY(ckpt_job_cost(&job, &options, traits->device, err));       // job.costs, job.rates
+ *     CKPT_TRY(ckpt_job_cost(&job, &options, err));       // job.costs, job.rates
  *
  * Times come from what was measured once on this machine (cost_cache.h), by ckpttrain, which has the kernels: itself where
  * it runs, or started by ckptplan. Where nothing was measured and nothing can be, round figures stand in, and the plan says so.

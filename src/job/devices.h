@@ -7,7 +7,7 @@
 #ifndef CKPT_DEVICES_H
 #define CKPT_DEVICES_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* As --device and --precision say it, in the order of their enums. */
 typedef enum ckpt_device_choice { CKPT_DEVICE_AUTO, CKPT_DEVICE_CPU, CKPT_DEVICE_CUDA } ckpt_device_choice;

@@ -8,7 +8,7 @@
 #include "graph/loss_choice.h"
 #include "graph/op.h"
 #include "graph/rewrite.h"
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 #include "proto/onnx_file.h"
 
 ckpt_job_options ckpt_job_options_for(const char *model_path) {

@@ -18,6 +18,7 @@
 #include "import/model.h"
 #include "job/devices.h"
 #include "planner/core/step_time.h"
+#include "planner/plan.h"
 
 enum { CKPT_JOB_MAX_DIMS = 16 };
 

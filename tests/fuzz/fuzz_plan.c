@@ -13,7 +13,7 @@
 
 #include "fuzz_graph.h"
 #include "fuzz_step.h"
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 #include "runtime/backend.h"
 
 enum { MOST_PLACES = 8192, MOST_TEXT = 1 << 18 };

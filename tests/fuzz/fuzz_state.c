@@ -13,6 +13,7 @@
 #include "base/sha256.h"
 #include "graph/autodiff.h"
 #include "graph/build.h"
+#include "planner/plan.h"
 #include "runtime/state_file.h"
 
 enum { WIDTH = 4, BATCH = 2, LAYERS = 2, TEXT_BYTES = 4096, MOST_BYTES = 1 << 16 };

@@ -68,12 +68,12 @@ def facts_for(header, table):
 
 
 def homes_of(root, headers):
-    """{type or function: header that declares it}"""
+    """{type or function: headers that declare it}"""
     found = {}
     for header in headers:
         text = (root / header).read_text()
         for names in re.findall(r"^(?:}|typedef [^;{]*?)\s*\b(\w+);|^typedef struct (\w+)|^\w[^(;{=]*?\b(ckpt_\w+)\(", text, re.M):
-            found.setdefault("".join(names[:1]) or names[1] or names[2], header)
+            found.setdefault(names[0] or names[1] or names[2], []).append(header)
     return found
 
 
@@ -85,7 +85,7 @@ def program(header, lines, declarations, homes):
     if "err" in words:  # a value where its address is taken, else what a function is given
         needed.append("ckpt_error err;" if "&err" in code else "ckpt_error *err;")
     text = " ".join([code, *needed])
-    includes = {header, "src/base/status.h"} | {homes[w] for w in re.findall(r"\w+", text) if w in homes}
+    includes = {header, "src/base/status.h"} | {homes[w][0] for w in re.findall(r"\w+", text) if w in homes and header not in homes[w]}
     out = [*(f"#include <{h}.h>" for h in ("stdatomic", "stdbool", "stdint", "stdio", "string")), *(f'#include "{i}"' for i in sorted(includes)), *dict.fromkeys(needed)]
     if re.match(r"(CKPT_VECTOR )?static", code):
         return "\n".join([*out, f'#line 1 "example in {header}"', code, ""])
@@ -108,7 +108,7 @@ def main():
         if not lines or reason:
             return header, reason if lines else None, None
         unit = program(header, lines, declarations, homes)
-        run = subprocess.run([*compiler, *options, "-"], input=unit, text=True, capture_output=True)
+        run = subprocess.run([*compiler, *options, "-"], input=unit, text=True, capture_output=True, cwd=root)
         return header, None, run.stderr if run.returncode else ""
 
     with ThreadPoolExecutor(2) as pool:

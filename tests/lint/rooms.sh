@@ -8,10 +8,10 @@ done <<LIMITS
 core 2000
 packing 900
 check 750
-chain 5100
-graph 5300
-strategies 900
+chain 2700
+graph 3800
+strategies 1000
 report 1100
-. 16000
+. 12900
 LIMITS
 exit $status

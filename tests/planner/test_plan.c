@@ -42,7 +42,6 @@ static void every_strategy_makes_a_checked_plan(void **state) {
                                           .accumulate = accumulate},
                     &g, &eval);
                 uint64_t all, least;
-                ckpt_error err;
                 plan_graph_extremes(&g, &eval, &all, &least);
                 assert_true(least <= all);
                 for (int s = 0; s < CKPT_STRATEGY_COUNT; s++) {
@@ -129,13 +128,13 @@ static void evaluation_counts_in_the_step_region(void **state) {
     assert_int_equal(p->memory.live_peak, p->memory.eval_live_peak);
     ckpt_plan *without = plan_with(&g, (ckpt_plan_options){.strategy = CKPT_STRATEGY_NONE});
     assert_true(without->memory.arena < p->memory.arena);
-    uint64_t least = 0;
+    ckpt_plan_minimum least = {0};
     ckpt_error err;
     ckpt_plan *none;
     const ckpt_plan_options low = {
         .strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = p->memory.total - 1, .eval = &eval};
     assert_int_equal(ckpt_plan_make(&g, &low, &plan_graph_traits, &least, &none, &err), CKPT_INFEASIBLE);
-    assert_int_equal(least, p->memory.total);
+    assert_int_equal(least.total, p->memory.total);
     ckpt_plan_free(p);
     ckpt_plan_free(without);
     ckpt_graph_free(&g);
@@ -309,21 +308,21 @@ static void the_smallest_feasible_budget_works_exactly(void **state) {
     for (int kind = 0; kind < PLAN_GRAPH_KINDS; kind++) {
         ckpt_graph g, eval;
         make(kind, 12, &g, &eval);
-        uint64_t least = 0;
+        ckpt_plan_minimum least = {0};
         ckpt_error err = {0};
         ckpt_plan *p;
         ckpt_plan_options options = {.strategy = CKPT_STRATEGY_BUDGET, .budget_bytes = 1000, .eval = &eval};
         assert_int_equal(ckpt_plan_make(&g, &options, &plan_graph_traits, &least, &p, &err), CKPT_INFEASIBLE);
         char digits[32];
-        snprintf(digits, sizeof digits, "%llu bytes (", (unsigned long long)least);
+        snprintf(digits, sizeof digits, "%llu bytes (", (unsigned long long)least.total);
         assert_non_null(strstr(err.message, digits));
-        options.budget_bytes = least;
+        options.budget_bytes = least.total;
         p = plan_with(&g, options);
-        assert_int_equal(p->memory.total, least);
+        assert_int_equal(p->memory.total, least.total);
         ckpt_plan_free(p);
-        options.budget_bytes = least - 1;
+        options.budget_bytes = least.total - 1;
         assert_int_equal(ckpt_plan_make(&g, &options, &plan_graph_traits, &least, &p, &err), CKPT_INFEASIBLE);
-        assert_int_equal(least, options.budget_bytes + 1);
+        assert_int_equal(least.total, options.budget_bytes + 1);
         options.budget_bytes = 0;
         assert_int_equal(ckpt_plan_make(&g, &options, &plan_graph_traits, NULL, &p, &err), CKPT_INFEASIBLE);
         ckpt_graph_free(&g);
@@ -337,7 +336,6 @@ static void smaller_budgets_never_get_larger_peaks(void **state) {
         ckpt_graph g;
         make(kind, 12, &g, NULL);
         uint64_t all, least;
-        ckpt_error err;
         plan_graph_extremes(&g, NULL, &all, &least);
         uint64_t total = UINT64_MAX, recompute = 0;
         bool recomputes = false;
@@ -383,7 +381,6 @@ static void a_thousand_layers_are_near_the_bound(void **state) {
     ckpt_graph g;
     make(PLAN_GRAPH_MLP, layers, &g, NULL);
     uint64_t all, least;
-    ckpt_error err;
     plan_graph_extremes(&g, NULL, &all, &least);
     for (uint64_t part = 3; part <= 5; part += 2) {
         const uint64_t budget = least + (all - least) * part / 7;

@@ -10,7 +10,7 @@
 
 #include "plan_graphs.h"
 #include "plan_oracle.h"
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 
 static char folder[64], path[128];
 static ckpt_graph graph, evaluation;

@@ -70,7 +70,6 @@ static void test_frontier(void **state) {
         assert_true(f.complete && f.count > 2);
         check_points(&f);
         uint64_t most, least;
-        ckpt_error err;
         plan_graph_extremes(&graph, &eval, &most, &least);
         assert_int_equal(f.point[0].total_bytes, least);
         assert_true(f.point[f.count - 1].total_bytes <= most);

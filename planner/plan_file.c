@@ -1,4 +1,4 @@
-#include "planner/core/plan_file.h"
+#include "planner/plan_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

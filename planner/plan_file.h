@@ -10,7 +10,7 @@
 #ifndef CKPT_PLAN_FILE_H
 #define CKPT_PLAN_FILE_H
 
-#include "planner/plan.h"
+#include "planner/core/plan_types.h"
 
 /* A reader sees the old file or the whole new one; errors as in base/atomic_file.h. */
 ckpt_status ckpt_plan_write(const ckpt_plan *plan, const char *path, ckpt_error *err);
