@@ -4,6 +4,7 @@
  *
  *     test_orders [GRAPHS]     300 if not given
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,9 +211,7 @@ static void compare_point(const ckpt_graph *g, const ckpt_costs *costs, const or
     const double above = ((double)cost - (double)p->cost) / (double)plan->compute.step_cost;
     if (above > sum->worst) sum->worst = above;
     if (above > 0)
-        printf("graph %d at %llu bytes: cost %llu, least %llu, arena %llu, live peak %llu\n", sum->graphs, (unsigned long long)p->bytes,
-               (unsigned long long)cost, (unsigned long long)p->cost, (unsigned long long)plan->memory.arena,
-               (unsigned long long)plan->memory.live_peak);
+        printf("graph %d in %" PRIu64 " bytes: cost %" PRIu64 ", least %" PRIu64 "\n", sum->graphs, p->bytes, cost, p->cost);
     ckpt_plan_free(plan);
 }
 
@@ -274,6 +273,69 @@ static void plans_are_the_best_of_any_order(void **state) {
     assert_true(20 * sum.unpacked <= sum.points + sum.unpacked);
 }
 
+/* At `bytes`: where the oracle's schedule can be packed into them the plan costs the same; any plan costs at least as much. */
+static void compare_budget(const ckpt_graph *g, order_oracle *oracle, const ckpt_costs *costs, uint64_t bytes, uint64_t fixed,
+                           tally *sum) {
+    order_schedule schedule;
+    uint64_t cost, live_peak, arena;
+    const order_answer status = order_oracle_cost(oracle, bytes, &cost, &schedule);
+    if (status == ORDER_GAVE_UP) return;
+    assert_int_equal(status, ORDER_FOUND);
+    assert_true(checker_accepts(g, schedule.node, schedule.count, &live_peak, &arena));
+    ckpt_plan *plan = plan_of(g, costs, CKPT_STRATEGY_BUDGET, fixed + bytes, NULL);
+    sum->points++;
+    sum->unpacked += arena > bytes;
+    if (!plan) {
+        sum->refused += arena <= bytes;
+        return;
+    }
+    sum->below += plan->compute.recompute_cost < cost;
+    sum->equal += plan->compute.recompute_cost == cost;
+    sum->above_bound += plan->bound.lower_bound_cost > cost;
+    sum->wrongly_proved += plan->bound.proved && plan->compute.recompute_cost != cost;
+    ckpt_plan_free(plan);
+}
+
+/* Larger graphs, some of which have schedules that no packing fits into their live peak: plans at the least and at three budgets
+ * more. */
+static void larger_graphs(void **state) {
+    (void)state;
+    tally sum = {0};
+    graphs_seed(21);
+    for (int i = 0; i < graph_total / 7; i++) {
+        ckpt_graph g;
+        ckpt_pool pool = {0};
+        ckpt_costs costs;
+        const int nodes = graphs_between(9, 13);
+        if (i % 5 == 4) graphs_chain(nodes, i % 4 == 0, &g);
+        else graphs_branching(nodes, i % 4 == 0, &g);
+        find_costs(&g, i % 2 == 0, &pool, &costs);
+        order_oracle *oracle = open_oracle(&g, &costs, GRAPHS_ALIGNMENT);
+        order_oracle_limit(oracle, 300000);
+        uint64_t least;
+        if (order_oracle_least(oracle, &least, NULL) == ORDER_FOUND) {
+            ckpt_plan *none = plan_of(&g, &costs, CKPT_STRATEGY_NONE, 0, NULL), *min = plan_of(&g, &costs, CKPT_STRATEGY_MIN, 0, NULL);
+            const uint64_t most = none->memory.arena, fixed = none->memory.total - most;
+            sum.graphs++;
+            assert_true(min->memory.arena >= least && min->minimum.lower_bound_total <= fixed + least);
+            sum.larger += min->memory.arena > least;
+            for (uint64_t k = 0; k < 4; k++)
+                compare_budget(&g, oracle, &costs, least + (most - least) * k / 5 / GRAPHS_ALIGNMENT * GRAPHS_ALIGNMENT, fixed, &sum);
+            ckpt_plan_free(none);
+            ckpt_plan_free(min);
+        }
+        order_oracle_close(oracle);
+        ckpt_pool_free(&pool);
+        ckpt_graph_free(&g);
+    }
+    printf("%d larger graphs: %d smallest plans above the least live peak; %d budgets, %d without a packing of the live peak, cost equal at "
+           "%d, %d refused\n",
+           sum.graphs, sum.larger, sum.points, sum.unpacked, sum.equal, sum.refused);
+    assert_true(sum.graphs >= graph_total / 8 && sum.larger <= 1 + sum.graphs / 50);
+    assert_int_equal(sum.below + sum.above_bound + sum.wrongly_proved + sum.refused, 0);
+    assert_true(sum.equal >= 0.98 * sum.points);
+}
+
 /* The same figures as CP-SAT and A* of another author found for the bundled models, with nominal costs. */
 static void bundled_models(void **state) {
     (void)state;
@@ -321,6 +383,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(oracle_leaves_out_nothing_of_use),
         cmocka_unit_test(oracle_and_checker_agree),
         cmocka_unit_test(plans_are_the_best_of_any_order),
+        cmocka_unit_test(larger_graphs),
         cmocka_unit_test(bundled_models),
     };
     if (argc > 1) graph_total = atoi(argv[1]);
