@@ -15,7 +15,7 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/chain/chain_bound.h"
+#include "planner/chain/chain.h"
 #include "planner/graph/graph_chain.h"
 #include "planner/graph/graph_cut.h"
 #include "planner/graph/graph_moment.h"
