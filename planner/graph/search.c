@@ -30,6 +30,7 @@
 enum { MOST_MILESTONES = 16 }; /* each costs every state some nanoseconds, and few say more than the others */
 enum { LONGEST_RUN = 3 };      /* of fixed nodes that come first: weight gradient, input gradient, update */
 enum { LEAST_STATES = 4096 };
+enum { WAYS_PER_STATE = 8 }; /* looked at on average: a search that tries more gives up sooner */
 #define NONE UINT32_MAX
 #define IMPOSSIBLE UINT64_MAX
 
@@ -61,6 +62,7 @@ struct ckpt_search {
     /* One run of the search: */
     uint64_t step_bytes, below_cost;
     uint32_t most_states;
+    uint64_t work; /* ways looked at */
     bool any; /* any schedule, whatever it costs */
     bool gave_up, out_of_memory;
     state *state;
@@ -300,6 +302,7 @@ typedef struct move {
  * smallest dropped so far. */
 static void make_room(ckpt_search *s, const move *m, uint64_t may, uint64_t dropped, uint64_t excess, uint64_t smallest) {
     const ckpt_space *x = &s->space;
+    s->gave_up |= ++s->work > (uint64_t)s->most_states * WAYS_PER_STATE;
     if (s->gave_up) return;
     if (excess == 0) {
         const uint64_t held = leave_out(s, &x->progress[m->progress], m->after & ~dropped);
@@ -355,6 +358,7 @@ typedef enum verdict { NOTHING, FITS, TOO_LARGE } verdict;
 /* Looks for `depth` fixed nodes that leave at most `most` bytes of their own. *first is the first of them. */
 static verdict find_run(ckpt_search *s, uint32_t progress, uint64_t held, uint64_t most, int depth, bool fits, int *first) {
     ckpt_space *x = &s->space;
+    s->work++;
     verdict found = NOTHING;
     for (int f = 0; f < x->fixed_count && found != FITS; f++) {
         const ckpt_progress at = x->progress[progress];
@@ -432,6 +436,7 @@ static bool is_end(const ckpt_search *s, const state *x) {
 static uint32_t search(ckpt_search *s, uint64_t *lower_bound) {
     s->now = 0;
     s->state_count = s->heap_count = 0;
+    s->work = 0;
     s->gave_up = false;
     s->out_of_memory = (s->state_capacity == 0 && !grow(s)) || !list_reads(s);
     if (s->out_of_memory) return NONE;

@@ -16,8 +16,9 @@
 /* Orders that are planned. Each takes the time of a whole plan, so that long graphs have one. */
 enum { MOST_ORDERS = 1, LONG_GRAPH = 600 };
 
-/* States of one search, some two microseconds and a hundred bytes each. Few where little is left to gain. */
-enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 19 };
+/* States of one search, some two microseconds and a hundred bytes each: few where little is left to gain. For the least bytes: of
+ * all searches together, each of which may take what is left of them. */
+enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 20 };
 #define LITTLE 0.01 /* of a step's cost, between the frontier and the bound */
 
 /* The graph in one order of the backward pass. Schedules are those of the view. */
@@ -169,11 +170,13 @@ ckpt_status ckpt_solver_solve(ckpt_solver *s, uint64_t step_bytes, bool search, 
 static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
     const uint64_t unit = s->problem->alignment_bytes; /* it divides every live peak */
     uint64_t low = s->least_bound;
-    while (low < s->least_known) {
+    uint32_t left = MOST_LEAST_STATES;
+    while (low < s->least_known && left > 0) {
         const uint64_t middle = low + (s->least_known - low) / 2 / unit * unit;
         ckpt_pool scratch = {0};
         ckpt_search_result result;
-        ckpt_status status = ckpt_search_feasible(s->search, middle, MOST_LEAST_STATES, &scratch, &result, err);
+        ckpt_status status = ckpt_search_feasible(s->search, middle, left, &scratch, &result, err);
+        left -= result.complete ? (result.states < left ? result.states : left) : left / 2;
         if (status == CKPT_OK && result.found) {
             s->least_known = result.peak_bytes;
             status = ckpt_pareto_add(&s->frontier, &result.schedule, err);

@@ -31,6 +31,13 @@ static inline bool ckpt_add_u64(uint64_t a, uint64_t b, uint64_t *result) {
     return !__builtin_add_overflow(a, b, result);
 }
 
+static inline uint64_t ckpt_max_u64(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+static inline uint64_t ckpt_min_u64(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 /* The greatest divisor of both; of 0 and b it is b. */
 static inline uint64_t ckpt_common_divisor(uint64_t a, uint64_t b) {
     while (b) {
