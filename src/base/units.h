@@ -20,9 +20,6 @@ enum { CKPT_SIZE_TEXT = 32 };
 /* "512 B", "1.50 KiB", "12.34 MiB"; returns `text`. */
 char *ckpt_units_format_size(uint64_t bytes, char text[CKPT_SIZE_TEXT]);
 
-static inline uint64_t ckpt_max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
-static inline uint64_t ckpt_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
-
 /* False on overflow, leaving *result unspecified. */
 static inline bool ckpt_mul_u64(uint64_t a, uint64_t b, uint64_t *result) {
     return !__builtin_mul_overflow(a, b, result);
