@@ -344,13 +344,21 @@ static void run(ckpt_search *s, const ckpt_space_node *x, uint64_t held, uint64_
     }
 }
 
-/* Whether fixed node f finds all it reads, lets nothing expire that is of use, and is ready. */
-static bool can_come_first(const ckpt_search *s, const ckpt_progress *at, uint64_t held, int f) {
-    const ckpt_space *x = &s->space;
-    if (ckpt_fixed_has(&at->done, f) || (x->fixed[f].in & ~held) || !ckpt_space_is_ready(x, at, f)) return false;
-    for (uint64_t expires = x->fixed[f].expires & ~at->expired; expires; expires &= expires - 1)
-        if (x->forward[__builtin_ctzll(expires)].out & at->useful) return false;
+/* Whether a ready fixed node finds all it reads, and lets nothing expire that is of use. */
+static bool can_come_first(const ckpt_search *s, const ckpt_progress *at, uint64_t held, const ckpt_space_node *f) {
+    if (f->in & ~held) return false;
+    for (uint64_t expires = f->expires & ~at->expired; expires; expires &= expires - 1)
+        if (s->space.forward[__builtin_ctzll(expires)].out & at->useful) return false;
     return true;
+}
+
+/* The next fixed node of a set from f on, or -1. */
+static int next_fixed(const ckpt_fixed_set *set, int f) {
+    for (int w = f / 64; w < CKPT_SPACE_WORDS; w++) {
+        const uint64_t rest = w == f / 64 ? set->word[w] >> (f % 64) << (f % 64) : set->word[w];
+        if (rest) return 64 * w + __builtin_ctzll(rest);
+    }
+    return -1;
 }
 
 typedef enum verdict { NOTHING, FITS, TOO_LARGE } verdict;
@@ -358,16 +366,16 @@ typedef enum verdict { NOTHING, FITS, TOO_LARGE } verdict;
 /* Looks for `depth` fixed nodes that leave at most `most` bytes of their own. *first is the first of them. */
 static verdict find_run(ckpt_search *s, uint32_t progress, uint64_t held, uint64_t most, int depth, bool fits, int *first) {
     ckpt_space *x = &s->space;
-    s->work++;
+    const ckpt_progress at = x->progress[progress];
+    const uint64_t held_bytes = ckpt_space_bytes(x, held & at.useful);
     verdict found = NOTHING;
-    for (int f = 0; f < x->fixed_count && found != FITS; f++) {
-        const ckpt_progress at = x->progress[progress];
-        if (!can_come_first(s, &at, held, f)) continue;
-        bool overwrites, fits_too = fits;
+    s->work++;
+    for (int f = next_fixed(&at.ready, 0); f >= 0 && found != FITS; f = next_fixed(&at.ready, f + 1)) {
+        if (!can_come_first(s, &at, held, &x->fixed[f])) continue;
+        bool overwrites;
         const uint64_t after = ckpt_space_own_bytes_after(x, &at, f, &overwrites);
-        const uint64_t live = ckpt_space_bytes(x, held & at.useful) + at.own_bytes + x->fixed[f].out_bytes -
-                              (overwrites ? x->fixed[f].overwrite_bytes : 0);
-        fits_too &= live <= s->step_bytes;
+        const uint64_t live = held_bytes + at.own_bytes + x->fixed[f].out_bytes - (overwrites ? x->fixed[f].overwrite_bytes : 0);
+        const bool fits_too = fits && live <= s->step_bytes;
         verdict v = NOTHING;
         if (depth == 1) {
             if (after <= most) v = fits_too ? FITS : TOO_LARGE;
@@ -421,9 +429,8 @@ static void expand(ckpt_search *s, uint32_t progress, uint64_t held) {
         if ((at.expired >> i & 1) || (a->in & ~held) || !(a->out & ~held & at.useful)) continue;
         run(s, a, held & ~a->out, at.own_bytes, false, progress);
     }
-    for (int f = 0; f < x->fixed_count; f++)
-        if (!ckpt_fixed_has(&at.done, f) && !(x->fixed[f].in & ~held) && ckpt_space_is_ready(x, &at, f))
-            run_fixed(s, progress, held, f);
+    for (int f = next_fixed(&at.ready, 0); f >= 0; f = next_fixed(&at.ready, f + 1))
+        if (!(x->fixed[f].in & ~held)) run_fixed(s, progress, held, f);
 }
 
 /* --- a search ---------------------------------------------------------------------------------------- */
@@ -519,6 +526,8 @@ ckpt_status ckpt_search_open(const ckpt_problem *problem, ckpt_search **search, 
     else ckpt_search_close(s);
     return status;
 }
+
+int ckpt_search_tensors(const ckpt_search *s) { return s->space.tensor_count; }
 
 void ckpt_search_close(ckpt_search *s) {
     if (!s) return;

@@ -29,6 +29,9 @@ typedef struct ckpt_search_result {
 /* The problem must outlive the result. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_search_open(const ckpt_problem *problem, ckpt_search **search, ckpt_error *err);
 
+/* Forward tensors that may be held or made again: what the space grows with. */
+int ckpt_search_tensors(const ckpt_search *search);
+
 /* The schedule that recomputes least of those that keep at most step_bytes live and recompute less than below_cost. Gives up
  * at most_states states: !found and !complete. The schedule is the pool's. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_search_cheapest(ckpt_search *search, uint64_t step_bytes, uint64_t below_cost, uint32_t most_states,

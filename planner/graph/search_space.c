@@ -107,11 +107,21 @@ static void list_outputs(ckpt_space *s, const numbering *number) {
     }
 }
 
-/* What the fixed nodes that have not run read, and what it is made from. */
+static bool is_ready(const ckpt_space *s, const ckpt_progress *at, int f) {
+    for (int w = 0; w < CKPT_SPACE_WORDS; w++)
+        if (s->fixed[f].before.word[w] & ~at->done.word[w]) return false;
+    return true;
+}
+
+/* Which fixed nodes can run next, what those that have not run read, and what it is made from. */
 static void look_ahead(const ckpt_space *s, ckpt_progress *at) {
     at->read = s->outputs;
-    for (int f = 0; f < s->fixed_count; f++)
-        if (!ckpt_fixed_has(&at->done, f)) at->read |= s->fixed[f].in;
+    at->ready = (ckpt_fixed_set){0};
+    for (int f = 0; f < s->fixed_count; f++) {
+        if (ckpt_fixed_has(&at->done, f)) continue;
+        at->read |= s->fixed[f].in;
+        if (is_ready(s, at, f)) ckpt_fixed_add(&at->ready, f);
+    }
     at->useful = at->read;
     for (int i = s->forward_count - 1; i >= 0; i--)
         if (s->forward[i].out & at->useful && !(at->expired >> i & 1)) at->useful |= s->forward[i].in;
@@ -156,12 +166,6 @@ static uint32_t intern(ckpt_space *s, const ckpt_progress *at) {
     look_ahead(s, &s->progress[s->progress_count]);
     put(s, s->progress_count);
     return s->progress_count++;
-}
-
-bool ckpt_space_is_ready(const ckpt_space *s, const ckpt_progress *at, int f) {
-    for (int w = 0; w < CKPT_SPACE_WORDS; w++)
-        if (s->fixed[f].before.word[w] & ~at->done.word[w]) return false;
-    return true;
 }
 
 /* Whether tensor `own` is dead once f has run too. */

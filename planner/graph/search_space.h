@@ -48,7 +48,7 @@ typedef struct ckpt_own_tensor {
 
 /* What follows from the fixed nodes that have run. */
 typedef struct ckpt_progress {
-    ckpt_fixed_set done;
+    ckpt_fixed_set done, ready; /* ready: all that they depend on is done */
     int count;         /* of done */
     uint64_t read;     /* forward tensors that the other fixed nodes read */
     uint64_t useful;   /* those, and what they can still be made from */
@@ -79,9 +79,6 @@ ckpt_status ckpt_space_open(const ckpt_problem *problem, ckpt_space *space, bool
 /* The number of what follows when fixed node f runs after progress `from`; 0: no memory. Pointers into progress[] do not
  * outlive the call. */
 uint32_t ckpt_space_advance(ckpt_space *space, uint32_t from, int f);
-
-/* Whether all that f depends on has run. */
-bool ckpt_space_is_ready(const ckpt_space *space, const ckpt_progress *at, int f);
 
 /* Live bytes of what fixed nodes made once f has run after `at`, and whether out[0] of f takes over a buffer of theirs. */
 uint64_t ckpt_space_own_bytes_after(const ckpt_space *space, const ckpt_progress *at, int f, bool *overwrites);

@@ -19,6 +19,8 @@ enum { MOST_ORDERS = 1, LONG_GRAPH = 600 };
 /* States of one search, some two microseconds and a hundred bytes each: few where little is left to gain. For the least bytes: of
  * all searches together, each of which may take what is left of them. */
 enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 20 };
+/* Searches of the six bundled models and an encoder layer, with 7 to 25 tensors, finish within MOST_STATES at all budgets. */
+enum { SMALL_TENSORS = 25 };
 #define LITTLE 0.01 /* of a step's cost, between the frontier and the bound */
 
 /* The graph in one order of the backward pass. Schedules are those of the view. */
@@ -60,11 +62,17 @@ static ckpt_status open_branch(ckpt_solver *s, int which, ckpt_error *err) {
     return ckpt_chain_tables_build(&b->stages.chain, &(ckpt_chain_limits){0}, &b->tables, err);
 }
 
+/* Where searches finish, heuristics are only to start them: tables and the schedules by rule will do. */
+static bool is_small(const ckpt_solver *s) { return s->search && ckpt_search_tensors(s->search) <= SMALL_TENSORS; }
+
 static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     if (s->filled) return CKPT_OK;
     s->filled = true;
+    ckpt_solver_options options = s->options;
+    if (is_small(s)) options.without_prices = options.without_moves = true;
     for (int i = 0; i < s->branch_count; i++)
-        CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &s->options, err));
+        CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &options, err));
+    if (is_small(s)) return CKPT_OK;
     CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
     return ckpt_pareto_improve(&s->frontier, &s->options, err);
 }
