@@ -689,6 +689,7 @@ static bool add_windows(ckpt_chain_tables *tables, const ckpt_chain_limits *limi
         choose_unit(shape, level, slots, limits->slots == 0 && tables->level_count == 1);
         const bool single = limits->slots > 0 || (level->lossless && tables->level_count == 1);
         if (many && !single && !limit_runs(tables, level)) return false;
+        level->lossless &= single;
         if (!fill_level(tables, level)) return false;
         if (single) return true;
     }
@@ -703,6 +704,7 @@ static ckpt_status add_candidates(ckpt_chain_tables *tables, ckpt_error *err) {
     if (shape->functions <= MOST_SMALL) {
         ckpt_chain_level *level = add_level(tables, SMALL * tables->least_bytes, CKPT_SCOPE_WINDOW);
         if (level) choose_unit(shape, level, slots_within(shape, SMALL_WORK, 256, 1024), true);
+        if (level) level->lossless = false; /* restricted or for few budgets: the frontier is sampled */
         ok = level && fill_level(tables, level);
     }
     candidates->words = (size_t)shape->count / 64 + 1;
@@ -714,6 +716,7 @@ static ckpt_status add_candidates(ckpt_chain_tables *tables, ckpt_error *err) {
     for (uint64_t cap = tables->most_bytes; cap > tables->least_bytes && ok; cap /= FINER_MANY) {
         ckpt_chain_level *level = add_level(tables, cap, CKPT_SCOPE_CANDIDATES);
         if (level) choose_unit(shape, level, slots, true);
+        if (level) level->lossless = false;
         ok = level && fill_level(tables, level);
     }
     return ok ? CKPT_OK : ckpt_fail(err, CKPT_NOMEM, "out of memory for the tables of %d stages", shape->count);

@@ -191,7 +191,9 @@ static bool add_points(ckpt_chain_tables *tables, const ckpt_chain_level *level)
         if (!trace_program(tables, level, budget, NULL, &program)) return false;
         tables->point[tables->point_count++] = (ckpt_chain_point){budget, program.needed_bytes, program.cost, level};
         if (program.needed_bytes <= least || budget == least) return true;
-        const uint64_t below = ckpt_min_u64(program.needed_bytes - 1, level->lossless ? budget : (uint64_t)(ratio * (double)budget));
+        const uint64_t slot = budget / level->unit_bytes * level->unit_bytes; /* 0 in the first slot */
+        const uint64_t next = !level->lossless ? (uint64_t)(ratio * (double)budget) : slot ? slot - 1 : least;
+        const uint64_t below = ckpt_min_u64(program.needed_bytes - 1, next);
         budget = tries == most || below < least ? least : below;
     }
     return true;
