@@ -10,7 +10,8 @@ enum { MOST_POINTS = 512, TABLE_POINTS = 24 };
 /* Work, in steps replayed, some ten nanoseconds each, so that filling takes a second. A narrow graph has good tables: little is
  * left to gain but near the smallest budget. */
 enum { MOST_PRICED = 40000000, MOST_IMPROVING = 100000000, MOST_NARROW_PRICED = 300000, MOST_NARROW_IMPROVING = 20000000 };
-enum { SHORT = 256 }; /* nodes */
+enum { IMPROVING_PER_NODE = 200000 }; /* small graphs need less */
+enum { SHORT = 256 };                  /* nodes */
 
 static ckpt_status out_of_memory(ckpt_error *err) {
     return ckpt_fail(err, CKPT_NOMEM, "out of host memory for the frontier of schedules");
@@ -195,7 +196,9 @@ ckpt_status ckpt_pareto_fill(ckpt_pareto *f, const ckpt_order *order, const ckpt
     if (tables && is_long && (of == CHAIN || (narrow && !stages->thinned))) return CKPT_OK;
     if (tables) CKPT_TRY(add_from_tables(f, order, stages, tables, err));
     if (narrow && is_long) return CKPT_OK;
-    f->most_improving = ckpt_max_u64(f->most_improving, narrow ? MOST_NARROW_IMPROVING : MOST_IMPROVING);
+    const uint64_t improving = ckpt_min_u64(narrow ? MOST_NARROW_IMPROVING : MOST_IMPROVING,
+                                            IMPROVING_PER_NODE * (uint64_t)stages->problem->graph->node_count);
+    f->most_improving = ckpt_max_u64(f->most_improving, improving);
     if (options->without_prices) return CKPT_OK;
     const uint64_t most_work = f->work + (narrow ? MOST_NARROW_PRICED : MOST_PRICED);
     for (int parts = 1; parts <= 64 && parts <= 2 * stages->chain.stage_count; parts *= 4)
