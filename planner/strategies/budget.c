@@ -173,11 +173,15 @@ static ckpt_status plan_budget(query *q, ckpt_pool *pool, ckpt_strategy_result *
     CKPT_TRY(ckpt_solver_smallest_bytes(q->solver, &least, err));
     if (allowance >= q->input->eval_bytes) CKPT_TRY(find_least_recompute(q, allowance, least, true, &c, &result->lower_bound_cost, err));
     if (c.region == UINT64_MAX) {
-        CKPT_TRY(find_minimum(q, &c, &result->minimum, err));
-        ckpt_pool_free(&c.pool);
-        if (result->minimum.total > budget) return infeasible(q->input, result, err);
-        CKPT_TRY(ckpt_solver_smallest_bytes(q->solver, &least, err));
-        CKPT_TRY(find_least_recompute(q, allowance, least, true, &c, &result->lower_bound_cost, err));
+        candidate smallest;
+        CKPT_TRY(find_minimum(q, &smallest, &result->minimum, err));
+        ckpt_status status = result->minimum.total > budget ? infeasible(q->input, result, err) : CKPT_OK;
+        if (status == CKPT_OK) status = ckpt_solver_smallest_bytes(q->solver, &least, err);
+        if (status == CKPT_OK) status = find_least_recompute(q, allowance, least, true, &c, &result->lower_bound_cost, err);
+        const bool fits = status == CKPT_OK && c.region != UINT64_MAX;
+        if (status == CKPT_OK && !fits) c = smallest; /* what the searches found cannot be packed into the budget */
+        else ckpt_pool_free(&smallest.pool);
+        CKPT_TRY(status);
     }
     result->bounded = true;
     const ckpt_status status = take(&c, pool, result, err);

@@ -1,6 +1,6 @@
 #include "planner/strategies/refine.h"
 
-enum { MOST_CLIMBS = 8 }; /* ranges above that are searched before something found below is used */
+enum { MOST_CLIMBS = 64 }; /* ranges above that are searched before something found below is used */
 
 typedef struct found {
     ckpt_schedule schedule;
