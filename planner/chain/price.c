@@ -538,6 +538,7 @@ static void improve(prices *p, int steps) {
         memset(p->held, 0, bytes);
         add_held(p, 0, p->count);
         const double value = p->fixed + p->row[p->count] - p->paid;
+        if (!isfinite(value)) break; /* some x_i fits nowhere: no prices help */
         waited = value < best * 1.001 ? waited + 1 : 0;
         if (value > best) {
             best = value;
@@ -589,7 +590,7 @@ ckpt_status ckpt_chain_find_candidates(const ckpt_chain_shape *shape, uint64_t l
     for (int b = 0; b < BUDGETS; b++) { /* each begins with the prices of the one below */
         const bool smallest = b == 0;
         set_budget(&p, (uint64_t)(least * pow(ratio, smallest ? 0 : (b - 0.5) / (BUDGETS - 1))));
-        if (smallest) set_prices(&p);
+        if (smallest || p.bound <= 0) set_prices(&p);
         improve(&p, smallest ? 2 * CANDIDATE_STEPS : CANDIDATE_STEPS);
         add_splits(&p, p.row[p.count] + (b < 2 ? tight_distance[b] : DISTANCE) * p.bound, shape, candidates);
     }

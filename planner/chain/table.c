@@ -568,13 +568,14 @@ static double lost_to_rounding(const sizes_of *size, int count, uint64_t unit) {
     return lost;
 }
 
-/* The unit in [least, most] for which rounding loses least: a whole part of some size; 0 if there is none. */
-static uint64_t best_unit(const ckpt_chain *chain, uint64_t budget_bytes, uint64_t least, uint64_t most) {
+/* The unit in [least, most] for which rounding loses least: a whole part of some size; 0 if there is none, or too many sizes. */
+static uint64_t best_unit(const ckpt_chain_shape *shape, uint64_t budget_bytes, uint64_t least, uint64_t most) {
     enum { MOST_SIZES = 32, MOST_PARTS = 64 };
     sizes_of size[MOST_SIZES];
-    const int sizes = list_sizes(chain, budget_bytes, size, MOST_SIZES);
+    const int sizes = list_sizes(shape->chain, budget_bytes, size, MOST_SIZES);
     uint64_t best = 0;
     double best_lost = 0;
+    if (sizes == MOST_SIZES && !shape->repeated) return 0;
     for (int i = 0; i < sizes; i++)
         for (uint64_t parts = size[i].bytes / least, tried = 0; parts > 0 && tried < MOST_PARTS; parts--, tried++) {
             const uint64_t unit = size[i].bytes / parts;
@@ -601,7 +602,7 @@ static void choose_unit(const ckpt_chain_shape *shape, ckpt_chain_level *level, 
         while (unit % 2 == 0 && most / (unit / 2) <= slots) unit /= 2;
     } else {
         const uint64_t plain = most / slots + 1, budget = level->from_bytes ? ckpt_min_u64(most, 2 * level->from_bytes) : 0;
-        unit = shape->repeated ? best_unit(shape->chain, budget, plain - plain / 5, 2 * plain) : 0;
+        unit = best_unit(shape, budget, plain - plain / 5, 2 * plain);
         if (unit == 0) unit = plain;
     }
     level->unit_bytes = unit;
