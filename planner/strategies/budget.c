@@ -255,6 +255,21 @@ static ckpt_status ask(ckpt_status (*plan)(query *, ckpt_pool *, ckpt_strategy_r
     return status;
 }
 
+static ckpt_status only_minimum(query *q, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    (void)pool;
+    candidate c;
+    CKPT_TRY(find_minimum(q, &c, &result->minimum, err));
+    ckpt_pool_free(&c.pool);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_strategy_find_minimum(const ckpt_strategy_input *input, ckpt_plan_minimum *minimum, ckpt_error *err) {
+    ckpt_strategy_result result = {0};
+    CKPT_TRY(ask(only_minimum, input, NULL, &result, err));
+    *minimum = result.minimum;
+    return CKPT_OK;
+}
+
 ckpt_status ckpt_strategy_budget(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,
                                  ckpt_error *err) {
     return ask(plan_budget, input, pool, result, err);
