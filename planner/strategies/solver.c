@@ -220,6 +220,25 @@ ckpt_status ckpt_solver_least_bytes(ckpt_solver *s, uint64_t *known, uint64_t *l
     return CKPT_OK;
 }
 
+ckpt_status ckpt_solver_vary(ckpt_solver *s, uint64_t step_bytes, uint64_t cost, bool any_cost, int variant, ckpt_pool *pool,
+                             ckpt_solution *solution, bool *found, ckpt_error *err) {
+    ckpt_search_result result;
+    *found = false;
+    if (!s->search) return CKPT_OK;
+    ckpt_search_vary(s->search, variant);
+    const ckpt_status status = any_cost ? ckpt_search_feasible(s->search, step_bytes, MOST_STATES, pool, &result, err)
+                                        : ckpt_search_cheapest(s->search, step_bytes, cost + 1, MOST_STATES, pool, &result, err);
+    ckpt_search_vary(s->search, 0);
+    if (status != CKPT_OK || !result.found) return status;
+    *found = true;
+    *solution = (ckpt_solution){.schedule = result.schedule,
+                                .recompute_cost = result.recompute_cost,
+                                .needed_bytes = result.peak_bytes,
+                                .lower_bound_cost = solution->lower_bound_cost,
+                                .improved = true};
+    return CKPT_OK;
+}
+
 /* --- life -------------------------------------------------------------------------------------------- */
 
 static ckpt_status open_all(ckpt_solver *s, ckpt_error *err) {
