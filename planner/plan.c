@@ -6,8 +6,8 @@
 
 #include "base/units.h"
 #include "graph/op.h"
-#include "planner/graph/bound_spine.h"
-#include "planner/graph/bound_step.h"
+#include "planner/bounds/bound_spine.h"
+#include "planner/bounds/bound_step.h"
 #include "planner/check/check.h"
 #include "planner/strategies/strategy.h"
 

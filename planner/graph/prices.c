@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "planner/core/schedule.h"
-#include "planner/graph/cut.h"
+#include "planner/bounds/cut.h"
 #include "planner/graph/pareto.h"
 
 enum { TARGETS = 24, ROUNDS = 8 };

@@ -24,7 +24,7 @@
 #include <string.h>
 
 #include "planner/core/liveness.h"
-#include "planner/graph/bound_step.h"
+#include "planner/bounds/bound_step.h"
 #include "planner/graph/search_space.h"
 
 enum { MOST_MILESTONES = 16 }; /* each costs every state some nanoseconds, and few say more than the others */

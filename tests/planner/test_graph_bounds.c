@@ -11,9 +11,9 @@
 #include "random_graphs.h"
 #include "graph/build.h"
 #include "order_oracle.h"
-#include "planner/graph/bound_spine.h"
-#include "planner/graph/bound_step.h"
-#include "planner/graph/cut.h"
+#include "planner/bounds/bound_spine.h"
+#include "planner/bounds/bound_step.h"
+#include "planner/bounds/cut.h"
 
 static ckpt_error g_err;
 

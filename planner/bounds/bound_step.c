@@ -23,14 +23,14 @@
  *
  * Bytes. In the same cases every tensor that is needed after b is held over b or made again afterwards: beside the gradients
  * that are live until its reader runs, and with inputs that are held over b or made again in turn. */
-#include "planner/graph/bound_step.h"
+#include "planner/bounds/bound_step.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/graph/cut.h"
-#include "planner/graph/time_step.h"
+#include "planner/bounds/cut.h"
+#include "planner/bounds/time_step.h"
 
 /* Work: steps times nodes, of the knapsacks; arcs, of the cuts: about a second each. TOGETHER: nodes whose orders are told apart.
  * The bound of nanogpt.onnx is 1.0 to 1.6 % of a step larger with 7 than with 5, and the same with 9. */
@@ -66,10 +66,6 @@ typedef struct bound {
 
 /* What a time step says; by knapsack or by cuts. */
 typedef uint64_t value(bound *b);
-
-static uint64_t larger(uint64_t a, uint64_t b) {
-    return a > b ? a : b;
-}
 
 static uint64_t room(const bound *b) {
     return b->room_bytes > b->step.bytes ? b->room_bytes - b->step.bytes : 0;
@@ -159,7 +155,7 @@ static uint64_t by_cuts(bound *b) {
     if (unit > 0) space = space / unit * unit;
     for (int i = 0; i < MOST_PRICES && more.bytes > space && more.bytes > less.bytes && less.cost > more.cost; i++) {
         const double rate = (double)(less.cost - more.cost) / (double)(more.bytes - less.bytes);
-        most = larger(most, choose(b, rate, space, &middle));
+        most = ckpt_max_u64(most, choose(b, rate, space, &middle));
         choice *side = middle.bytes > space ? &more : &less;
         if ((middle.bytes == side->bytes && middle.cost == side->cost) || middle.bytes == space) break;
         *side = middle;
@@ -193,7 +189,7 @@ static uint64_t least_of_orders(bound *b, cases c, int run, uint64_t few, uint64
         c.node[run] = next;
         if (!set_step(b, &c, run)) continue;
         uint64_t most = value_of(b);
-        if (most < least && run + 1 < c.count) most = larger(most, least_of_orders(b, c, run + 1, few, least, value_of));
+        if (most < least && run + 1 < c.count) most = ckpt_max_u64(most, least_of_orders(b, c, run + 1, few, least, value_of));
         if (most < least) least = most;
     }
     return least;
@@ -269,7 +265,7 @@ static uint64_t largest_by_cuts(bound *b, const int *list, int count, int best) 
         if (cost > most) best = i, most = cost;
     }
     for (int i = best < apart ? 0 : best - apart; i <= best + apart && i < count && may_go_on(b); i++)
-        most = larger(most, largest_from(b, list[i], most, by_cuts));
+        most = ckpt_max_u64(most, largest_from(b, list[i], most, by_cuts));
     return most;
 }
 
@@ -314,7 +310,7 @@ ckpt_status ckpt_bound_steps(const ckpt_problem *problem, const ckpt_solver_opti
             const uint64_t cost = largest_from(&b, list[i], most, by_knapsack);
             if (cost > most) best = i, most = cost;
         }
-        if (!options->without_cuts) most = larger(most, largest_by_cuts(&b, list, count, best));
+        if (!options->without_cuts) most = ckpt_max_u64(most, largest_by_cuts(&b, list, count, best));
         *recompute_cost = ckpt_round_up(most, ckpt_costs_divisor(problem->graph, problem->costs));
     }
     ckpt_cut_close(b.cut);
@@ -367,9 +363,9 @@ static uint64_t gradients_until(const bound *b, int n) {
         bool counted = false;
         for (int j = 0; j < i; j++) counted |= node->in[j] == node->in[i];
         if (from == b->step.node || b->step.done[from]) there += counted ? 0 : bytes;
-        else if (b->step.open[from]) most = larger(most, bytes < b->until[from] ? bytes : b->until[from]);
+        else if (b->step.open[from]) most = ckpt_max_u64(most, bytes < b->until[from] ? bytes : b->until[from]);
     }
-    return larger(there, most);
+    return ckpt_max_u64(there, most);
 }
 
 /* A needed tensor is held over the step, or made after it beside the gradients of its reader, as are the inputs that this takes. */
@@ -382,20 +378,20 @@ static uint64_t by_bytes(bound *b) {
         if (!b->step.open[n]) continue;
         b->until[n] = gradients_until(b, n);
         for (int i = 0; i < g->node[n].in_count; i++)
-            if (g->node[n].in[i] >= 0) b->reader[g->node[n].in[i]] = larger(b->reader[g->node[n].in[i]], b->until[n]);
+            if (g->node[n].in[i] >= 0) b->reader[g->node[n].in[i]] = ckpt_max_u64(b->reader[g->node[n].in[i]], b->until[n]);
     }
     for (int n = 0; n < g->forward_count; n++) {
         const uint64_t run = bytes_of_run(p, n);
         uint64_t inputs = 0;
         for (int i = 0; i < g->node[n].in_count; i++)
-            if (ckpt_tensor_is_step(g, g->node[n].in[i])) inputs = larger(inputs, b->made[g->node[n].in[i]]);
+            if (ckpt_tensor_is_step(g, g->node[n].in[i])) inputs = ckpt_max_u64(inputs, b->made[g->node[n].in[i]]);
         for (int i = 0; i < g->node[n].out_count; i++) {
             const int t = g->node[n].out[i];
             if (t < 0) continue;
-            const uint64_t held = b->step.bytes + b->step.hold[t], made = larger(inputs, run);
-            const uint64_t read = larger(made, run + b->reader[t]);
+            const uint64_t held = b->step.bytes + b->step.hold[t], made = ckpt_max_u64(inputs, run);
+            const uint64_t read = ckpt_max_u64(made, run + b->reader[t]);
             b->made[t] = held < made ? held : made;
-            if (b->step.needed[t]) least = larger(least, held < read ? held : read);
+            if (b->step.needed[t]) least = ckpt_max_u64(least, held < read ? held : read);
         }
     }
     return least;
@@ -408,7 +404,7 @@ ckpt_status ckpt_bound_least_bytes(const ckpt_problem *problem, uint64_t *bytes,
     const ckpt_status status = list ? open(&b, &scratch, err) : ckpt_fail(err, CKPT_NOMEM, "out of host memory for a lower bound");
     const int count = status == CKPT_OK ? list_steps(problem, MOST_WORK, list) : 0;
     *bytes = 0;
-    for (int i = 0; i < count; i++) *bytes = larger(*bytes, largest_from(&b, list[i], *bytes, by_bytes));
+    for (int i = 0; i < count; i++) *bytes = ckpt_max_u64(*bytes, largest_from(&b, list[i], *bytes, by_bytes));
     ckpt_cut_close(b.cut);
     ckpt_pool_free(&scratch);
     return status;

@@ -1,4 +1,4 @@
-#include "planner/graph/time_step.h"
+#include "planner/bounds/time_step.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "planner/graph/cut.h"
+#include "planner/bounds/cut.h"
 
 #include <stdlib.h>
 #include <string.h>

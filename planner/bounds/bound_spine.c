@@ -22,12 +22,12 @@
  *
  * A cell without an event joins a neighbour: that one's tensors then stand for both. The chain's bounds are Lagrangian, and
  * Griewank and Walther's closed form (chain.h). */
-#include "planner/graph/bound_spine.h"
+#include "planner/bounds/bound_spine.h"
 
 #include <string.h>
 
 #include "base/units.h"
-#include "planner/graph/time_step.h"
+#include "planner/bounds/time_step.h"
 
 enum { MOST_WORK = 3000000, MOST_READERS = 8 }; /* cells times nodes, some hundred nanoseconds each */
 
@@ -57,10 +57,6 @@ typedef struct spine {
     bool *wanted, *made; /* by tensor and by node, of one cell at a time */
     int *next;       /* by node: the highest cell below the one looked at from which a descendant reads, or -1 */
 } spine;
-
-static uint64_t smaller(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
 
 static ckpt_status make_room(spine *s, ckpt_pool *scratch, ckpt_error *err) {
     const int nodes = s->problem->graph->node_count, tensors = s->problem->graph->tensor_count;
@@ -203,13 +199,13 @@ static int list_readers(spine *s, int before, int k, int *reader) {
  * at least between two readings, if that is more than is known. */
 static void read_twice(spine *s, int u, int m, int k, int above, event *e) {
     const int n = e->node[0];
-    const uint64_t known = e->twice ? smaller(e->between, e->late - s->size[k]) : 0;
+    const uint64_t known = e->twice ? ckpt_min_u64(e->between, e->late - s->size[k]) : 0;
     const uint64_t between = bytes_at(s, m, &u, 1, &n, 1, above);
     if (between <= known) return;
     ckpt_time_step_set(&s->step, m, NULL, 0, NULL, 0);
     if (s->step.open[u]) return;
     uint64_t late = UINT64_MAX;
-    if (!s->step.done[u]) late = smaller(bytes_at(s, u, &m, 1, &n, 1, k), bytes_at(s, n, &m, 1, &u, 1, k));
+    if (!s->step.done[u]) late = ckpt_min_u64(bytes_at(s, u, &m, 1, &n, 1, k), bytes_at(s, n, &m, 1, &u, 1, k));
     if (late - s->size[k] <= known) return;
     e->twice = true;
     e->between = between;
@@ -283,14 +279,14 @@ static bool make_stages(const spine *s, bool twice, ckpt_pool *pool, ckpt_chain 
         const int k = next, end = end_group(s, k, &next);
         const event *e = &s->event[k];
         uint64_t least = UINT64_MAX;
-        for (int i = from; i <= end; i++) least = smaller(least, s->size[i]);
+        for (int i = from; i <= end; i++) least = ckpt_min_u64(least, s->size[i]);
         for (; at <= k; at++) stage[j].forward_cost += s->problem->costs->node[s->path[at]];
         at = from = end + 1;
         stage[j].out_bytes = least;
         set_backward(&option[j + 1], twice && e->twice ? e->alone : e->bytes, least);
         if (!twice || !e->twice) continue;
-        const uint64_t between = smaller(e->between, e->late - least);
-        stage[++j].out_bytes = smaller(least, between);
+        const uint64_t between = ckpt_min_u64(e->between, e->late - least);
+        stage[++j].out_bytes = ckpt_min_u64(least, between);
         set_backward(&option[j + 1], between, stage[j].out_bytes);
     }
     for (int k = from; k < s->count; k++) stage[j].forward_cost += s->problem->costs->node[s->path[k]];
