@@ -189,25 +189,32 @@ static ckpt_status run_strategy(const ckpt_graph *g, const ckpt_strategy_input *
     return CKPT_OK;
 }
 
-static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits,
-                        ckpt_plan_minimum *minimum, ckpt_pool *scratch, ckpt_plan *plan, ckpt_error *err) {
+/* All that does not depend on the strategy: the persistent region, evaluation, and what strategies ask. */
+static ckpt_status prepare(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits, ckpt_pool *scratch,
+                           ckpt_plan *plan, ckpt_problem *problem, ckpt_strategy_input *input, ckpt_error *err) {
     plan->alignment_bytes = traits->alignment_bytes;
-    memcpy(plan->graph_hash, g->hash, sizeof plan->graph_hash);
-    plan->strategy = strategy_text(options, &plan->pool);
-    plan->device = ckpt_pool_strdup(&plan->pool, traits->device);
-    if (!plan->strategy || !plan->device) return out_of_memory(err);
     CKPT_TRY(options->costs ? ckpt_costs_copy(options->costs, &plan->pool, &plan->costs, err)
                             : ckpt_costs_flops(g, &plan->pool, &plan->costs, err));
     CKPT_TRY(place_persistent(g, traits, plan, err));
     if (options->eval) CKPT_TRY(place_eval(options->eval, plan, err));
+    CKPT_TRY(ckpt_problem_open(g, &plan->costs, traits->alignment_bytes, scratch, problem, err));
+    *input = (ckpt_strategy_input){.problem = problem,
+                                   .options = options,
+                                   .fixed_bytes = plan->persistent_bytes + plan->memory.workspace,
+                                   .eval_bytes = plan->memory.eval_arena};
+    return CKPT_OK;
+}
 
+static ckpt_status make(const ckpt_graph *g, const ckpt_plan_options *options, const ckpt_traits *traits,
+                        ckpt_plan_minimum *minimum, ckpt_pool *scratch, ckpt_plan *plan, ckpt_error *err) {
     const ckpt_solver_options *solver = options->solver ? options->solver : &every_technique;
     ckpt_problem problem;
-    CKPT_TRY(ckpt_problem_open(g, &plan->costs, traits->alignment_bytes, scratch, &problem, err));
-    const ckpt_strategy_input input = {.problem = &problem,
-                                       .options = options,
-                                       .fixed_bytes = plan->persistent_bytes + plan->memory.workspace,
-                                       .eval_bytes = plan->memory.eval_arena};
+    ckpt_strategy_input input;
+    memcpy(plan->graph_hash, g->hash, sizeof plan->graph_hash);
+    plan->strategy = strategy_text(options, &plan->pool);
+    plan->device = ckpt_pool_strdup(&plan->pool, traits->device);
+    if (!plan->strategy || !plan->device) return out_of_memory(err);
+    CKPT_TRY(prepare(g, options, traits, scratch, plan, &problem, &input, err));
     ckpt_strategy_result result;
     const ckpt_status status = run_strategy(g, &input, plan, &result, err);
     if (status == CKPT_INFEASIBLE && minimum) *minimum = result.minimum;
@@ -246,4 +253,19 @@ ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *opt
     }
     *plan = made;
     return CKPT_OK;
+}
+
+ckpt_status ckpt_plan_find_minimum(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
+                                   ckpt_plan_minimum *minimum, ckpt_error *err) {
+    CKPT_TRY(check_length(graph, err));
+    CKPT_TRY(check_sizes(graph, traits, err));
+    ckpt_pool scratch = {0};
+    ckpt_plan plan = {0};
+    ckpt_problem problem;
+    ckpt_strategy_input input;
+    ckpt_status status = prepare(graph, options, traits, &scratch, &plan, &problem, &input, err);
+    if (status == CKPT_OK) status = ckpt_strategy_find_minimum(&input, minimum, err);
+    ckpt_pool_free(&plan.pool);
+    ckpt_pool_free(&scratch);
+    return status;
 }

@@ -42,10 +42,11 @@ typedef struct state {
     uint32_t progress, from, act; /* act: the node that led here, plus 1 */
 } state;
 
-/* Ties go to the furthest progress, then to the state found last, so that the same search always takes the same way. */
+/* Ties go to the furthest progress, then to the state found last (variant 0), so that the same search always takes the same
+ * way. */
 typedef struct entry {
     uint64_t cost;
-    uint32_t left, state;
+    uint32_t left, state, tie;
 } entry;
 
 /* A fixed node after which something has to be recomputed in any case. */
@@ -63,6 +64,7 @@ struct ckpt_search {
     uint64_t step_bytes, below_cost;
     uint32_t most_states;
     uint64_t work; /* ways looked at */
+    uint32_t mask; /* of the numbers that break ties */
     bool any; /* any schedule, whatever it costs */
     bool gave_up, out_of_memory;
     state *state;
@@ -166,13 +168,13 @@ static ckpt_status find_milestones(ckpt_search *s, ckpt_error *err) {
 static bool before(const entry *a, const entry *b) {
     if (a->cost != b->cost) return a->cost < b->cost;
     if (a->left != b->left) return a->left < b->left;
-    return a->state > b->state;
+    return a->tie > b->tie;
 }
 
 static void push(ckpt_search *s, uint32_t at) {
     const state *x = &s->state[at];
     const uint32_t left = (uint32_t)(s->space.fixed_count - s->space.progress[x->progress].count);
-    const entry e = {s->any ? 0 : x->cost + x->ahead, left, at};
+    const entry e = {s->any ? 0 : x->cost + x->ahead, left, at, at ^ s->mask};
     if (s->heap_count == s->heap_capacity) {
         const uint32_t capacity = s->heap_capacity ? 2 * s->heap_capacity : LEAST_STATES;
         entry *grown = realloc(s->heap, capacity * sizeof *grown);
@@ -526,6 +528,8 @@ ckpt_status ckpt_search_open(const ckpt_problem *problem, ckpt_search **search, 
     else ckpt_search_close(s);
     return status;
 }
+
+void ckpt_search_vary(ckpt_search *s, int variant) { s->mask = (uint32_t)variant * UINT32_C(0x9e3779b1); }
 
 int ckpt_search_tensors(const ckpt_search *s) { return s->space.tensor_count; }
 

@@ -32,6 +32,10 @@ ckpt_status ckpt_search_open(const ckpt_problem *problem, ckpt_search **search, 
 /* Forward tensors that may be held or made again: what the space grows with. */
 int ckpt_search_tensors(const ckpt_search *search);
 
+/* Of equally good schedules a search finds one. Other variants break ties otherwise: one of their schedules may pack where that
+ * of variant 0 does not. Holds for the searches that follow. */
+void ckpt_search_vary(ckpt_search *search, int variant);
+
 /* The schedule that recomputes least of those that keep at most step_bytes live and recompute less than below_cost. Gives up
  * at most_states states: !found and !complete. The schedule is the pool's. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_search_cheapest(ckpt_search *search, uint64_t step_bytes, uint64_t below_cost, uint32_t most_states,

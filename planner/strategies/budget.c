@@ -20,6 +20,9 @@ enum { LONG_SCHEDULE = 1 << 14, MEMO_SIZE = 64 };
 /* Where packing does not reach the live peak it has searched as long as it may: so often for the smallest plan. */
 enum { MOST_HARD_PACKINGS = 6 };
 
+/* Of schedules that are equally good: so many are packed before none is taken to fit. */
+enum { MOST_VARIANTS = 8 };
+
 /* The solver, and the regions of schedules that were packed: that is what takes the time. */
 typedef struct query {
     const ckpt_strategy_input *input;
@@ -73,6 +76,24 @@ static ckpt_status solve(query *q, uint64_t step_bytes, bool search, candidate *
     return status;
 }
 
+/* In place of a candidate that does not pack into `most` bytes, another one as good, or with any_cost one of any cost, that
+ * does, if there is one among some variants. */
+static ckpt_status pack_otherwise(query *q, uint64_t step_bytes, uint64_t most, bool any_cost, candidate *c, ckpt_error *err) {
+    for (int variant = 1; variant <= MOST_VARIANTS && c->region > most; variant++) {
+        candidate other = {.region = UINT64_MAX, .solution = c->solution};
+        bool found;
+        ckpt_status status = ckpt_solver_vary(q->solver, step_bytes, c->solution.recompute_cost, any_cost, variant, &other.pool,
+                                              &other.solution, &found, err);
+        if (status == CKPT_OK && found) status = find_region(q, &other, err);
+        const bool better = status == CKPT_OK && found && other.region < c->region;
+        ckpt_pool_free(better ? &c->pool : &other.pool);
+        if (better) *c = other;
+        CKPT_TRY(status);
+        if (!found) break;
+    }
+    return CKPT_OK;
+}
+
 /* The candidate that recomputes least within `allowance`, which holds `least` live bytes. found->region is UINT64_MAX where none
  * was packed into it. `lower_bound` is that of the allowance. */
 static ckpt_status find_least_recompute(query *q, uint64_t allowance, uint64_t least, bool search, candidate *found,
@@ -82,6 +103,7 @@ static ckpt_status find_least_recompute(query *q, uint64_t allowance, uint64_t l
     for (uint64_t bytes = allowance; bytes >= least;) {
         CKPT_TRY(solve(q, bytes, search, found, err));
         if (bytes == allowance) *lower_bound = found->solution.lower_bound_cost;
+        if (search && found->region > allowance) CKPT_TRY(pack_otherwise(q, bytes, allowance, false, found, err));
         if (found->region <= allowance) return CKPT_OK;
         const uint64_t needed = found->solution.needed_bytes;
         ckpt_pool_free(&found->pool);
@@ -160,6 +182,7 @@ static ckpt_status find_minimum(query *q, candidate *smallest, ckpt_plan_minimum
     uint64_t known, bound;
     CKPT_TRY(ckpt_solver_least_bytes(q->solver, &known, &bound, err));
     CKPT_TRY(find_smallest(q, known, smallest, err));
+    CKPT_TRY(pack_otherwise(q, known, ckpt_max_u64(known, input->eval_bytes), true, smallest, err));
     if (bound < input->eval_bytes) bound = input->eval_bytes;
     *minimum = (ckpt_plan_minimum){.total = input->fixed_bytes + smallest->region, .lower_bound_total = input->fixed_bytes + bound};
     return CKPT_OK;
@@ -253,6 +276,21 @@ static ckpt_status ask(ckpt_status (*plan)(query *, ckpt_pool *, ckpt_strategy_r
     const ckpt_status status = plan(&q, pool, result, err);
     ckpt_solver_close(q.solver);
     return status;
+}
+
+static ckpt_status only_minimum(query *q, ckpt_pool *pool, ckpt_strategy_result *result, ckpt_error *err) {
+    (void)pool;
+    candidate c;
+    CKPT_TRY(find_minimum(q, &c, &result->minimum, err));
+    ckpt_pool_free(&c.pool);
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_strategy_find_minimum(const ckpt_strategy_input *input, ckpt_plan_minimum *minimum, ckpt_error *err) {
+    ckpt_strategy_result result = {0};
+    CKPT_TRY(ask(only_minimum, input, NULL, &result, err));
+    *minimum = result.minimum;
+    return CKPT_OK;
 }
 
 ckpt_status ckpt_strategy_budget(const ckpt_strategy_input *input, ckpt_pool *pool, ckpt_strategy_result *result,

@@ -174,28 +174,31 @@ ckpt_status ckpt_solver_solve(ckpt_solver *s, uint64_t step_bytes, bool search, 
 
 /* --- least bytes ------------------------------------------------------------------------------------- */
 
-/* Halves what lies between a bound and what is known. Where a search gives up, no more is known of less. */
+/* Halves what lies between a bound and what is known. Where a search gives up, no more is known of less. Only the smallest
+ * schedule found enters the frontier: what larger budgets get does not depend on whether anybody asked for the least bytes. */
 static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
     const uint64_t unit = s->problem->alignment_bytes; /* it divides every live peak */
+    ckpt_pool pool = {0};
+    ckpt_schedule smallest = {0};
     uint64_t low = s->least_bound;
     uint32_t left = MOST_LEAST_STATES;
-    while (low < s->least_known && left > 0) {
+    ckpt_status status = CKPT_OK;
+    while (low < s->least_known && left > 0 && status == CKPT_OK) {
         const uint64_t middle = low + (s->least_known - low) / 2 / unit * unit;
-        ckpt_pool scratch = {0};
         ckpt_search_result result;
-        ckpt_status status = ckpt_search_feasible(s->search, middle, left, &scratch, &result, err);
-        left -= result.complete ? (result.states < left ? result.states : left) : left / 2;
-        if (status == CKPT_OK && result.found) {
+        status = ckpt_search_feasible(s->search, middle, left, &pool, &result, err);
+        left -= !result.complete ? left / 2 : result.states < left ? result.states : left;
+        if (result.found) {
             s->least_known = result.peak_bytes;
-            status = ckpt_pareto_add(&s->frontier, &result.schedule, err);
+            smallest = result.schedule;
         } else {
             low = middle + unit;
             if (result.complete) s->least_bound = low;
         }
-        ckpt_pool_free(&scratch);
-        CKPT_TRY(status);
     }
-    return CKPT_OK;
+    if (status == CKPT_OK && smallest.count) status = ckpt_pareto_add(&s->frontier, &smallest, err);
+    ckpt_pool_free(&pool);
+    return status;
 }
 
 ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_error *err) {
@@ -208,14 +211,31 @@ ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_err
 
 ckpt_status ckpt_solver_least_bytes(ckpt_solver *s, uint64_t *known, uint64_t *lower_bound, ckpt_error *err) {
     if (!s->least_known) {
-        CKPT_TRY(fill(s, err));
-        CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
         CKPT_TRY(ckpt_solver_smallest_bytes(s, &s->least_known, err));
         CKPT_TRY(ckpt_bound_least_bytes(s->problem, &s->least_bound, err));
         if (s->search) CKPT_TRY(search_least(s, err));
     }
     *known = s->least_known;
     *lower_bound = s->least_bound;
+    return CKPT_OK;
+}
+
+ckpt_status ckpt_solver_vary(ckpt_solver *s, uint64_t step_bytes, uint64_t cost, bool any_cost, int variant, ckpt_pool *pool,
+                             ckpt_solution *solution, bool *found, ckpt_error *err) {
+    ckpt_search_result result;
+    *found = false;
+    if (!s->search) return CKPT_OK;
+    ckpt_search_vary(s->search, variant);
+    const ckpt_status status = any_cost ? ckpt_search_feasible(s->search, step_bytes, MOST_STATES, pool, &result, err)
+                                        : ckpt_search_cheapest(s->search, step_bytes, cost + 1, MOST_STATES, pool, &result, err);
+    ckpt_search_vary(s->search, 0);
+    if (status != CKPT_OK || !result.found) return status;
+    *found = true;
+    *solution = (ckpt_solution){.schedule = result.schedule,
+                                .recompute_cost = result.recompute_cost,
+                                .needed_bytes = result.peak_bytes,
+                                .lower_bound_cost = solution->lower_bound_cost,
+                                .improved = true};
     return CKPT_OK;
 }
 

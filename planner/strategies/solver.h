@@ -50,6 +50,11 @@ uint64_t ckpt_solver_next_bytes(ckpt_solver *solver, uint64_t step_bytes);
 ckpt_status ckpt_solver_solve(ckpt_solver *solver, uint64_t step_bytes, bool search, ckpt_pool *pool, ckpt_solution *solution,
                               ckpt_error *err);
 
+/* Another schedule for the same bytes and no higher cost, by a search that breaks ties otherwise; with any_cost one for as few
+ * bytes, whatever it costs. *found is false where no search finishes. For schedules that do not pack. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_solver_vary(ckpt_solver *solver, uint64_t step_bytes, uint64_t cost, bool any_cost, int variant, ckpt_pool *pool,
+                             ckpt_solution *solution, bool *found, ckpt_error *err);
+
 void ckpt_solver_close(ckpt_solver *solver);
 
 #endif

@@ -42,6 +42,9 @@ ckpt_status ckpt_strategy_run(const ckpt_strategy_input *input, ckpt_pool *pool,
 CKPT_STRATEGY_LIST(X)
 #undef X
 
+/* What the smallest plan takes, as strategy MIN finds it. Errors: CKPT_NOMEM. */
+ckpt_status ckpt_strategy_find_minimum(const ckpt_strategy_input *input, ckpt_plan_minimum *minimum, ckpt_error *err);
+
 /* A solver that knows the schedules of the other strategies from the start. Errors: CKPT_NOMEM. */
 ckpt_status ckpt_strategy_solver(const ckpt_problem *problem, const ckpt_solver_options *options, ckpt_solver **solver,
                                  ckpt_error *err);

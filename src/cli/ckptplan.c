@@ -16,9 +16,9 @@ static ckpt_status show_plan(ckpt_plan_report *report, ckpt_error *err) {
     ckpt_plan *plan;
     CKPT_TRY(ckpt_job_plan(report->job, &o->job, &plan, err));
     report->plan = plan;
-    ckpt_status status = CKPT_OK;
+    ckpt_status status = ckpt_plan_report_minimum(report, err);
     const bool drawn = o->format > CKPT_FORMAT_JSON;
-    if (o->output || drawn) status = ckpt_plan_output_write(report, err);
+    if (status == CKPT_OK && (o->output || drawn)) status = ckpt_plan_output_write(report, err);
     if (status == CKPT_OK && (o->output || !drawn)) {
         const bool json = o->json || (!o->output && o->format == CKPT_FORMAT_JSON);
         status = json ? ckpt_plan_report_json(report, err) : ckpt_plan_report_text(report, err);

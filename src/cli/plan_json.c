@@ -31,16 +31,13 @@ static json_t *beyond_json(const ckpt_plan_report *r) {
     return json_pack("{s:o, s:o}", "process", bytes_of(ckpt_host_process_bytes()), "per_thread", bytes_of(CKPT_THREAD_BYTES));
 }
 
-/* null where nobody looked for it */
-static json_t *known_bytes(uint64_t bytes) { return bytes ? bytes_of(bytes) : json_null(); }
-
 static json_t *memory_json(const ckpt_plan_report *r) {
     const ckpt_plan_memory *m = &r->plan->memory;
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "total", bytes_of(m->total), "parameters",
                      bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer), "gradients",
                      bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace", bytes_of(m->workspace), "arena",
-                     bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", known_bytes(r->plan->store_all_total),
-                     "minimum_total", known_bytes(r->plan->minimum.total), "minimum_lower_bound_total", known_bytes(r->plan->minimum.lower_bound_total), "beyond_plan", beyond_json(r));
+                     bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", bytes_of(r->plan->store_all_total),
+                     "minimum_total", bytes_of(r->minimum.total), "minimum_lower_bound_total", bytes_of(r->minimum.lower_bound_total), "beyond_plan", beyond_json(r));
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {

@@ -16,10 +16,14 @@ typedef struct ckpt_plan_report {
     const ckpt_job *job;
     const ckpt_traits *traits;
     const ckpt_plan *plan;
+    ckpt_plan_minimum minimum;
     ckpt_plan_compute compute; /* where there is no plan: of storing all */
     const ckpt_batch_answer *batches; /* --max-batch; else NULL */
     uint64_t store_all_bytes, minimum_bytes; /* --frontier, which has no plan: memory.total of the strategies none and min */
 } ckpt_plan_report;
+
+/* What the smallest plan takes, where the plan does not say. Without a backward pass it is the plan itself. */
+ckpt_status ckpt_plan_report_minimum(ckpt_plan_report *report, ckpt_error *err);
 
 /* To stdout. */
 ckpt_status ckpt_plan_report_text(const ckpt_plan_report *report, ckpt_error *err);

@@ -7,6 +7,18 @@
 #include "cli/plan_report.h"
 #include "graph/op.h"
 
+ckpt_status ckpt_plan_report_minimum(ckpt_plan_report *report, ckpt_error *err) {
+    const ckpt_job *job = report->job;
+    report->minimum = report->plan->minimum;
+    if (report->minimum.total) return CKPT_OK;
+    if (job->forward_only) {
+        report->minimum.total = report->minimum.lower_bound_total = report->plan->memory.total;
+        return CKPT_OK;
+    }
+    const ckpt_plan_options options = {.eval = &job->evaluation, .costs = &job->costs};
+    return ckpt_plan_find_minimum(&job->model.graph, &options, report->traits, &report->minimum, err);
+}
+
 const char *ckpt_plan_report_optimizer(const ckpt_plan_report *report) {
     return report->job->forward_only ? NULL : ckpt_optimizer_name((ckpt_optimizer)report->options->job.optimizer);
 }
@@ -65,8 +77,9 @@ static void print_memory(const ckpt_plan_report *r) {
     print_bytes("most live in the arena", m->live_peak);
     if (r->job->forward_only) return;
     print_bytes("total when storing all", r->plan->store_all_total);
-    if (r->plan->minimum.total == r->plan->minimum.lower_bound_total) print_bytes("smallest possible total", r->plan->minimum.total);
-    else print_bytes("no plan takes less than", r->plan->minimum.lower_bound_total);
+    const bool smallest = r->minimum.total == r->minimum.lower_bound_total;
+    print_bytes(smallest ? "smallest possible total" : "smallest known total", r->minimum.total);
+    if (!smallest) print_bytes("no total is below", r->minimum.lower_bound_total);
 }
 
 static void print_compute(const ckpt_plan_report *r) {
