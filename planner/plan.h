@@ -1,4 +1,4 @@
-/* Makes plans: in which order nodes run and where every byte lies, before anything is allocated.
+/* Makes plans: the order in which nodes run and the place of every byte, before anything is allocated.
  *
  *     ckpt_plan *plan;
  *     ckpt_plan_make(&graph, &options, traits, NULL, &plan, &err);
@@ -11,10 +11,10 @@
 #include "planner/core/plan_options.h"
 #include "planner/core/plan_types.h"
 
-/* Makes, packs and checks a plan; with strategy NONE of a graph without backward nodes too (evaluation). The same graph,
- * options (costs among them) and traits give the same plan. CKPT_INFEASIBLE names the smallest budget in `err` and, when
- * `minimum` is not NULL, stores it; CKPT_USAGE: an unknown layer (with the nearest names). The plan is the caller's, to be
- * freed with ckpt_plan_free. */
+/* Makes, packs and checks a plan. With strategy NONE the graph may lack backward nodes (evaluation). The same graph, options
+ * (costs included) and traits give the same plan. CKPT_INFEASIBLE: `err` names the smallest budget that is known to work and, if
+ * it is not proved to be the smallest, a lower bound on any; both are stored in `minimum` unless that is NULL. CKPT_USAGE: an
+ * unknown layer; `err` lists the nearest names. The caller frees the plan with ckpt_plan_free. */
 ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
                            ckpt_plan_minimum *minimum, ckpt_plan **plan, ckpt_error *err);
 

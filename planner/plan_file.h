@@ -1,11 +1,10 @@
-/* Plan files: a plan as JSON, to be made by one program and run by another.
+/* Plan files: a plan as JSON, made by one program and run by another.
  *
  *     ckpt_plan_write(plan, "plan.json", &err);
  *     ckpt_plan_read("plan.json", &graph, NULL, &plan, &err);
  *
- * Schema "ckptplan-file/4". Steps are [node, recompute, [instances read], [instances written]], instances are
- * [tensor, first, end, offset, bytes, reuses]; -1 stands for none. Fields that it does not know a reader
- * refuses.
+ * Schema "ckptplan-file/4". A step is [node, recompute, [instances read], [instances written]]. An instance is
+ * [tensor, first, end, offset, bytes, reuses]. -1 stands for none. A reader refuses fields that it does not know.
  */
 #ifndef CKPT_PLAN_FILE_H
 #define CKPT_PLAN_FILE_H

@@ -1,12 +1,12 @@
-/* The plan of another batch of a network, in the memory that is planned already.
+/* The plan for another batch size of a network, within memory that is already planned.
  *
  *     const ckpt_plan_room room = {&training, plan, plan->memory.arena};
  *     ckpt_plan_resize(&room, &training_of_last_batch, traits, origin, &resized, &err);
  *
- * The last batch of an epoch is smaller than the others, and needs no more memory than they do. Where its graph is the
- * same but for sizes it runs the same steps at the same offsets, each buffer a part of the one that it had: it is, where
- * it was made like the other (ckpt_training_options.like). Where it is not, because shape arithmetic of the file comes out
- * otherwise, it is planned for itself, within the same bytes. So a plan's total does not depend on the data.
+ * The last batch of an epoch is smaller than the others and needs no more memory. If its graph differs in sizes only, it runs the
+ * same steps at the same offsets, and each buffer is a part of the one that it had. A graph made like the other
+ * (ckpt_training_options.like) usually differs in sizes only. If shape arithmetic in the file gives another graph, that graph is
+ * planned on its own, within the same bytes. So the total of a plan does not depend on the data.
  */
 #ifndef CKPT_PLAN_SIZE_H
 #define CKPT_PLAN_SIZE_H

@@ -1,14 +1,16 @@
-/* Plans of a Pareto frontier improved, or proved, by exact searches, so that a larger budget still never costs more.
+/* Improves the plans of a Pareto frontier, or proves them, by exact searches. A larger budget still never costs more.
  *
  *     ckpt_refine refine = {.search = search, .range_of = range_of, .data = &mine};
  *     ckpt_refine_find(&refine, bytes, &answer, &err);     // answer.schedule: NULL where the frontier's own is the best known
  *     ckpt_refine_free(&refine);
  *
- * Between two points of the frontier the cost is the same: a range of bytes. Each range is searched from its upper end down.
- * What the first search finds holds down to its peak; from there the next one starts, until the range's own plan is proved
- * or a search gives up. Which searches those are depends on the frontier alone and not on the budgets asked for, so that all
- * that is ever found is one better frontier. A range whose search gave up may cost more than a smaller one. What is found in
- * the smaller one is used only if it costs no less than the larger one does without searches, or if that one is searched to
+ * Between two points of the frontier the cost is constant: a range of bytes. Each range is searched from its upper end down.
+ * What the first search finds holds down to its own peak. The next search starts below that peak, until the plan of the
+ * range is proved or a search gives up. The searches depend on the frontier alone and not on the budgets that are asked for, so
+ * together they find one better frontier.
+ *
+ * A range whose search gave up may cost more than a smaller range that was searched to its end. So what is found in a range is
+ * used only if no larger budget then costs more: the next range costs no more even without searches, or it was searched to
  * its end as well.
  */
 #ifndef CKPT_REFINE_H

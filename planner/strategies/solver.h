@@ -1,14 +1,14 @@
-/* The least recomputation of a training graph within a number of bytes, and the least bytes: what the strategies `budget` and
- * `min` ask.
+/* The least recomputation of a training graph within a number of bytes, and the fewest bytes: what the strategies `budget` and
+ * `min` ask for.
  *
  *     ckpt_solver *solver;
  *     ckpt_solver_open(&problem, &options, &solver, &err);
  *     ckpt_solver_solve(solver, step_bytes, true, &pool, &solution, &err);
  *     ckpt_solver_close(solver);
  *
- * Several solvers fill one Pareto frontier of schedules. For a few orders of the backward pass (planner/core/order.h): tables
- * over the chain of stages, prices, and local search. Small graphs are searched over all orders and schedules beside that. All
- * bytes here are live bytes of the step region; packing comes after.
+ * Several sources fill one Pareto frontier of schedules: tables over the chain of stages and prices, both in a candidate order of
+ * the backward pass (planner/core/order.h), and local search, which also changes the order. Small graphs are searched exactly over
+ * all orders and schedules. All bytes here are live bytes of the step region; packing comes later.
  */
 #ifndef CKPT_SOLVER_H
 #define CKPT_SOLVER_H

@@ -4,9 +4,9 @@
  *     ckpt_strategy_result result;
  *     ckpt_strategy_run(&input, &pool, &result, &err);
  *
- * To add one: a row in CKPT_STRATEGY_LIST (plan.h) and a function ckpt_strategy_NAME, in by_rule.c
- * where it only chooses which tensors are kept, else in a file of its own. The table here and --help follow
- * the list.
+ * To add one: a row in CKPT_STRATEGY_LIST (planner/core/plan_options.h) and a function ckpt_strategy_NAME. A strategy that only
+ * chooses which tensors are kept belongs in by_rule.c, any other in a file of its own. The declarations below and --help
+ * follow the list.
  */
 #ifndef CKPT_STRATEGY_H
 #define CKPT_STRATEGY_H
