@@ -18,7 +18,8 @@
 ckpt_status ckpt_plan_make(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
                            ckpt_plan_minimum *minimum, ckpt_plan **plan, ckpt_error *err);
 
-/* What the plan of strategy MIN takes, without making it; of the options only eval, costs and solver are read. Errors as
+/* What the plan of strategy MIN takes, without making it; of the options only eval, costs and solver are read. For reports: of
+ * graphs where finding it takes as long as planning, minimum->total is 0 and only the lower bound is found. Errors as
  * ckpt_plan_make's. */
 ckpt_status ckpt_plan_find_minimum(const ckpt_graph *graph, const ckpt_plan_options *options, const ckpt_traits *traits,
                                    ckpt_plan_minimum *minimum, ckpt_error *err);

@@ -6,7 +6,7 @@
  *     bool *kept = ...;                                  // by tensor id
  *     ckpt_schedule_from_kept(&graph, kept, &pool, &schedule, &err);
  *
- * `budget` and `min` come from tables over stages instead (chain_strategy.h).
+ * `budget` and `min` ask a solver instead (planner/strategies/solver.h).
  */
 #ifndef CKPT_SCHEDULE_H
 #define CKPT_SCHEDULE_H

@@ -13,13 +13,10 @@
 #include "planner/graph/stages.h"
 #include "planner/strategies/refine.h"
 
-/* Orders that are planned. Each takes the time of a whole plan, so that long graphs have one. */
-enum { MOST_ORDERS = 1, LONG_GRAPH = 600 };
-
 /* States of one search, some two microseconds and a hundred bytes each: few where little is left to gain. For the least bytes: of
  * all searches together, each of which may take what is left of them. */
-enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 20 };
-/* Searches of the six bundled models and an encoder layer, with 7 to 25 tensors, finish within MOST_STATES at all budgets. */
+enum { MOST_STATES = 1 << 18, FEW_STATES = 1 << 13, MOST_LEAST_STATES = 1 << 20, LARGE_LEAST_STATES = 1 << 18 };
+/* Searches of five bundled models and an encoder layer, with 7 to 25 tensors, finish within MOST_STATES at all budgets. */
 enum { SMALL_TENSORS = 25 };
 #define LITTLE 0.01 /* of a step's cost, between the frontier and the bound */
 
@@ -36,8 +33,7 @@ struct ckpt_solver {
     ckpt_pool pool;
     const ckpt_problem *problem;
     ckpt_solver_options options;
-    int branch_count;
-    branch branch[MOST_ORDERS];
+    branch branch;
     ckpt_pareto frontier; /* of schedules of the graph */
     ckpt_search *search;    /* NULL: the graph is too large for it */
     ckpt_refine refine;
@@ -50,14 +46,13 @@ static ckpt_status out_of_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_N
 
 /* --- filling the frontier ---------------------------------------------------------------------------- */
 
-static ckpt_status open_branch(ckpt_solver *s, int which, ckpt_error *err) {
+static ckpt_status open_branch(ckpt_solver *s, ckpt_error *err) {
     const ckpt_problem *p = s->problem;
-    branch *b = &s->branch[s->branch_count];
-    CKPT_TRY(ckpt_order_find(p, which, &s->pool, &b->order, err));
+    branch *b = &s->branch;
+    CKPT_TRY(ckpt_order_find(p, s->options.without_orders ? ckpt_order_count() - 1 : 0, &s->pool, &b->order, err));
     CKPT_TRY(ckpt_order_view(p->graph, &b->order, &s->pool, &b->view, err));
     CKPT_TRY(ckpt_problem_open(&b->view, p->costs, p->alignment_bytes, &s->pool, &b->problem, err));
     CKPT_TRY(ckpt_stages_find(&b->problem, &s->options, &b->stages, err));
-    s->branch_count++;
     if (s->options.without_tables) return CKPT_OK;
     return ckpt_chain_tables_build(&b->stages.chain, &(ckpt_chain_limits){0}, &b->tables, err);
 }
@@ -70,8 +65,7 @@ static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     s->filled = true;
     ckpt_solver_options options = s->options;
     if (is_small(s)) options.without_prices = options.without_moves = true;
-    for (int i = 0; i < s->branch_count; i++)
-        CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch[i].order, &s->branch[i].stages, s->branch[i].tables, &options, err));
+    CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch.order, &s->branch.stages, s->branch.tables, &options, err));
     if (is_small(s)) return CKPT_OK;
     CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
     return ckpt_pareto_improve(&s->frontier, &s->options, err);
@@ -107,18 +101,14 @@ static ckpt_status solve_without_search(ckpt_solver *s, uint64_t step_bytes, ckp
     const ckpt_pareto_point *point = ckpt_pareto_find(&s->frontier, step_bytes);
     if (point) *best = (ckpt_solution){.recompute_cost = point->cost, .needed_bytes = point->bytes};
     bool found = false;
-    for (int i = 0; i < s->branch_count; i++) CKPT_TRY(solve_by_tables(&s->branch[i], step_bytes, pool, best, &found, err));
+    CKPT_TRY(solve_by_tables(&s->branch, step_bytes, pool, best, &found, err));
     return point && !found ? copy_schedule(&point->schedule, pool, &best->schedule, err) : CKPT_OK;
 }
 
 uint64_t ckpt_solver_next_bytes(ckpt_solver *s, uint64_t step_bytes) {
     const ckpt_pareto_point *above = ckpt_pareto_above(&s->frontier, step_bytes);
-    uint64_t next = above ? above->bytes : UINT64_MAX;
-    for (int i = 0; i < s->branch_count; i++) {
-        const uint64_t bytes = s->branch[i].tables ? ckpt_chain_next_bytes(s->branch[i].tables, step_bytes) : UINT64_MAX;
-        if (bytes < next) next = bytes;
-    }
-    return next;
+    const uint64_t next = above ? above->bytes : UINT64_MAX;
+    return s->branch.tables ? ckpt_min_u64(next, ckpt_chain_next_bytes(s->branch.tables, step_bytes)) : next;
 }
 
 /* --- with searches ----------------------------------------------------------------------------------- */
@@ -181,7 +171,7 @@ static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
     ckpt_pool pool = {0};
     ckpt_schedule smallest = {0};
     uint64_t low = s->least_bound;
-    uint32_t left = MOST_LEAST_STATES;
+    uint32_t left = is_small(s) ? MOST_LEAST_STATES : LARGE_LEAST_STATES;
     ckpt_status status = CKPT_OK;
     while (low < s->least_known && left > 0 && status == CKPT_OK) {
         const uint64_t middle = low + (s->least_known - low) / 2 / unit * unit;
@@ -204,8 +194,7 @@ static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
 ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_error *err) {
     CKPT_TRY(fill(s, err));
     *bytes = s->frontier.count ? s->frontier.point[0].bytes : UINT64_MAX;
-    for (int i = 0; i < s->branch_count; i++)
-        if (s->branch[i].tables) *bytes = ckpt_min_u64(*bytes, ckpt_chain_least_bytes(s->branch[i].tables));
+    if (s->branch.tables) *bytes = ckpt_min_u64(*bytes, ckpt_chain_least_bytes(s->branch.tables));
     return CKPT_OK;
 }
 
@@ -243,9 +232,8 @@ ckpt_status ckpt_solver_vary(ckpt_solver *s, uint64_t step_bytes, uint64_t cost,
 
 static ckpt_status open_all(ckpt_solver *s, ckpt_error *err) {
     const ckpt_problem *p = s->problem;
-    const int orders = p->graph->node_count > LONG_GRAPH || s->options.without_orders ? 1 : MOST_ORDERS;
     for (int n = 0; n < p->graph->node_count; n++) s->step_cost += (double)p->costs->node[n];
-    for (int i = 0; i < orders && i < ckpt_order_count(); i++) CKPT_TRY(open_branch(s, i, err));
+    CKPT_TRY(open_branch(s, err));
     s->frontier = ckpt_pareto_of(p);
     if (s->options.without_search) return CKPT_OK;
     CKPT_TRY(ckpt_search_open(p, &s->search, err));
@@ -272,10 +260,8 @@ ckpt_status ckpt_solver_add(ckpt_solver *s, const ckpt_schedule *schedule, ckpt_
 
 void ckpt_solver_close(ckpt_solver *s) {
     if (!s) return;
-    for (int i = 0; i < s->branch_count; i++) {
-        ckpt_chain_tables_free(s->branch[i].tables);
-        ckpt_stages_free(&s->branch[i].stages);
-    }
+    ckpt_chain_tables_free(s->branch.tables);
+    ckpt_stages_free(&s->branch.stages);
     ckpt_search_close(s->search);
     ckpt_refine_free(&s->refine);
     ckpt_pareto_free(&s->frontier);

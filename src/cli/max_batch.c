@@ -65,7 +65,7 @@ static ckpt_status find_largest(search *s, ckpt_strategy strategy, int64_t *inde
 static ckpt_status refuse_all(const search *s, uint64_t least, ckpt_error *err) {
     char budget[CKPT_SIZE_TEXT], text[CKPT_SIZE_TEXT];
     return ckpt_fail(err, CKPT_INFEASIBLE,
-                     "not even a %sbatch of 1 fits --budget %" PRIu64 " (%s): the smallest feasible budget is %" PRIu64
+                     "not even a %sbatch of 1 fits --budget %" PRIu64 " (%s): its smallest known plan takes %" PRIu64
                      " bytes (%s)",
                      s->answer->divisors ? "micro-" : "", s->answer->budget_bytes,
                      ckpt_units_format_size(s->answer->budget_bytes, budget), least, ckpt_units_format_size(least, text));

@@ -111,7 +111,7 @@ static ckpt_status check_outputs(const ckpt_cli_options *o, ckpt_error *err) {
     if ((o->compare && o->format > CKPT_FORMAT_JSON) ||
         (o->frontier && (o->format == CKPT_FORMAT_HTML || o->format == CKPT_FORMAT_DOT)))
         return ckpt_fail(err, CKPT_USAGE, "--%s cannot be told as %s; %s", many, ckpt_format_choices[o->format],
-                         o->format == CKPT_FORMAT_HTML ? "the report of any plan has the curve: leave out the option"
+                         o->format == CKPT_FORMAT_HTML ? "the report of any plan has the frontier: leave out the option"
                                                        : "leave out --format");
     return CKPT_OK;
 }

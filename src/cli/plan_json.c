@@ -37,7 +37,7 @@ static json_t *memory_json(const ckpt_plan_report *r) {
                      bytes_of(m->parameters), "constants", bytes_of(m->constants), "optimizer", bytes_of(m->optimizer), "gradients",
                      bytes_of(m->gradients), "inputs", bytes_of(m->inputs), "workspace", bytes_of(m->workspace), "arena",
                      bytes_of(m->arena), "live_peak", bytes_of(m->live_peak), "store_all_total", bytes_of(r->plan->store_all_total),
-                     "minimum_total", bytes_of(r->minimum.total), "minimum_lower_bound_total", bytes_of(r->minimum.lower_bound_total), "beyond_plan", beyond_json(r));
+                     "minimum_total", r->minimum.total ? bytes_of(r->minimum.total) : json_null(), "minimum_lower_bound_total", bytes_of(r->minimum.lower_bound_total), "beyond_plan", beyond_json(r));
 }
 
 static json_t *compute_json(const ckpt_plan_compute *c) {

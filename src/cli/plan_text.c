@@ -78,7 +78,7 @@ static void print_memory(const ckpt_plan_report *r) {
     if (r->job->forward_only) return;
     print_bytes("total when storing all", r->plan->store_all_total);
     const bool smallest = r->minimum.total == r->minimum.lower_bound_total;
-    print_bytes(smallest ? "smallest possible total" : "smallest known total", r->minimum.total);
+    if (r->minimum.total) print_bytes(smallest ? "smallest possible total" : "smallest known total", r->minimum.total);
     if (!smallest) print_bytes("no total is below", r->minimum.lower_bound_total);
 }
 
