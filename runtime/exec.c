@@ -301,8 +301,8 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
     const int place = first + 2 * last, count = bound->count[place];
     const ckpt_launch *launch = bound->launch[scalars->input_buffer][place];
     ckpt_sha256 sum;
+    uint32_t digests[8] = {0};
     CKPT_TRY(reserve_gradient(exec, err));
-    ckpt_sha256_start(&sum);
     for (int begin = 0; begin < count;) {
         int end = begin; /* up to the next update, whose gradient is then complete */
         const ckpt_plan_step *step = NULL;
@@ -315,13 +315,18 @@ ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars,
             CKPT_TRY(exec->backend->run(exec->device, launch + begin, end - 1 - begin, scalars, err));
             CKPT_TRY(exec->backend->download(exec->device, exec->gradient,
                                              address(exec, exec->used, bound->plan, node->in[1], step->in[1], 0), bytes, err));
+            ckpt_sha256_start(&sum);
             ckpt_sha256_add(&sum, &node->in[0], sizeof node->in[0]);
             ckpt_sha256_add(&sum, exec->gradient, (size_t)bytes);
+            ckpt_sha256_hex(&sum, hash);
+            for (int i = 0; i < 8; i++) digests[i] ^= sum.state[i]; /* plans run updates in different orders */
             begin = end - 1;
         }
         CKPT_TRY(exec->backend->run(exec->device, launch + begin, end - begin, scalars, err));
         begin = end;
     }
+    ckpt_sha256_start(&sum);
+    ckpt_sha256_add(&sum, digests, sizeof digests);
     ckpt_sha256_hex(&sum, hash);
     return CKPT_OK;
 }

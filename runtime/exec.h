@@ -90,8 +90,9 @@ ckpt_status ckpt_exec_train(ckpt_exec *exec, const ckpt_scalars *scalars, bool f
 ckpt_status ckpt_exec_train_timed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, double *seconds,
                                   ckpt_error *err);
 
-/* The same, and stores a SHA-256 over the gradients as the update nodes read them, in the plan's order of updates by
- * parameter id, so that two plans of one graph can be compared. hash: 65 characters. */
+/* The same, and stores a hash of the gradients as the update nodes read them, each with its parameter's id, so that two plans of
+ * one graph can be compared. It does not depend on the order of the updates: SHA-256 over the exclusive or of every
+ * gradient's SHA-256. hash: 65 characters. */
 ckpt_status ckpt_exec_train_hashed(ckpt_exec *exec, const ckpt_scalars *scalars, bool first, bool last, char hash[65],
                                    ckpt_error *err);
 

@@ -2,7 +2,7 @@
  *
  *     ckpt_time_step step;
  *     ckpt_time_step_open(&problem, &pool, &step, &err);
- *     ckpt_time_step_set(&step, node, NULL, 0, NULL, 0);     // step.bytes, step.needed, step.hold
+ *     ckpt_time_step_set(&step, b, NULL, 0, NULL, 0);     // step.bytes, step.needed, step.hold
  *
  * While a node runs for the first time its ancestors in the dependency graph have run and its descendants have not. A case
  * of a case distinction knows more: that other nodes have run as well, or have not.

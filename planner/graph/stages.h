@@ -2,7 +2,7 @@
  *
  *     ckpt_stages stages;
  *     ckpt_stages_find(&problem, &options, &stages, &err);
- *     ... ckpt_chain_tables_build(&stages.chain, ...), ckpt_chain_solve(...) ...
+ *     // ckpt_chain_tables_build(&stages.chain, ...) and ckpt_chain_solve give a program
  *     ckpt_stages_emit(&stages, &program, &pool, &schedule, &err);
  *     ckpt_stages_free(&stages);
  *

@@ -1,6 +1,6 @@
 /* Strategies: pure functions from a training graph and options to a schedule.
  *
- *     ckpt_strategy_input input = {.problem = &problem, .options = &options, ...};
+ *     ckpt_strategy_input input = {.problem = &problem, .options = &options};
  *     ckpt_strategy_result result;
  *     ckpt_strategy_run(&input, &pool, &result, &err);
  *
