@@ -5,7 +5,7 @@
  *     ckpt_pareto_fill(&frontier, &order, &stages, tables, &options, &err);     // tables and prices in one order
  *     ckpt_pareto_shrink(&frontier, &options, &err);                            // local search for fewer bytes
  *     ckpt_pareto_improve(&frontier, &options, &err);                           // and for less recomputation
- *     const ckpt_pareto_point *p = ckpt_pareto_find(&frontier, bytes);
+ *     const ckpt_pareto_point *p = ckpt_pareto_find(&frontier, budget);
  *     ckpt_pareto_free(&frontier);
  *
  * Every schedule is judged by its replay (replay.h) and nothing else. So branches, long skips and tensors that many read are

@@ -1,7 +1,7 @@
 /* Improves the plans of a Pareto frontier, or proves them, by exact searches. A larger budget still never costs more.
  *
  *     ckpt_refine refine = {.search = search, .range_of = range_of, .data = &mine};
- *     ckpt_refine_find(&refine, bytes, &answer, &err);     // answer.schedule: NULL where the frontier's own is the best known
+ *     ckpt_refine_find(&refine, budget, &answer, &err);    // answer.schedule: NULL where the frontier's own is the best known
  *     ckpt_refine_free(&refine);
  *
  * Between two points of the frontier the cost is constant: a range of bytes. Each range is searched from its upper end down.
