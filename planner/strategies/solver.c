@@ -21,20 +21,20 @@ enum { SMALL_TENSORS = 25 };
 #define LITTLE 0.01 /* of a step's cost, between the frontier and the bound */
 
 /* The graph in one order of the backward pass. Schedules are those of the view. */
-typedef struct branch {
+typedef struct ordered_graph {
     ckpt_order order;
     ckpt_graph view;
     ckpt_problem problem;
     ckpt_stages stages;
     ckpt_chain_tables *tables;
-} branch;
+} ordered_graph;
 
 struct ckpt_solver {
     ckpt_pool pool;
     const ckpt_problem *problem;
     ckpt_solver_options options;
-    branch branch;
-    ckpt_pareto frontier; /* of schedules of the graph */
+    ordered_graph ordered;
+    ckpt_pareto frontier;   /* of schedules of the graph */
     ckpt_search *search;    /* NULL: the graph is too large for it */
     ckpt_refine refine;
     bool filled;            /* the frontier */
@@ -46,9 +46,9 @@ static ckpt_status out_of_memory(ckpt_error *err) { return ckpt_fail(err, CKPT_N
 
 /* --- filling the frontier ---------------------------------------------------------------------------- */
 
-static ckpt_status open_branch(ckpt_solver *s, ckpt_error *err) {
+static ckpt_status open_ordered(ckpt_solver *s, ckpt_error *err) {
     const ckpt_problem *p = s->problem;
-    branch *b = &s->branch;
+    ordered_graph *b = &s->ordered;
     CKPT_TRY(ckpt_order_find(p, s->options.without_orders ? ckpt_order_count() - 1 : 0, &s->pool, &b->order, err));
     CKPT_TRY(ckpt_order_view(p->graph, &b->order, &s->pool, &b->view, err));
     CKPT_TRY(ckpt_problem_open(&b->view, p->costs, p->alignment_bytes, &s->pool, &b->problem, err));
@@ -65,7 +65,7 @@ static ckpt_status fill(ckpt_solver *s, ckpt_error *err) {
     s->filled = true;
     ckpt_solver_options options = s->options;
     if (is_small(s)) options.without_prices = options.without_moves = true;
-    CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->branch.order, &s->branch.stages, s->branch.tables, &options, err));
+    CKPT_TRY(ckpt_pareto_fill(&s->frontier, &s->ordered.order, &s->ordered.stages, s->ordered.tables, &options, err));
     if (is_small(s)) return CKPT_OK;
     CKPT_TRY(ckpt_pareto_shrink(&s->frontier, &s->options, err));
     return ckpt_pareto_improve(&s->frontier, &s->options, err);
@@ -79,7 +79,7 @@ static ckpt_status copy_schedule(const ckpt_schedule *from, ckpt_pool *pool, ckp
     return CKPT_OK;
 }
 
-static ckpt_status solve_by_tables(const branch *b, uint64_t step_bytes, ckpt_pool *pool, ckpt_solution *best, bool *found,
+static ckpt_status solve_by_tables(const ordered_graph *b, uint64_t step_bytes, ckpt_pool *pool, ckpt_solution *best, bool *found,
                                    ckpt_error *err) {
     ckpt_chain_program program;
     if (!b->tables || step_bytes < ckpt_chain_least_bytes(b->tables)) return CKPT_OK;
@@ -101,14 +101,14 @@ static ckpt_status solve_without_search(ckpt_solver *s, uint64_t step_bytes, ckp
     const ckpt_pareto_point *point = ckpt_pareto_find(&s->frontier, step_bytes);
     if (point) *best = (ckpt_solution){.recompute_cost = point->cost, .needed_bytes = point->bytes};
     bool found = false;
-    CKPT_TRY(solve_by_tables(&s->branch, step_bytes, pool, best, &found, err));
+    CKPT_TRY(solve_by_tables(&s->ordered, step_bytes, pool, best, &found, err));
     return point && !found ? copy_schedule(&point->schedule, pool, &best->schedule, err) : CKPT_OK;
 }
 
 uint64_t ckpt_solver_next_bytes(ckpt_solver *s, uint64_t step_bytes) {
     const ckpt_pareto_point *above = ckpt_pareto_above(&s->frontier, step_bytes);
     const uint64_t next = above ? above->bytes : UINT64_MAX;
-    return s->branch.tables ? ckpt_min_u64(next, ckpt_chain_next_bytes(s->branch.tables, step_bytes)) : next;
+    return s->ordered.tables ? ckpt_min_u64(next, ckpt_chain_next_bytes(s->ordered.tables, step_bytes)) : next;
 }
 
 /* --- with searches ----------------------------------------------------------------------------------- */
@@ -194,7 +194,7 @@ static ckpt_status search_least(ckpt_solver *s, ckpt_error *err) {
 ckpt_status ckpt_solver_smallest_bytes(ckpt_solver *s, uint64_t *bytes, ckpt_error *err) {
     CKPT_TRY(fill(s, err));
     *bytes = s->frontier.count ? s->frontier.point[0].bytes : UINT64_MAX;
-    if (s->branch.tables) *bytes = ckpt_min_u64(*bytes, ckpt_chain_least_bytes(s->branch.tables));
+    if (s->ordered.tables) *bytes = ckpt_min_u64(*bytes, ckpt_chain_least_bytes(s->ordered.tables));
     return CKPT_OK;
 }
 
@@ -233,7 +233,7 @@ ckpt_status ckpt_solver_vary(ckpt_solver *s, uint64_t step_bytes, uint64_t cost,
 static ckpt_status open_all(ckpt_solver *s, ckpt_error *err) {
     const ckpt_problem *p = s->problem;
     for (int n = 0; n < p->graph->node_count; n++) s->step_cost += (double)p->costs->node[n];
-    CKPT_TRY(open_branch(s, err));
+    CKPT_TRY(open_ordered(s, err));
     s->frontier = ckpt_pareto_of(p);
     if (s->options.without_search) return CKPT_OK;
     CKPT_TRY(ckpt_search_open(p, &s->search, err));
@@ -260,8 +260,8 @@ ckpt_status ckpt_solver_add(ckpt_solver *s, const ckpt_schedule *schedule, ckpt_
 
 void ckpt_solver_close(ckpt_solver *s) {
     if (!s) return;
-    ckpt_chain_tables_free(s->branch.tables);
-    ckpt_stages_free(&s->branch.stages);
+    ckpt_chain_tables_free(s->ordered.tables);
+    ckpt_stages_free(&s->ordered.stages);
     ckpt_search_close(s->search);
     ckpt_refine_free(&s->refine);
     ckpt_pareto_free(&s->frontier);
