@@ -378,6 +378,34 @@ static void bundled_models(void **state) {
     }
 }
 
+/* What fits does not depend on what is minimized: the smallest plan is the same under every cost model, and proved to be. */
+static void smallest_whatever_the_costs(void **state) {
+    (void)state;
+    for (int nominal = 0; nominal < 2; nominal++) {
+        ckpt_error err;
+        ckpt_model model;
+        ckpt_pool pool = {0};
+        ckpt_costs costs;
+        ckpt_training_options training = {.optimizer = CKPT_OPTIMIZER_SGD};
+        if (ckpt_model_load(CKPT_SOURCE_DIR "/models/mlp_prenorm_gelu.onnx",
+                            &(ckpt_model_options){.loss_auto = true, .batch = 256}, &model, &err) != CKPT_OK)
+            fail_msg("%s", err.message);
+        ckpt_training_defaults(&training);
+        if (ckpt_autodiff_run(&model.graph, &training, &err) != CKPT_OK) fail_msg("%s", err.message);
+        find_costs(&model.graph, nominal, &pool, &costs);
+        const ckpt_plan_options options = {.strategy = CKPT_STRATEGY_MIN, .costs = &costs};
+        const ckpt_traits cpu = {.device = "cpu", .alignment_bytes = 256, .input_buffers = 1};
+        ckpt_plan *plan;
+        if (ckpt_plan_make(&model.graph, &options, &cpu, NULL, &plan, &err) != CKPT_OK) fail_msg("%s", err.message);
+        assert_int_equal(plan->memory.arena, 147456);
+        assert_int_equal(plan->minimum.total, plan->memory.total);
+        assert_int_equal(plan->minimum.lower_bound_total, plan->memory.total);
+        ckpt_plan_free(plan);
+        ckpt_pool_free(&pool);
+        ckpt_model_free(&model);
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(oracle_leaves_out_nothing_of_use),
@@ -385,6 +413,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(plans_are_the_best_of_any_order),
         cmocka_unit_test(larger_graphs),
         cmocka_unit_test(bundled_models),
+        cmocka_unit_test(smallest_whatever_the_costs),
     };
     if (argc > 1) graph_total = atoi(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
