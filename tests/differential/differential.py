@@ -233,12 +233,18 @@ class Case:
         return 1e-6 * max((np.linalg.norm(change) for _, change in self.changes().values()), default=0.0)
 
     def kept(self):
-        """Initializers that stay as they are, bit for bit."""
+        """Initializers that stay as they are, bit for bit. Not so a second copy of a trained one, which an exporter made by folding
+        its transpose: ckpttrain joins the two again, and the saved file has one."""
         if self.folded:
             return []
         moving = {i for node in self.model.graph.node if node.op_type == "BatchNormalization" for i in node.input[3:]}
-        trained = set(self.changes()) | moving
-        return [t.name for t in self.model.graph.initializer if t.name not in trained]
+        changes, held = self.changes(), exporting.values(self.model)
+
+        def is_copy(name):
+            return any(np.array_equal(held[name], held[other].T) for other in changes if held[other].ndim == 2)
+
+        trained = set(changes) | moving
+        return [t.name for t in self.model.graph.initializer if t.name not in trained and not is_copy(t.name)]
 
 
 def run(program, case, strategy, name, folder):
